@@ -1,0 +1,2 @@
+//! The stemedb binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The one meeting place: commit pipeline, read pipeline, rights, node states.

@@ -1,0 +1,1 @@
+//! Everything derivable from the log: records, ids, postings, registries; rebuilt at will.

@@ -1,0 +1,1 @@
+//! Resolution as pure functions: exclusion, voices, values, disagreement, lenses.

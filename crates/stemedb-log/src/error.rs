@@ -1,0 +1,142 @@
+//! What can go wrong, and what a caller can do about it.
+
+use std::io;
+
+use stemedb_model::Position;
+
+/// Why the log could not do what was asked. The kind is API, the message is for people.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The medium or the file system refused an operation.
+    #[error("{op} {file} at byte {offset}: {source}")]
+    Io {
+        /// What was tried: `write`, `sync`, `open`, …
+        op: &'static str,
+        /// File name inside the log's folder.
+        file: String,
+        /// Where in the file; 0 if it concerns the whole file.
+        offset: u64,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// Bytes that were acknowledged are not what was written.
+    #[error("{file}, byte {offset}: {problem} (positions {first} to {last}); {hint}")]
+    Damaged {
+        /// File name inside the log's folder.
+        file: String,
+        /// First bad byte.
+        offset: u64,
+        /// Kind of damage and how it is known.
+        problem: String,
+        /// First position concerned.
+        first: Position,
+        /// Last position concerned.
+        last: Position,
+        /// The next command to type.
+        hint: String,
+    },
+    /// A file belongs to another database, timeline or place in the sequence, or is missing.
+    #[error("{file}: {problem}; {hint}")]
+    Misplaced {
+        /// File name inside the log's folder.
+        file: String,
+        /// `foreign`, `swapped`, `missing`, `duplicated`, in a sentence.
+        problem: String,
+        /// The next command to type.
+        hint: String,
+    },
+    /// Written by a newer version.
+    #[error("{file}: format {found}, this build reads up to {supported}; use a newer build")]
+    TooNew {
+        /// File name inside the log's folder.
+        file: String,
+        /// Format found.
+        found: u32,
+        /// Newest format this build reads.
+        supported: u32,
+    },
+    /// The last group is bad and nothing says whether it was acknowledged.
+    #[error("{file}, byte {offset}: {problem}; {hint}")]
+    TailUndecided {
+        /// File name inside the log's folder.
+        file: String,
+        /// First bad byte.
+        offset: u64,
+        /// What was found.
+        problem: String,
+        /// The next command to type.
+        hint: String,
+    },
+    /// The log takes no writes since an earlier failure.
+    #[error("the log is read-only: {reason}")]
+    ReadOnly {
+        /// Which file, which operation, which error.
+        reason: String,
+    },
+    /// The caller broke the contract (an empty or too large group).
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The medium: mend it, then restart or attach.
+    Unavailable,
+    /// The data: verify, repair, restore.
+    Data,
+    /// The caller: ask for something else.
+    Caller,
+}
+
+/// What is known about the records of a failed append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// They are not in the log and will not appear.
+    NotWritten,
+    /// They may appear after a restart.
+    Indeterminate,
+}
+
+/// Whether the log takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogState {
+    /// It does.
+    Ok,
+    /// It does, but an operator should look.
+    Degraded {
+        /// Why.
+        reason: String,
+    },
+    /// It does not.
+    ReadOnly {
+        /// Why.
+        reason: String,
+    },
+    /// Its files are closed so that the file system can be unmounted.
+    Detached,
+}
+
+impl LogError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } | Self::ReadOnly { .. } => ErrorKind::Unavailable,
+            Self::Damaged { .. }
+            | Self::Misplaced { .. }
+            | Self::TooNew { .. }
+            | Self::TailUndecided { .. } => ErrorKind::Data,
+            Self::Refused(_) => ErrorKind::Caller,
+        }
+    }
+
+    /// What is known about the records of the append that failed with this: an error of a write or
+    /// sync leaves them undecided, every other error came before a byte was written.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Io { .. } => Outcome::Indeterminate,
+            _ => Outcome::NotWritten,
+        }
+    }
+}

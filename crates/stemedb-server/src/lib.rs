@@ -1,0 +1,1 @@
+//! HTTP: wire types, handlers, limits, error mapping, metrics.
