@@ -36,13 +36,19 @@ pub(crate) fn check_text(
     if text.len() < bytes_min || text.len() > bytes_max {
         return Err(InvalidField::new(
             field,
-            format!("{} bytes long, expected {bytes_min} to {bytes_max} bytes of UTF-8", text.len()),
+            format!(
+                "{} bytes long, expected {bytes_min} to {bytes_max} bytes of UTF-8",
+                text.len()
+            ),
         ));
     }
     if !controls && let Some(c) = text.chars().find(|c| c.is_control()) {
         return Err(InvalidField::new(
             field,
-            format!("holds the control character U+{:04X}, which is not allowed here", u32::from(c)),
+            format!(
+                "holds the control character U+{:04X}, which is not allowed here",
+                u32::from(c)
+            ),
         ));
     }
     // Every ASCII text is NFC; the check costs a table walk per character otherwise.

@@ -1,0 +1,111 @@
+//! What a reader may ask for.
+
+use std::collections::BTreeSet;
+
+use stemedb_model::{AgentId, LifecycleState, Millis, SourceKey, Tier};
+
+/// The built-in lenses, in the order of answer roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the rule of each stands on its `resolve` function")]
+pub enum LensName {
+    Recency,
+    Consensus,
+    Confidence,
+    Authority,
+    Trust,
+    Votes,
+    Skeptic,
+    Layered,
+}
+
+impl LensName {
+    /// All built-in lenses, in table order.
+    pub const ALL: [Self; 8] = [
+        Self::Recency,
+        Self::Consensus,
+        Self::Confidence,
+        Self::Authority,
+        Self::Trust,
+        Self::Votes,
+        Self::Skeptic,
+        Self::Layered,
+    ];
+
+    /// The name in requests and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recency => "recency",
+            Self::Consensus => "consensus",
+            Self::Confidence => "confidence",
+            Self::Authority => "authority",
+            Self::Trust => "trust",
+            Self::Votes => "votes",
+            Self::Skeptic => "skeptic",
+            Self::Layered => "layered",
+        }
+    }
+
+    /// The lens of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lens| lens.as_str() == name)
+    }
+}
+
+/// How the weight of a claim fades with its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Decay {
+    /// It does not.
+    #[default]
+    Off,
+    /// By the predicate's half-life if set, else the class's.
+    PerClass,
+    /// By one half-life, in milliseconds, at least 1.
+    HalfLife(u64),
+}
+
+/// How to read one key. The same options at the same position give the same answer, byte for byte.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The lens. Default: authority.
+    pub lens: LensName,
+    /// Claims of replaced epochs retire. Default: true.
+    pub epoch_aware: bool,
+    /// Fading of weights. Default: off.
+    pub decay: Decay,
+    /// Keep only claims at least this certain.
+    pub min_confidence: Option<f64>,
+    /// Keep only claims in these states; absent: all but deprecated and rejected, which are then
+    /// excluded before the disagreement is taken, not filtered.
+    pub lifecycle: Option<BTreeSet<LifecycleState>>,
+    /// Keep only claims of these tiers.
+    pub tiers: Option<BTreeSet<Tier>>,
+    /// Keep only claims of these agents.
+    pub agents: Option<BTreeSet<AgentId>>,
+    /// Keep only claims of these sources.
+    pub sources: Option<BTreeSet<SourceKey>>,
+    /// Keep only records claimed before this time.
+    pub asserted_before: Option<Millis>,
+    /// Weights are taken at this time.
+    pub evaluated_at: Millis,
+    /// Claims that do not hold in the world at this time are excluded.
+    pub valid_at: Millis,
+}
+
+impl Options {
+    /// The defaults, at `evaluated_at`.
+    pub fn new(lens: LensName, evaluated_at: Millis) -> Self {
+        Self {
+            lens,
+            epoch_aware: true,
+            decay: Decay::Off,
+            min_confidence: None,
+            lifecycle: None,
+            tiers: None,
+            agents: None,
+            sources: None,
+            asserted_before: None,
+            evaluated_at,
+            valid_at: evaluated_at,
+        }
+    }
+}

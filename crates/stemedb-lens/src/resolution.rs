@@ -1,0 +1,153 @@
+//! The answer, with the disagreement and the reasons.
+
+use stemedb_model::{Hash, Key, Millis, Position, SourceClass, Tier, Value};
+
+use crate::options::LensName;
+
+/// Why an assertion takes no part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the reasons are specified in docs/format/answer.md")]
+pub enum Reason {
+    Retracted,
+    SourceRetracted,
+    Superseded,
+    Replaced,
+    EpochSuperseded,
+    Lifecycle,
+    NotValidThen,
+    AgentRevoked,
+    Undermined,
+    Filtered,
+}
+
+/// An assertion that takes no part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excluded {
+    /// The assertion.
+    pub position: Position,
+    /// The first reason in the order of the model.
+    pub reason: Reason,
+    /// The record that makes it so, where there is one: the retraction, the superseding assertion,
+    /// the newer statement, the epoch, the revocation, the fallen premise.
+    pub by: Option<Position>,
+}
+
+/// How far the candidates agree, the same under every lens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// No candidate.
+    Unknown,
+    /// One value.
+    Unanimous,
+    /// The first value leads the second by a third or more.
+    Agreed,
+    /// It does not.
+    Contested,
+}
+
+/// One candidate value and what stands behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueSupport {
+    /// The value; of a group within tolerance, its centre.
+    pub value: Value,
+    /// The exact values that the group holds, the centre first.
+    pub members: Vec<Value>,
+    /// Undecayed independent support, in 2^-30.
+    pub support: u128,
+    /// Share of the disagreement, 0 to 1.
+    pub share: f64,
+    /// Weight under the lens, in the lens's own integer unit.
+    pub lens_weight: i128,
+    /// Share under the lens, 0 to 1; 0 if the lens gives no weight at all.
+    pub lens_share: f64,
+    /// Best tier among its claims.
+    pub best_tier: Tier,
+    /// Assertions, distinct agents and distinct voices behind it, after all exclusions.
+    pub claims: u64,
+    /// Distinct agents.
+    pub agents: u64,
+    /// Independent voices.
+    pub voices: u64,
+    /// Its strongest claims, at most [`crate::BECAUSE_MAX`], strongest first.
+    pub because: Vec<Position>,
+}
+
+/// The answer of one authority tier, under the layered lens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// The tier.
+    pub tier: Tier,
+    /// Its values, heaviest first.
+    pub values: Vec<ValueSupport>,
+    /// Agreement inside the tier.
+    pub status: Status,
+    /// Entropy inside the tier, at most 1.
+    pub conflict_score: f64,
+}
+
+/// Support that went to other values than the winner's, in one tier.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dissent {
+    /// The tier.
+    pub class: SourceClass,
+    /// Voices.
+    pub voices: u64,
+    /// Assertions.
+    pub claims: u64,
+    /// Undecayed independent support, in 2^-30.
+    pub support: u128,
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolution {
+    /// The key, named by the smallest subject of its alias class.
+    pub key: Key,
+    /// The lens.
+    pub lens: LensName,
+    /// Hash of the lens and its options.
+    pub lens_hash: Hash,
+    /// The answer is what the log up to here says.
+    pub position: Position,
+    /// Weights were taken at this time.
+    pub evaluated_at: Millis,
+    /// Validity was judged at this time.
+    pub valid_at: Millis,
+    /// The winners: none (no candidate, or a lens without winner), one, or under cardinality many
+    /// the set; indices into `values`.
+    pub winners: Vec<usize>,
+    /// Every candidate value, heaviest first under the lens, then by share.
+    pub values: Vec<ValueSupport>,
+    /// Agreement.
+    pub status: Status,
+    /// min(1, entropy of the shares in bits).
+    pub conflict_score: f64,
+    /// 2^entropy.
+    pub effective_values: f64,
+    /// Share of the first value less that of the second.
+    pub margin: f64,
+    /// The same of the shares under the lens.
+    pub lens_margin: f64,
+    /// Effective number of independent voices, (sum w)^2 / sum w^2.
+    pub evidence: f64,
+    /// Assertions considered, excluded or not.
+    pub considered: u64,
+    /// The excluded ones, ascending by position.
+    pub excluded: Vec<Excluded>,
+    /// Support for other values, by tier, best first.
+    pub dissent: Vec<Dissent>,
+    /// Under the layered lens, the tiers that have candidates, best first; else empty.
+    pub layers: Vec<Layer>,
+    /// Under the layered lens, conflict between the tiers' winners; else 0.
+    pub cross_tier_conflict: f64,
+}
+
+impl Resolution {
+    /// The winning value, if there is exactly one.
+    pub fn winner(&self) -> Option<&ValueSupport> {
+        match self.winners.as_slice() {
+            [one] => self.values.get(*one),
+            _ => None,
+        }
+    }
+}
