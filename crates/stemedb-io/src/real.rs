@@ -1,0 +1,169 @@
+//! The file system of the machine.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::vfs::{DirEntry, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+
+/// Real files, through the page cache.
+#[derive(Debug, Clone, Copy)]
+pub struct RealVfs;
+
+#[derive(Debug)]
+struct RealFile(File);
+
+#[derive(Debug)]
+struct RealLock {
+    // The lock lives as long as the descriptor of the folder.
+    _folder: File,
+}
+
+impl FolderLock for RealLock {}
+
+impl Vfs for RealVfs {
+    fn open(&self, path: &Path, mode: Open) -> io::Result<Box<dyn VfsFile>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match mode {
+            Open::Read => {}
+            Open::Write => {
+                options.write(true);
+            }
+            Open::CreateNew => {
+                options.write(true).create_new(true).mode(0o600);
+            }
+        }
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // A name that vanished between listing and asking is no longer in the folder.
+            match fs::metadata(entry.path()) {
+                Ok(meta) => {
+                    entries.push(DirEntry { name: entry.file_name(), is_dir: meta.is_dir() });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let meta = fs::metadata(path)?;
+        let is_dir = meta.is_dir();
+        Ok(Metadata { len: if is_dir { 0 } else { meta.len() }, is_dir })
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FolderLock>> {
+        let folder = File::open(path)?;
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(RealLock { _folder: folder }))
+    }
+}
+
+impl VfsFile for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let asked = buf.len();
+        let (mut rest, mut offset) = (buf, offset);
+        while !rest.is_empty() {
+            match self.0.read_at(rest, offset) {
+                Ok(0) => break,
+                Ok(n) => {
+                    rest = rest.split_at_mut(n).1;
+                    offset = offset.saturating_add(n as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(asked - rest.len())
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // Not std's `sync_data`: that one repeats after EINTR, and a repeated sync may say ok
+        // although the first one dropped the pages.
+        Ok(rustix::fs::fdatasync(&self.0)?)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.0)?)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn evict(&self) -> io::Result<()> {
+        // A length of `None` means the whole file; evicting a range leaves pages behind.
+        Ok(rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed)?)
+    }
+
+    fn read_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        let mut bufs = [io::IoSliceMut::new(buf)];
+        match rustix::io::preadv2(&self.0, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
+            Ok(n) => Ok(Some(n)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "no safe call reports the error of close(2)")]
+    fn close(self: Box<Self>) -> io::Result<()> {
+        let fd = self.0.into_raw_fd();
+        // SAFETY: `fd` was just taken out of the owning `File`, so nothing else closes it and it
+        // is not used again, whatever the outcome.
+        Ok(unsafe { rustix::io::try_close(fd) }?)
+    }
+}
