@@ -74,6 +74,28 @@ pub enum LogError {
         /// Which file, which operation, which error.
         reason: String,
     },
+    /// A repair gave these positions up; they stay numbered and unreadable (HTTP 410).
+    #[error("positions {first} to {last} were lost to damage and given up by a repair ({by})")]
+    Lost {
+        /// First lost position of the range.
+        first: Position,
+        /// Last lost position of the range.
+        last: Position,
+        /// Tool and time of the repair.
+        by: String,
+    },
+    /// Another process has the folder open.
+    #[error("{dir} is in use by another process: stop it first")]
+    Locked {
+        /// The folder.
+        dir: String,
+    },
+    /// No prepared segment is there to write to; nothing was appended. Ends when there is room.
+    #[error("no segment is ready to write to: {reason}")]
+    Unprepared {
+        /// Why preparing one failed.
+        reason: String,
+    },
     /// The caller broke the contract (an empty or too large group).
     #[error("{0}")]
     Refused(String),
@@ -122,8 +144,12 @@ impl LogError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::ReadOnly { .. } => ErrorKind::Unavailable,
+            Self::Io { .. }
+            | Self::ReadOnly { .. }
+            | Self::Locked { .. }
+            | Self::Unprepared { .. } => ErrorKind::Unavailable,
             Self::Damaged { .. }
+            | Self::Lost { .. }
             | Self::Misplaced { .. }
             | Self::TooNew { .. }
             | Self::TailUndecided { .. } => ErrorKind::Data,

@@ -1,10 +1,18 @@
 //! The truth in order: the Log trait, the write-ahead log, recovery, verify.
 
+mod chain;
+mod config;
+pub mod conformance;
 mod entry;
+mod envelope;
 mod error;
+mod memory;
 
+pub use chain::{ChainHasher, chain_start};
+pub use config::{Expect, Recovery, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Voided, WalConfig};
 pub use entry::{Commit, Entry, NewEntry};
 pub use error::{ErrorKind, LogError, LogState, Outcome};
+pub use memory::MemoryLog;
 
 use std::sync::Arc;
 

@@ -1,0 +1,115 @@
+//! How a write-ahead log is opened, and what opening it found.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stemedb_model::{LogId, Position, Timeline};
+
+/// Settings of a write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalConfig {
+    /// The folder of the segments. Nothing else should live in it.
+    pub dir: PathBuf,
+    /// Length of a new segment, rounded up to blocks of 4 KiB. Default 64 MiB, at least 1 MiB and
+    /// at most 4 GiB. A group is at most about as long as a segment. Existing segments keep their
+    /// length.
+    pub segment_bytes: u64,
+    /// Which of several logs of one database this is. Default and only value on one node: 0.
+    pub partition: u32,
+    /// Void a last group of which nothing says whether it was acknowledged, instead of refusing
+    /// to start. Default false; an operator's answer for one start.
+    pub void_tail: bool,
+    /// Prepare segments on a thread of their own. Default true; a simulation says false, and then
+    /// segments are prepared at fixed points inside `open` and `append`.
+    pub prepare_in_background: bool,
+}
+
+/// Shortest segment that [`WalConfig::validate`] accepts.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Longest segment.
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+
+impl WalConfig {
+    /// The defaults, for the folder `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes: 64 << 20,
+            partition: 0,
+            void_tail: false,
+            prepare_in_background: true,
+        }
+    }
+
+    /// Reports every bound that fails, each naming its key, and changes nothing. Opening a log
+    /// does not ask for the lower bound, so that tests can use short segments.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            problems.push(format!(
+                "wal.segment_bytes is {}, expected {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}",
+                self.segment_bytes
+            ));
+        }
+        if self.dir.as_os_str().is_empty() {
+            problems.push("wal.dir is empty, expected a folder".into());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+/// What the opener knows about the folder from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// No log: the folder is missing, empty, or holds no durable record. The first append makes
+    /// the log, and its first entry is the genesis record that carries `log_id`.
+    New {
+        /// Name of the new database.
+        log_id: LogId,
+        /// Name of its first branch.
+        timeline: Timeline,
+    },
+    /// A log with at least one record; a missing or empty folder is refused.
+    Existing {
+        /// Its name, if known; another one is refused as foreign.
+        log_id: Option<LogId>,
+        /// A position that is known to have been acknowledged, such as the one the index has
+        /// applied: less than that in the log is damage, never a torn tail.
+        witness: Option<Position>,
+    },
+}
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// Newest durable position.
+    pub durable: Position,
+    /// Segments that hold groups.
+    pub segments: u64,
+    /// The last thing in the log was a seal: it was stopped in an orderly way, or rested.
+    pub sealed: bool,
+    /// Bytes of a last group that was never durable, cut off now.
+    pub voided: Option<Voided>,
+    /// The folder's caches were dropped before reading, and none was seen to remain: what was
+    /// read came from the medium.
+    pub read_from_medium: bool,
+    /// What an operator should know, a sentence each.
+    pub warnings: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A tail that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voided {
+    /// The segment.
+    pub file: String,
+    /// Its first void byte.
+    pub offset: u64,
+    /// How many bytes were kept for inspection.
+    pub bytes: u64,
+    /// Where they are, in the same folder.
+    pub kept_as: String,
+    /// Why it was allowed: `torn`, or `operator`.
+    pub because: &'static str,
+}
