@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use stemedb_model::{
-    AgentId, Key, LifecycleState, Millis, Position, Principal, Registry, SourceClass, SourceKey,
-    Space, Subject, Value,
+    AgentId, Key, LifecycleState, Millis, Position, PredicateName, Principal, Registry,
+    SourceClass, SourceKey, Space, Subject, Value,
 };
 
 /// One assertion as resolution sees it. Records are named by position here; ids are for people.
@@ -17,6 +17,8 @@ pub struct Claim {
     pub position: Position,
     /// Its key; the subject as written, before aliases.
     pub subject: Subject,
+    /// Its key; of opposing claims one of the opposites, of related ones any predicate.
+    pub predicate: PredicateName,
     /// Who signed it.
     pub agent: AgentId,
     /// Owner of the API key it came through.

@@ -74,8 +74,9 @@ pub struct Options {
     pub decay: Decay,
     /// Keep only claims at least this certain.
     pub min_confidence: Option<f64>,
-    /// Keep only claims in these states; absent: all but deprecated and rejected, which are then
-    /// excluded before the disagreement is taken, not filtered.
+    /// Keep only claims in these states. Deprecated and rejected claims are excluded, before the
+    /// disagreement is taken, unless they are named here; the other states are filtered after it.
+    /// Absent: all but deprecated and rejected.
     pub lifecycle: Option<BTreeSet<LifecycleState>>,
     /// Keep only claims of these tiers.
     pub tiers: Option<BTreeSet<Tier>>,

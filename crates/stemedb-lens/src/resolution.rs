@@ -52,12 +52,17 @@ pub struct ValueSupport {
     pub value: Value,
     /// The exact values that the group holds, the centre first.
     pub members: Vec<Value>,
-    /// Undecayed independent support, in 2^-30.
+    /// Undecayed independent support, in 2^-30, before filters.
     pub support: u128,
-    /// Share of the disagreement, 0 to 1.
+    /// The same of the claims that deny it, under the predicate's opposites; cardinality many.
+    pub against: u128,
+    /// Share of the disagreement, 0 to 1, a multiple of 2^-52. Under cardinality many, the share
+    /// of those for the value in the question of this value.
     pub share: f64,
-    /// Weight under the lens, in the lens's own integer unit.
+    /// Weight under the lens, after filters, in the lens's own integer unit.
     pub lens_weight: i128,
+    /// The same of the claims that deny it; cardinality many.
+    pub lens_against: i128,
     /// Share under the lens, 0 to 1; 0 if the lens gives no weight at all.
     pub lens_share: f64,
     /// Best tier among its claims.
@@ -68,7 +73,7 @@ pub struct ValueSupport {
     pub agents: u64,
     /// Independent voices.
     pub voices: u64,
-    /// Its strongest claims, at most [`crate::BECAUSE_MAX`], strongest first.
+    /// The strongest claim of each of its voices, at most [`crate::BECAUSE_MAX`], strongest first.
     pub because: Vec<Position>,
 }
 
