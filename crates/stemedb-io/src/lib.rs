@@ -9,6 +9,7 @@
 )]
 
 mod clock;
+mod mutant;
 mod real;
 mod rng;
 pub mod sim;
@@ -17,6 +18,7 @@ mod vfs;
 use std::sync::Arc;
 
 pub use clock::{Clock, RealClock};
+pub use mutant::mutant;
 pub use real::RealVfs;
 pub use rng::{RealRng, Rng};
 pub use vfs::{DirEntry, FolderLock, Metadata, Open, Space, Vfs, VfsFile};

@@ -1,0 +1,24 @@
+# The menu. `make` alone lists it.
+SHELL := /bin/bash
+CACHE ?= $(or $(STEMEDB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stemedb)
+# Dependencies are built once for all clones; final artifacts stay in the clone.
+export CARGO_BUILD_BUILD_DIR ?= $(CACHE)/build
+export PATH := $(PATH):$(CACHE)/venv/bin:/usr/sbin
+export STEMEDB_VENV := $(CACHE)/venv
+
+.PHONY: help demo test lint setup build eval
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## the release binary: target/release/stemedb
+	cargo build --release --locked -p stemedb-cli
+
+setup: ## install what the tests need, by package name
+	./scripts/setup.sh
+
+lint: setup ## format, clippy, docs, licences
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo-deny --offline check licenses bans sources
+

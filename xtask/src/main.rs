@@ -1,0 +1,58 @@
+//! Harnesses for developers: power cuts, kill -9, syscall order. Never shipped.
+//!
+//! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
+//! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a harness is outside: it measures real time and touches real files"
+)]
+
+mod crash;
+mod disk;
+mod kill;
+mod mount;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Harnesses for developers")]
+struct Args {
+    /// The binary under test.
+    #[arg(long, global = true, default_value = "target/release/stemedb")]
+    binary: PathBuf,
+    /// Seed of the run; printed, so that a failure can be run again.
+    #[arg(long, global = true)]
+    seed: Option<u64>,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Cut the power at random block writes under a real file system; look for lost claims.
+    Crash(crash::Args),
+    /// Kill the server with SIGKILL at random moments of an import; look for lost or doubled claims.
+    Kill(kill::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let seed = args.seed.unwrap_or_else(rand::random);
+    eprintln!("seed {seed}");
+    let outcome = match args.task {
+        Task::Crash(task) => crash::run(&task, &args.binary, seed),
+        Task::Kill(task) => kill::run(&task, &args.binary, seed),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The binary under test, and the client that holds it to its word.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+/// Longest that a start may take before it counts as failed.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// How to start a server.
+pub(crate) struct Start<'a> {
+    pub(crate) binary: &'a Path,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) segment_bytes: u64,
+    /// A wrong behaviour that a build with the feature `mutants` switches on.
+    pub(crate) mutant: Option<&'a str>,
+    /// Program and arguments to run it under.
+    pub(crate) under: &'a [String],
+}
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Start<'_> {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn ready(&self) -> Result<Server> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = match self.under {
+            [] => Command::new(self.binary),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(self.binary);
+                command
+            }
+        };
+        command
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(self.data_dir)
+            .env("STEMEDB_WAL__SEGMENT_BYTES", self.segment_bytes.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if let Some(mutant) = self.mutant {
+            command.env("STEMEDB_MUTANT", mutant);
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {:?}", self.binary))?;
+        let mut server = Server { child, url: format!("http://127.0.0.1:{port}") };
+        let client = server.client();
+        let started = Instant::now();
+        loop {
+            if client.get("/readyz").is_ok() {
+                return Ok(server);
+            }
+            let ended = server.child.try_wait()?;
+            if ended.is_some() || started.elapsed() > START_MAX {
+                let mut words = String::new();
+                if ended.is_some()
+                    && let Some(stderr) = &mut server.child.stderr
+                {
+                    stderr.read_to_string(&mut words)?;
+                }
+                bail!("the server did not become ready ({ended:?}): {}", words.trim());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.url.clone())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One claim made up by a harness: its number says everything about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Claim(pub(crate) u64);
+
+impl Claim {
+    /// A key and an author's time of its own, so that nothing replaces it and a repeat is the same
+    /// record.
+    pub(crate) fn body(self) -> Value {
+        json!({
+            "subject": format!("harness/{}", self.0),
+            "predicate": "holds",
+            "object": "x".repeat(1 + usize::try_from(self.0 % 700).unwrap_or(0)),
+            "at": 1_700_000_000_000_u64 + self.0,
+        })
+    }
+}
+
+/// What the server said of a claim that it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) id: String,
+    pub(crate) position: u64,
+    pub(crate) exists: bool,
+}
+
+/// A keep-alive connection or two to one server.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    url: String,
+}
+
+impl Client {
+    fn new(url: String) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(120)))
+            .http_status_as_error(true)
+            .build();
+        Self { agent: config.into(), url }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call()?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// `POST /v1/assert`.
+    pub(crate) fn assert(&self, claim: Claim) -> Result<Ack> {
+        let mut response = self
+            .agent
+            .post(format!("{}/v1/assert", self.url))
+            .content_type("application/json")
+            .send(claim.body().to_string())?;
+        ack(&serde_json::from_str(&response.body_mut().read_to_string()?)?)
+    }
+
+    /// `POST /v1/import`: results in the order of the lines; a broken connection leaves those that
+    /// arrived.
+    pub(crate) fn import(&self, claims: &[Claim]) -> (Vec<Ack>, Result<()>) {
+        let mut acks = Vec::new();
+        let outcome = self.import_into(claims, &mut acks);
+        (acks, outcome)
+    }
+
+    fn import_into(&self, claims: &[Claim], acks: &mut Vec<Ack>) -> Result<()> {
+        let mut lines = String::new();
+        for claim in claims {
+            lines.push_str(&claim.body().to_string());
+            lines.push('\n');
+        }
+        let mut response = self
+            .agent
+            .post(format!("{}/v1/import", self.url))
+            .content_type("application/x-ndjson")
+            .send(lines)?;
+        for line in BufReader::new(response.body_mut().as_reader()).lines() {
+            let result: Value = serde_json::from_str(&line?)?;
+            if result.get("line").is_some() {
+                acks.push(ack(&result)?);
+            }
+        }
+        if acks.len() != claims.len() {
+            bail!("{} results for {} lines", acks.len(), claims.len());
+        }
+        Ok(())
+    }
+
+    /// Every assertion that the server holds, by id; fails if an id or a position occurs twice.
+    pub(crate) fn export(&self) -> Result<HashMap<String, u64>> {
+        let mut response = self.agent.get(format!("{}/v1/export", self.url)).call()?;
+        let mut positions = HashMap::new();
+        let mut ids = HashMap::new();
+        for line in BufReader::new(response.body_mut().as_reader()).lines() {
+            let record: Value = serde_json::from_str(&line?)?;
+            let (Some(id), Some(position)) = (record["id"].as_str(), record["position"].as_u64())
+            else {
+                bail!("an exported line without id or position: {record}");
+            };
+            if let Some(first) = ids.insert(position, id.to_owned()) {
+                bail!("position {position} is exported twice, as {first} and {id}");
+            }
+            if let Some(first) = positions.insert(id.to_owned(), position) {
+                bail!("{id} is exported twice, at {first} and at {position}");
+            }
+        }
+        Ok(positions)
+    }
+}
+
+fn ack(answer: &Value) -> Result<Ack> {
+    let (Some(id), Some(position), Some(status)) =
+        (answer["id"].as_str(), answer["position"].as_u64(), answer["status"].as_str())
+    else {
+        bail!("not an acknowledgement: {answer}");
+    };
+    Ok(Ack { id: id.to_owned(), position, exists: status == "exists" })
+}
+
+/// Names every acknowledgement that what is there contradicts.
+pub(crate) fn contradictions<'a>(
+    acks: impl IntoIterator<Item = &'a Ack>,
+    there: &HashMap<String, u64>,
+) -> Vec<String> {
+    acks.into_iter()
+        .filter_map(|ack| match there.get(&ack.id) {
+            Some(position) if *position == ack.position => None,
+            Some(position) => {
+                Some(format!("{} acknowledged at {}, is at {position}", ack.id, ack.position))
+            }
+            None => Some(format!("{} acknowledged at {}, is lost", ack.id, ack.position)),
+        })
+        .collect()
+}
