@@ -1,6 +1,6 @@
 //! Source classes and their authority tiers.
 
-use std::fmt;
+use crate::names::names;
 
 /// Where evidence comes from. The discriminant is the authority tier, 0 the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,37 +20,19 @@ pub enum SourceClass {
     Anecdotal = 5,
 }
 
-impl SourceClass {
-    /// All classes, best tier first.
-    pub const ALL: [Self; 6] = [
-        Self::Regulatory,
-        Self::Clinical,
-        Self::Observational,
-        Self::Expert,
-        Self::Community,
-        Self::Anecdotal,
-    ];
+names!(SourceClass, as_str, {
+    Regulatory = "regulatory",
+    Clinical = "clinical",
+    Observational = "observational",
+    Expert = "expert",
+    Community = "community",
+    Anecdotal = "anecdotal",
+});
 
+impl SourceClass {
     /// The authority tier, 0 (best) to 5.
     pub fn tier(self) -> Tier {
         Tier(self as u8)
-    }
-
-    /// The canonical name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Regulatory => "regulatory",
-            Self::Clinical => "clinical",
-            Self::Observational => "observational",
-            Self::Expert => "expert",
-            Self::Community => "community",
-            Self::Anecdotal => "anecdotal",
-        }
-    }
-
-    /// The class with this canonical name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == name)
     }
 
     /// Half-life in days under decay `per class`; `None` never decays.
@@ -63,12 +45,6 @@ impl SourceClass {
             Self::Community => Some(90),
             Self::Anecdotal => Some(30),
         }
-    }
-}
-
-impl fmt::Display for SourceClass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every bound of the model in one place. Bytes are bytes of UTF-8.
 
+use crate::text::InvalidField;
+
 /// A whole record, canonical bytes.
 pub const RECORD_BYTES_MAX: usize = 256 << 10;
 /// A space or principal.
@@ -26,3 +28,14 @@ pub const META_PAIRS_MAX: usize = 32;
 pub const META_BYTES_MAX: usize = 4 << 10;
 /// Keys bound by one source record; conversions and opposites of one predicate record.
 pub const LIST_MAX: usize = 64;
+/// A half-life, in milliseconds: every integer up to here is a number that f64 holds exactly.
+pub const HALF_LIFE_MILLIS_MAX: u64 = (1 << 53) - 1;
+
+/// Refuses the canonical bytes of a record when there are too many of them.
+pub(crate) fn check_record_bytes(len: usize) -> Result<(), InvalidField> {
+    if len <= RECORD_BYTES_MAX {
+        return Ok(());
+    }
+    let problem = format!("{len} bytes long, expected at most {RECORD_BYTES_MAX} bytes");
+    Err(InvalidField::new("record", problem))
+}

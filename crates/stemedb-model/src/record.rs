@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::class::SourceClass;
 use crate::ids::{AgentId, Hash, LogId, Millis, Position, RecordId, Signature};
+use crate::names::names;
 use crate::text::{PredicateName, Space, Subject};
 use crate::value::{Value, ValueType};
 
@@ -66,6 +67,37 @@ pub enum Kind {
     Gold = 12,
     TrustSnapshot = 13,
     Lifecycle = 14,
+}
+
+names!(Kind, name, {
+    Genesis = "genesis",
+    Assertion = "assertion",
+    Cosign = "cosign",
+    Vote = "vote",
+    Epoch = "epoch",
+    Source = "source",
+    Retract = "retract",
+    Supersede = "supersede",
+    Predicate = "predicate",
+    Alias = "alias",
+    Agent = "agent",
+    Lens = "lens",
+    Gold = "gold",
+    TrustSnapshot = "trust_snapshot",
+    Lifecycle = "lifecycle",
+});
+
+impl Kind {
+    /// The `kind` of the canonical form.
+    pub fn tag(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind with this tag.
+    pub fn from_tag(tag: u64) -> Option<Self> {
+        // `ALL` is in the order of the tags, which are dense from 0.
+        usize::try_from(tag).ok().and_then(|tag| Self::ALL.get(tag).copied())
+    }
 }
 
 /// Position 1 of every log: names the database and its root key, which signs it.
@@ -170,6 +202,8 @@ pub enum EpochMode {
     Extend,
 }
 
+names!(EpochMode, as_str, { Replace = "replace", Extend = "extend" });
+
 /// Registers or re-classifies a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
@@ -240,6 +274,8 @@ pub enum Cardinality {
     /// `many`: each value is a question of its own.
     Many,
 }
+
+names!(Cardinality, as_str, { One = "one", Many = "many" });
 
 /// `value * multiply + add`, one f64 multiply then one f64 add.
 #[derive(Debug, Clone, PartialEq)]
@@ -321,6 +357,13 @@ pub enum Role {
     Trust,
 }
 
+names!(Role, as_str, {
+    Curator = "curator",
+    Registrar = "registrar",
+    Reviewer = "reviewer",
+    Trust = "trust",
+});
+
 /// A named, versioned lens definition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lens {
@@ -347,6 +390,8 @@ pub enum Aggregate {
     Max,
 }
 
+names!(Aggregate, as_str, { Sum = "sum", Max = "max" });
+
 /// Canonical form: the lower-case name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TieRule {
@@ -357,6 +402,8 @@ pub enum TieRule {
     /// `bytes`: smaller canonical bytes.
     Bytes,
 }
+
+names!(TieRule, as_str, { Agents = "agents", Newest = "newest", Bytes = "bytes" });
 
 /// A known-true value for a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -407,6 +454,14 @@ pub enum LifecycleState {
     Rejected,
 }
 
+names!(LifecycleState, as_str, {
+    Proposed = "proposed",
+    UnderReview = "under_review",
+    Approved = "approved",
+    Deprecated = "deprecated",
+    Rejected = "rejected",
+});
+
 impl Body {
     /// The tag of this body.
     pub fn kind(&self) -> Kind {
@@ -427,6 +482,13 @@ impl Body {
             Self::TrustSnapshot(_) => Kind::TrustSnapshot,
             Self::Lifecycle(_) => Kind::Lifecycle,
         }
+    }
+}
+
+impl Record {
+    /// The kind of its body.
+    pub fn kind(&self) -> Kind {
+        self.body.kind()
     }
 }
 

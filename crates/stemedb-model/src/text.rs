@@ -25,13 +25,14 @@ impl InvalidField {
     }
 }
 
-/// Checks NFC, the byte bounds and, unless `controls`, the absence of control characters.
+/// Checks NFC, the byte bounds and the absence of control characters, which would reach terminals
+/// and logs of everyone who reads the text. With `lines`, tab, line feed and carriage return pass.
 pub(crate) fn check_text(
     field: &'static str,
     text: &str,
     bytes_min: usize,
     bytes_max: usize,
-    controls: bool,
+    lines: bool,
 ) -> Result<(), InvalidField> {
     if text.len() < bytes_min || text.len() > bytes_max {
         return Err(InvalidField::new(
@@ -42,7 +43,8 @@ pub(crate) fn check_text(
             ),
         ));
     }
-    if !controls && let Some(c) = text.chars().find(|c| c.is_control()) {
+    let forbidden = |c: &char| c.is_control() && !(lines && matches!(c, '\t' | '\n' | '\r'));
+    if let Some(c) = text.chars().find(forbidden) {
         return Err(InvalidField::new(
             field,
             format!(

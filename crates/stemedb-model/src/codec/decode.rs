@@ -1,0 +1,648 @@
+//! Canonical bytes to record. Every map is split into fields once (which checks that the bytes are
+//! well-formed and the keys in order), then each kind takes the fields it knows, in key order, as
+//! in a merge: what is skipped over is unknown, what is left over too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cbor::{self, Item, Malformed, Reader};
+use super::{FORMAT_VERSION, encode};
+use crate::class::SourceClass;
+use crate::ids::{AgentId, Hash, LogId, Millis, Position, RecordId, Signature};
+use crate::limits;
+use crate::record::{
+    Agent, AgentAct, Aggregate, Alias, Assertion, Body, Cardinality, Conversion, Cosign, Epoch,
+    EpochMode, Genesis, Gold, Kind, Lens, Lifecycle, LifecycleState, Predicate, Provenance, Record,
+    Retract, RetractTarget, Role, Source, SourceKey, Supersede, TieRule, Tolerance, TrustSnapshot,
+    Vote,
+};
+use crate::text::{InvalidField, PredicateName, Space, Subject};
+use crate::value::{Value, ValueType};
+
+/// Why bytes are not a record in canonical form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are not CBOR of the canonical kind.
+    #[error("byte {at}{}: {problem}", in_field(.field.as_deref()))]
+    Malformed {
+        /// Offset of the offending byte.
+        at: usize,
+        /// The field of the record it lies in, if it could be told.
+        field: Option<String>,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// Written by a newer version: well-formed so far, but not for this build.
+    #[error("v: record format {found}, this build reads up to {FORMAT_VERSION}")]
+    TooNew {
+        /// The `v` of the record.
+        found: u64,
+    },
+    /// No kind has this tag.
+    #[error("kind: {found} is the tag of no kind")]
+    UnknownKind {
+        /// The tag.
+        found: u64,
+    },
+    /// The kind has no such field.
+    #[error("{field}: no such field")]
+    UnknownField {
+        /// Its name, with a path for nested ones.
+        field: String,
+    },
+    /// A field is missing, of the wrong type, or breaks a rule of the model.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// The record has another canonical form, which differs from this byte on.
+    #[error("byte {at}: not in canonical form")]
+    NotCanonical {
+        /// Offset of the first byte that differs.
+        at: usize,
+    },
+}
+
+impl DecodeError {
+    /// The field at fault, as in the canonical form, if one can be named.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { field, .. } => field.as_deref(),
+            Self::TooNew { .. } => Some("v"),
+            Self::UnknownKind { .. } => Some("kind"),
+            Self::UnknownField { field } => Some(field),
+            Self::Invalid(invalid) => Some(invalid.field),
+            Self::NotCanonical { .. } => None,
+        }
+    }
+}
+
+impl From<Malformed> for DecodeError {
+    fn from(Malformed { at, problem }: Malformed) -> Self {
+        Self::Malformed { at, field: None, problem }
+    }
+}
+
+fn in_field(field: Option<&str>) -> String {
+    field.map_or_else(String::new, |field| format!(", in {field}"))
+}
+
+/// A record holds lists of maps of scalars.
+const DEPTH: usize = 3;
+
+impl Record {
+    /// Reads bytes from outside: accepts the canonical form of a valid record and nothing else, so
+    /// two different byte strings are never the same record. About a microsecond for a common
+    /// assertion; allocates no more than the input is long, within a small factor.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        limits::check_record_bytes(bytes.len())?;
+        let record = Self::decode_trusted(bytes)?;
+        record.validate()?;
+        // The reader below is strict already; this is the proof of it.
+        let canonical = record.encode();
+        if canonical != bytes {
+            let same = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+            return Err(DecodeError::NotCanonical { at: same });
+        }
+        Ok(record)
+    }
+
+    /// Reads bytes that were admitted before: from the log, under its checksums. Leaves out the
+    /// checks of limits and order that [`Record::decode`] makes; damaged bytes are still an error
+    /// and never a panic.
+    pub fn decode_trusted(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let item = reader.item(DEPTH + 1).map_err(|malformed| locate(bytes, malformed))?;
+        reader.end()?;
+        let mut fields = Fields::split("", item)?;
+        let version = fields.find("v")?.uint()?;
+        if version > FORMAT_VERSION {
+            return Err(DecodeError::TooNew { found: version });
+        }
+        if version < FORMAT_VERSION {
+            return Err(InvalidField::new("v", format!("{version}, expected 1")).into());
+        }
+        let tag = fields.find("kind")?.uint()?;
+        let kind = Kind::from_tag(tag).ok_or(DecodeError::UnknownKind { found: tag })?;
+        let at = fields.find("at")?.millis()?;
+        let agent = AgentId(fields.find("agent")?.array()?);
+        let space = fields.find("space")?.parsed(Space::parse)?;
+        let log_id = match fields.find_if("log_id") {
+            Some(field) => Some(LogId(field.array()?)),
+            None => None,
+        };
+        let body = body(kind, &mut fields)?;
+        fields.end()?;
+        Ok(Self { space, agent, at, log_id, body })
+    }
+}
+
+/// Names the field of the record that a malformed byte lies in. Only on the way to an error.
+fn locate(bytes: &[u8], malformed: Malformed) -> DecodeError {
+    let mut field = None;
+    let mut reader = Reader::new(bytes.get(1..).unwrap_or_default());
+    while let Ok(key) = reader.key() {
+        if reader.item(DEPTH).is_err() {
+            field = Some(key.to_owned());
+            break;
+        }
+    }
+    DecodeError::Malformed { at: malformed.at, field, problem: malformed.problem }
+}
+
+fn body(kind: Kind, fields: &mut Fields<'_>) -> Result<Body, DecodeError> {
+    Ok(match kind {
+        Kind::Genesis => Body::Genesis(Genesis {
+            root: AgentId(fields.need("root")?.array()?),
+            format: fields.need("format")?.uint()?,
+        }),
+        Kind::Assertion => Body::Assertion(assertion(fields)?),
+        Kind::Cosign => Body::Cosign(Cosign { assertion: fields.need("assertion")?.id()? }),
+        Kind::Vote => Body::Vote(Vote {
+            weight: fields.need("weight")?.float()?,
+            assertion: fields.need("assertion")?.id()?,
+        }),
+        Kind::Epoch => Body::Epoch(epoch(fields)?),
+        Kind::Source => Body::Source(Source {
+            keys: fields.need("keys")?.list(limits::LIST_MAX, Field::source_key)?,
+            class: fields.need("class")?.named(SourceClass::parse)?,
+            title: fields.take("title")?.map(Field::text).transpose()?,
+        }),
+        Kind::Retract => Body::Retract(retract(fields)?),
+        Kind::Supersede => Body::Supersede(Supersede {
+            new: fields.need("new")?.id()?,
+            old: fields.need("old")?.id()?,
+            reason: fields.take("reason")?.map(Field::text).transpose()?,
+        }),
+        Kind::Predicate => Body::Predicate(predicate(fields)?),
+        Kind::Alias => Body::Alias(Alias {
+            other: fields.need("other")?.parsed(Subject::parse)?,
+            subject: fields.need("subject")?.parsed(Subject::parse)?,
+        }),
+        Kind::Agent => Body::Agent(agent(fields)?),
+        Kind::Lens => Body::Lens(Lens {
+            name: fields.need("name")?.text()?,
+            ties: fields
+                .list_if("ties", TieRule::ALL.len(), |field| field.named(TieRule::parse))?,
+            filter: fields.take("filter")?.map(Field::text).transpose()?,
+            weight: fields.need("weight")?.text()?,
+            version: fields.need("version")?.uint()?,
+            aggregate: fields.need("aggregate")?.named(Aggregate::parse)?,
+        }),
+        Kind::Gold => Body::Gold(Gold {
+            object: value(fields.need("object")?)?,
+            subject: fields.need("subject")?.parsed(Subject::parse)?,
+            predicate: fields.need("predicate")?.parsed(PredicateName::parse)?,
+        }),
+        Kind::TrustSnapshot => Body::TrustSnapshot(TrustSnapshot {
+            table: Hash(fields.need("table")?.array()?),
+            config: Hash(fields.need("config")?.array()?),
+            input_position: Position(fields.need("input_position")?.uint()?),
+        }),
+        Kind::Lifecycle => Body::Lifecycle(Lifecycle {
+            state: fields.need("state")?.named(LifecycleState::parse)?,
+            reason: fields.take("reason")?.map(Field::text).transpose()?,
+            assertion: fields.need("assertion")?.id()?,
+        }),
+    })
+}
+
+fn assertion(fields: &mut Fields<'_>) -> Result<Assertion, DecodeError> {
+    Ok(Assertion {
+        meta: fields.take("meta")?.map(meta).transpose()?.unwrap_or_default(),
+        epoch: fields.take("epoch")?.map(Field::id).transpose()?,
+        object: value(fields.need("object")?)?,
+        parent: fields.take("parent")?.map(Field::id).transpose()?,
+        source: fields.take("source")?.map(provenance).transpose()?,
+        vector: fields.take("vector")?.map(Field::bytes).transpose()?.map(Arc::from),
+        subject: fields.need("subject")?.parsed(Subject::parse)?,
+        valid_to: fields.take("valid_to")?.map(Field::millis).transpose()?,
+        lifecycle: fields.need("lifecycle")?.named(LifecycleState::parse)?,
+        predicate: fields.need("predicate")?.parsed(PredicateName::parse)?,
+        confidence: fields.need("confidence")?.float()?,
+        valid_from: fields.take("valid_from")?.map(Field::millis).transpose()?,
+        visual_hash: fields.take("visual_hash")?.map(Field::array).transpose()?,
+        derived_from: fields.list_if("derived_from", limits::DERIVED_FROM_MAX, Field::id)?,
+    })
+}
+
+fn epoch(fields: &mut Fields<'_>) -> Result<Epoch, DecodeError> {
+    let mode = fields.take("mode")?.map(|field| field.named(EpochMode::parse)).transpose()?;
+    let name = fields.need("name")?.text()?;
+    let supersedes = match (fields.take("supersedes")?.map(Field::id).transpose()?, mode) {
+        (Some(id), Some(mode)) => Some((id, mode)),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(InvalidField::new("mode", "is missing; it comes with supersedes").into());
+        }
+        (None, Some(_)) => {
+            return Err(InvalidField::new("mode", "says how to supersede, but not what").into());
+        }
+    };
+    let description = fields.take("description")?.map(Field::text).transpose()?;
+    Ok(Epoch { name, description, supersedes })
+}
+
+fn retract(fields: &mut Fields<'_>) -> Result<Retract, DecodeError> {
+    let reason = fields.take("reason")?.map(Field::text).transpose()?;
+    let record = fields.take("record")?.map(Field::id).transpose()?;
+    let source = fields.take("source")?.map(Field::source_key).transpose()?;
+    let target = match (record, source) {
+        (Some(id), None) => RetractTarget::Record(id),
+        (None, Some(key)) => RetractTarget::Source(key),
+        (None, None) => {
+            return Err(InvalidField::new("record", "is missing, and source too").into());
+        }
+        (Some(_), Some(_)) => {
+            return Err(
+                InvalidField::new("source", "expected either this or record, not both").into()
+            );
+        }
+    };
+    Ok(Retract { target, reason })
+}
+
+fn predicate(fields: &mut Fields<'_>) -> Result<Predicate, DecodeError> {
+    Ok(Predicate {
+        name: fields.need("name")?.parsed(PredicateName::parse)?,
+        value_type: fields.take("type")?.map(|field| field.named(ValueType::parse)).transpose()?,
+        unit: fields.take("unit")?.map(Field::text).transpose()?,
+        half_life: fields.take("half_life")?.map(Field::uint).transpose()?,
+        opposites: fields
+            .list_if("opposites", limits::LIST_MAX, |field| field.parsed(PredicateName::parse))?,
+        tolerance: fields.take("tolerance")?.map(tolerance).transpose()?,
+        cardinality: fields.need("cardinality")?.named(Cardinality::parse)?,
+        conversions: fields.list_if("conversions", limits::LIST_MAX, conversion)?,
+    })
+}
+
+fn agent(fields: &mut Fields<'_>) -> Result<Agent, DecodeError> {
+    let key = AgentId(fields.need("key")?.array()?);
+    let name = fields.take("name")?.map(Field::text).transpose()?;
+    let roles = fields.list_if("roles", Role::ALL.len(), |field| field.named(Role::parse))?;
+    let ceiling = fields.take("ceiling")?;
+    let ceiling = ceiling.map(|field| field.named(SourceClass::parse)).transpose()?;
+    let consent = fields.take("consent")?.map(Field::array).transpose()?.map(Signature);
+    let operator = fields.take("operator")?.map(Field::text).transpose()?;
+    let replaces = fields.take("replaces")?.map(Field::array).transpose()?.map(AgentId);
+    let from_position = fields.take("from_position")?.map(Field::uint).transpose()?.map(Position);
+    let described = name.is_some() || operator.is_some() || !roles.is_empty();
+    let act = match (ceiling, replaces, from_position) {
+        (Some(ceiling), None, None) if consent.is_none() => {
+            AgentAct::Register { name, ceiling, operator, roles }
+        }
+        (None, Some(replaces), None) if !described => {
+            let consent = consent.ok_or_else(|| missing("consent"))?;
+            AgentAct::Replace { replaces, consent }
+        }
+        (None, None, Some(from_position)) if !described && consent.is_none() => {
+            AgentAct::Revoke { from_position }
+        }
+        (None, None, None) => return Err(missing("ceiling").into()),
+        _ => {
+            let problem = "fields of more than one act: a registration has ceiling, name, operator, \
+                           roles; a replacement has replaces, consent; a revocation has from_position";
+            return Err(InvalidField::new("key", problem).into());
+        }
+    };
+    Ok(Agent { key, act })
+}
+
+impl Value {
+    /// Reads what [`Value::canonical_bytes`] gave, and nothing else.
+    pub fn from_canonical_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let item = reader.item(1)?;
+        reader.end()?;
+        let value = value(Field { name: "object", item })?;
+        value.validate()?;
+        let mut canonical = Vec::with_capacity(bytes.len());
+        encode::write_value(&mut canonical, &value);
+        if canonical != bytes {
+            return Err(DecodeError::NotCanonical { at: 0 });
+        }
+        Ok(value)
+    }
+}
+
+fn value(field: Field<'_>) -> Result<Value, DecodeError> {
+    let mut fields = Fields::split("object", field.item)?;
+    let value_type = fields.need_as("type", "object.type")?.named(ValueType::parse)?;
+    let unit = match value_type {
+        ValueType::Number => fields.take_as("unit", "object.unit")?.map(Field::text).transpose()?,
+        _ => None,
+    };
+    let value = fields.need_as("value", "object.value")?;
+    let value = match value_type {
+        ValueType::Text => Value::Text(value.text()?),
+        ValueType::Number => Value::Number { value: value.float()?, unit },
+        ValueType::Boolean => Value::Boolean(value.boolean()?),
+        ValueType::Time => Value::Time(value.millis()?),
+        ValueType::Reference => Value::Reference(value.parsed(Subject::parse)?),
+    };
+    fields.end()?;
+    Ok(value)
+}
+
+fn provenance(field: Field<'_>) -> Result<Provenance, DecodeError> {
+    let mut fields = Fields::split("source", field.item)?;
+    let uri = fields.take_as("uri", "source.uri")?.map(Field::text).transpose()?;
+    let class = fields.take_as("class", "source.class")?;
+    let class = class.map(|field| field.named(SourceClass::parse)).transpose()?;
+    let evidence = fields.take_as("evidence", "source.evidence")?.map(Field::array).transpose()?;
+    fields.end()?;
+    Ok(Provenance { uri, evidence: evidence.map(Hash), class })
+}
+
+fn tolerance(field: Field<'_>) -> Result<Tolerance, DecodeError> {
+    let mut fields = Fields::split("tolerance", field.item)?;
+    let absolute = fields.take_as("absolute", "tolerance.absolute")?;
+    let absolute = absolute.map(Field::float).transpose()?;
+    let relative = fields.take_as("relative", "tolerance.relative")?;
+    let relative = relative.map(Field::float).transpose()?;
+    fields.end()?;
+    Ok(Tolerance { absolute, relative })
+}
+
+fn conversion(field: Field<'_>) -> Result<Conversion, DecodeError> {
+    let mut fields = Fields::split("conversions", field.item)?;
+    let add = fields.need_as("add", "conversions.add")?.float()?;
+    let unit = fields.need_as("unit", "conversions.unit")?.text()?;
+    let multiply = fields.need_as("multiply", "conversions.multiply")?.float()?;
+    fields.end()?;
+    Ok(Conversion { unit, multiply, add })
+}
+
+fn meta(field: Field<'_>) -> Result<BTreeMap<Arc<str>, Arc<str>>, DecodeError> {
+    let Item::Map(count, mut pairs) = field.item else {
+        return Err(field.wrong_type("a map").into());
+    };
+    if count == 0 {
+        return Err(InvalidField::new("meta", "is empty; leave it out").into());
+    }
+    let mut meta = BTreeMap::new();
+    let mut last: Option<&str> = None;
+    for _ in 0..count {
+        let at = pairs.at();
+        let key = pairs.key()?;
+        check_key_order(last, key, at, "meta")?;
+        last = Some(key);
+        let value = Field { name: "meta", item: pairs.item(0)? }.text()?;
+        meta.insert(Arc::from(key), value);
+    }
+    Ok(meta)
+}
+
+fn missing(field: &'static str) -> InvalidField {
+    InvalidField::new(field, "is missing")
+}
+
+fn check_key_order(
+    last: Option<&str>,
+    key: &str,
+    at: usize,
+    field: &str,
+) -> Result<(), DecodeError> {
+    let problem = match last.map(|last| cbor::key_order(last, key)) {
+        None | Some(std::cmp::Ordering::Less) => return Ok(()),
+        Some(std::cmp::Ordering::Equal) => "a map key that was there before",
+        Some(std::cmp::Ordering::Greater) => {
+            "a map key out of order (shorter first, then byte by byte)"
+        }
+    };
+    let field = if field.is_empty() { key.to_owned() } else { field.to_owned() };
+    Err(DecodeError::Malformed { at, field: Some(field), problem })
+}
+
+/// One value and the name that errors give it.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    name: &'static str,
+    item: Item<'a>,
+}
+
+impl<'a> Field<'a> {
+    fn wrong_type(&self, expected: &str) -> InvalidField {
+        InvalidField::new(self.name, format!("{}, expected {expected}", self.item.describe()))
+    }
+
+    fn uint(self) -> Result<u64, DecodeError> {
+        match self.item {
+            Item::Uint(value) => Ok(value),
+            _ => Err(self.wrong_type("an unsigned integer").into()),
+        }
+    }
+
+    fn millis(self) -> Result<Millis, DecodeError> {
+        let value = match self.item {
+            Item::Uint(value) => i64::try_from(value).ok(),
+            Item::Negative(value) => i64::try_from(value).ok().map(|value| -1 - value),
+            _ => return Err(self.wrong_type("milliseconds as an integer").into()),
+        };
+        let value =
+            value.ok_or_else(|| InvalidField::new(self.name, "does not fit a 64-bit integer"))?;
+        Ok(Millis(value))
+    }
+
+    fn float(self) -> Result<f64, DecodeError> {
+        match self.item {
+            Item::Float(value) => Ok(value),
+            _ => Err(self.wrong_type("a 64-bit float").into()),
+        }
+    }
+
+    fn boolean(self) -> Result<bool, DecodeError> {
+        match self.item {
+            Item::Boolean(value) => Ok(value),
+            _ => Err(self.wrong_type("a boolean").into()),
+        }
+    }
+
+    fn bytes(self) -> Result<&'a [u8], DecodeError> {
+        match self.item {
+            Item::Bytes(bytes) => Ok(bytes),
+            _ => Err(self.wrong_type("a byte string").into()),
+        }
+    }
+
+    fn array<const N: usize>(self) -> Result<[u8; N], DecodeError> {
+        let bytes = self.bytes()?;
+        bytes.try_into().map_err(|_| {
+            let problem = format!("a byte string of {} bytes, expected {N}", bytes.len());
+            InvalidField::new(self.name, problem).into()
+        })
+    }
+
+    fn id(self) -> Result<RecordId, DecodeError> {
+        self.array().map(RecordId)
+    }
+
+    fn str(self) -> Result<&'a str, DecodeError> {
+        match self.item {
+            Item::Text(text) => Ok(text),
+            _ => Err(self.wrong_type("a text").into()),
+        }
+    }
+
+    fn text(self) -> Result<Arc<str>, DecodeError> {
+        self.str().map(Arc::from)
+    }
+
+    /// A checked text; its own error names the type, so the name of this field takes its place.
+    fn parsed<T>(self, parse: fn(&str) -> Result<T, InvalidField>) -> Result<T, DecodeError> {
+        parse(self.str()?).map_err(|invalid| InvalidField { field: self.name, ..invalid }.into())
+    }
+
+    fn named<T>(self, parse: fn(&str) -> Option<T>) -> Result<T, DecodeError> {
+        let name = self.str()?;
+        parse(name).ok_or_else(|| {
+            let shown: String = name.chars().take(40).collect();
+            InvalidField::new(self.name, format!("{shown:?} is not one of its names")).into()
+        })
+    }
+
+    fn source_key(self) -> Result<SourceKey, DecodeError> {
+        match self.item {
+            Item::Bytes(_) => Ok(SourceKey::Evidence(Hash(self.array()?))),
+            Item::Text(uri) => Ok(SourceKey::Uri(uri.into())),
+            _ => Err(self.wrong_type("a hash or a URI").into()),
+        }
+    }
+
+    fn list<T>(
+        self,
+        max: usize,
+        read: fn(Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let Item::List(count, mut items) = self.item else {
+            return Err(self.wrong_type("a list").into());
+        };
+        if count == 0 {
+            return Err(InvalidField::new(self.name, "is empty; leave it out").into());
+        }
+        if count > max {
+            let problem = format!("{count} items, expected at most {max}");
+            return Err(InvalidField::new(self.name, problem).into());
+        }
+        let mut list = Vec::with_capacity(count);
+        for _ in 0..count {
+            list.push(read(Self { name: self.name, item: items.item(DEPTH)? })?);
+        }
+        Ok(list)
+    }
+}
+
+/// No map of known fields has more; the largest kind, an assertion, has nineteen.
+const FIELDS_MAX: usize = 23;
+
+/// The fields of one map, in key order, and how far they were taken.
+struct Fields<'a> {
+    /// Name of the field that holds this map; empty for the record itself.
+    within: &'static str,
+    fields: [(&'a str, Item<'a>); FIELDS_MAX],
+    len: usize,
+    next: usize,
+    /// Bit n: field n was found by name already, out of turn.
+    found: u32,
+}
+
+impl<'a> Fields<'a> {
+    fn split(within: &'static str, item: Item<'a>) -> Result<Self, DecodeError> {
+        let name = if within.is_empty() { "record" } else { within };
+        let Item::Map(len, mut reader) = item else {
+            return Err(Field { name, item }.wrong_type("a map").into());
+        };
+        if len == 0 {
+            return Err(InvalidField::new(name, "is empty").into());
+        }
+        let mut fields = [("", Item::Boolean(false)); FIELDS_MAX];
+        let Some(slots) = fields.get_mut(..len) else {
+            let problem = format!("{len} fields, more than any kind has");
+            return Err(InvalidField::new(name, problem).into());
+        };
+        let mut last = None;
+        for slot in slots {
+            let at = reader.at();
+            let key = reader.key()?;
+            check_key_order(last, key, at, within)?;
+            last = Some(key);
+            *slot = (key, reader.item(DEPTH)?);
+        }
+        Ok(Self { within, fields, len, next: 0, found: 0 })
+    }
+
+    fn all(&self) -> &[(&'a str, Item<'a>)] {
+        self.fields.get(..self.len).unwrap_or_default()
+    }
+
+    /// Finds a field that every kind has, wherever it stands.
+    fn find_if(&mut self, name: &'static str) -> Option<Field<'a>> {
+        let index = self.all().iter().position(|(key, _)| *key == name)?;
+        self.found |= 1 << index;
+        self.all().get(index).map(|(_, item)| Field { name, item: *item })
+    }
+
+    fn find(&mut self, name: &'static str) -> Result<Field<'a>, DecodeError> {
+        self.find_if(name).ok_or_else(|| missing(name).into())
+    }
+
+    /// The next field that was not found by name.
+    fn peek(&mut self) -> Option<(&'a str, Item<'a>)> {
+        while self.found >> self.next & 1 == 1 {
+            self.next += 1;
+        }
+        self.all().get(self.next).copied()
+    }
+
+    /// Takes a field, called `path` in errors. Fields are taken in key order.
+    fn take_as(
+        &mut self,
+        key: &'static str,
+        path: &'static str,
+    ) -> Result<Option<Field<'a>>, DecodeError> {
+        match self.peek() {
+            Some((found, item)) if found == key => {
+                self.next += 1;
+                Ok(Some(Field { name: path, item }))
+            }
+            // Nobody asked for it, and nobody will: the fields asked for are in order as well.
+            Some((found, _)) if cbor::key_order(found, key).is_lt() => Err(self.unknown(found)),
+            _ => Ok(None),
+        }
+    }
+
+    fn need_as(&mut self, key: &'static str, path: &'static str) -> Result<Field<'a>, DecodeError> {
+        self.take_as(key, path)?.ok_or_else(|| missing(path).into())
+    }
+
+    fn take(&mut self, name: &'static str) -> Result<Option<Field<'a>>, DecodeError> {
+        self.take_as(name, name)
+    }
+
+    fn need(&mut self, name: &'static str) -> Result<Field<'a>, DecodeError> {
+        self.need_as(name, name)
+    }
+
+    /// A list, empty when the field is absent.
+    fn list_if<T>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        read: fn(Field<'a>) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        self.take(name)?.map_or_else(|| Ok(Vec::new()), |field| field.list(max, read))
+    }
+
+    /// Refuses what was not taken.
+    fn end(mut self) -> Result<(), DecodeError> {
+        match self.peek() {
+            Some((found, _)) => Err(self.unknown(found)),
+            None => Ok(()),
+        }
+    }
+
+    fn unknown(&self, key: &str) -> DecodeError {
+        let key: String = key.chars().take(40).collect();
+        let field = if self.within.is_empty() { key } else { format!("{}.{key}", self.within) };
+        DecodeError::UnknownField { field }
+    }
+}

@@ -1,0 +1,12 @@
+//! The canonical form of a record: DAG-CBOR, one byte string for one meaning. Normative page:
+//! `docs/format/record.md`.
+
+pub mod cbor;
+mod decode;
+mod encode;
+
+pub use decode::DecodeError;
+pub(crate) use encode::write_value;
+
+/// The `v` of every record this build writes, and the newest it reads.
+pub const FORMAT_VERSION: u64 = 1;
