@@ -13,6 +13,7 @@ pub mod limits;
 mod names;
 mod record;
 mod registry;
+mod rights;
 mod sign;
 mod text;
 mod validate;
@@ -22,7 +23,11 @@ pub use class::{SourceClass, Tier};
 pub use codec::{DecodeError, FORMAT_VERSION, cbor};
 pub use ids::{AgentId, Hash, HexError, LogId, Millis, Position, RecordId, Signature, Timeline};
 pub use record::*;
-pub use registry::Registry;
+pub use registry::{
+    AgentState, EpochState, GoldState, LensState, Registry, RoleSet, SourceIdent, SourceState,
+    TrustState, Voice,
+};
+pub use rights::{Head, Known, Policy, Refusal, admit};
 pub use sign::{
     BadSignature, Signed, SigningKey, VerifyError, record_id, verify_consent, verify_signature,
 };
