@@ -18,6 +18,8 @@ fn sealed_records_come_back_from_bytes() {
     for (name, record) in samples() {
         let sealed = Signed::seal(record.clone(), &key(1)).unwrap();
         let read = Signed::from_bytes(sealed.bytes().clone(), sealed.signature()).unwrap();
+        let trusted = Signed::trusted(sealed.bytes().clone(), sealed.signature()).unwrap();
+        assert_eq!(trusted, read);
         assert_eq!(read, sealed, "{name}");
         assert_eq!(Record::decode_trusted(sealed.bytes()).unwrap(), record, "{name}");
         assert_eq!(Signed::verify(record.clone(), sealed.signature()).unwrap(), sealed, "{name}");
