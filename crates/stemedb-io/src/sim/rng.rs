@@ -30,7 +30,6 @@ impl Rng for SimRng {
 
 /// The bare generator, for owners that already hold a lock.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "the simulated disk draws from it")]
 pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {

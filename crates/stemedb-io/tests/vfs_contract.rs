@@ -1,0 +1,128 @@
+//! The real and the simulated file system keep the same contract.
+#![expect(clippy::unwrap_used, reason = "in a test the panic is the verdict")]
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use stemedb_io::sim::SimVfs;
+use stemedb_io::{Open, RealVfs, Vfs};
+
+fn both(check: fn(&dyn Vfs, &Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    check(&RealVfs, dir.path());
+    let sim = SimVfs::new(1);
+    sim.create_dir_all(Path::new("/data")).unwrap();
+    check(&sim, Path::new("/data"));
+}
+
+fn kind<T>(result: std::io::Result<T>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+#[test]
+fn open_modes() {
+    both(|vfs, dir| {
+        let path = dir.join("a");
+        assert_eq!(kind(vfs.open(&path, Open::Read)), Some(ErrorKind::NotFound));
+        assert_eq!(kind(vfs.open(&path, Open::Write)), Some(ErrorKind::NotFound));
+        assert!(!vfs.exists(&path).unwrap());
+        vfs.open(&path, Open::CreateNew).unwrap().close().unwrap();
+        assert!(vfs.exists(&path).unwrap());
+        assert_eq!(kind(vfs.open(&path, Open::CreateNew)), Some(ErrorKind::AlreadyExists));
+        assert_eq!(kind(vfs.open(&dir.join("no/b"), Open::CreateNew)), Some(ErrorKind::NotFound));
+        assert!(vfs.open(&path, Open::Read).unwrap().write_at(b"x", 0).is_err());
+        assert!(vfs.metadata(dir).unwrap().is_dir);
+    });
+}
+
+#[test]
+fn bytes_and_lengths() {
+    both(|vfs, dir| {
+        let file = vfs.open(&dir.join("f"), Open::CreateNew).unwrap();
+        assert!(file.is_empty().unwrap());
+        file.write_at(b"hello", 5000).unwrap();
+        assert_eq!(file.len().unwrap(), 5005);
+        let mut buf = [1; 10];
+        assert_eq!(file.read_at(&mut buf, 4998).unwrap(), 7);
+        assert_eq!(&buf, b"\0\0hello\x01\x01\x01");
+        assert_eq!(kind(file.read_exact_at(&mut buf, 4998)), Some(ErrorKind::UnexpectedEof));
+        assert_eq!(file.read_at(&mut buf, 9999).unwrap(), 0);
+
+        // What was cut off does not come back, synced or not.
+        for sync in [false, true] {
+            file.write_at(&[7; 10_000], 0).unwrap();
+            file.sync_data().unwrap();
+            file.set_len(100).unwrap();
+            if sync {
+                file.sync_all().unwrap();
+            }
+            file.set_len(10_000).unwrap();
+            let mut all = vec![1; 10_000];
+            file.read_exact_at(&mut all, 0).unwrap();
+            assert_eq!(all.iter().filter(|b| **b == 7).count(), 100);
+            assert_eq!(all.iter().filter(|b| **b == 0).count(), 9_900);
+        }
+        file.allocate(20_000).unwrap();
+        assert_eq!(file.len().unwrap(), 20_000);
+        file.allocate(10).unwrap();
+        assert_eq!(file.len().unwrap(), 20_000);
+        file.close().unwrap();
+    });
+}
+
+#[test]
+fn names() {
+    both(|vfs, dir| {
+        vfs.create_dir_all(&dir.join("x/y")).unwrap();
+        vfs.create_dir_all(&dir.join("x/y")).unwrap();
+        for name in ["b", "a", "c"] {
+            vfs.open(&dir.join(name), Open::CreateNew)
+                .unwrap()
+                .write_at(name.as_bytes(), 0)
+                .unwrap();
+        }
+        vfs.rename(&dir.join("a"), &dir.join("c")).unwrap();
+        vfs.sync_dir(dir).unwrap();
+        let open = vfs.open(&dir.join("b"), Open::Read).unwrap();
+        vfs.remove_file(&dir.join("b")).unwrap();
+        assert_eq!(kind(vfs.remove_file(&dir.join("b"))), Some(ErrorKind::NotFound));
+        let mut byte = [0];
+        assert_eq!((open.read_at(&mut byte, 0).unwrap(), byte), (1, *b"b"));
+        let listed: Vec<_> = vfs.read_dir(dir).unwrap();
+        let listed: Vec<_> = listed.iter().map(|e| (e.name.to_str().unwrap(), e.is_dir)).collect();
+        assert_eq!(listed, [("c", false), ("x", true)]);
+        vfs.open(&dir.join("c"), Open::Read).unwrap().read_at(&mut byte, 0).unwrap();
+        assert_eq!(&byte, b"a");
+    });
+}
+
+#[test]
+fn a_folder_has_one_owner() {
+    both(|vfs, dir| {
+        let held = vfs.lock(dir).unwrap();
+        assert_eq!(kind(vfs.lock(dir)), Some(ErrorKind::WouldBlock));
+        drop(held);
+        vfs.lock(dir).unwrap();
+        assert!(vfs.read_dir(dir).unwrap().is_empty(), "a lock leaves nothing behind");
+        assert!(vfs.space(dir).unwrap().available > 0);
+    });
+}
+
+#[test]
+fn eviction_can_be_seen() {
+    both(|vfs, dir| {
+        let file = vfs.open(&dir.join("f"), Open::CreateNew).unwrap();
+        file.write_at(&[1; 8192], 0).unwrap();
+        let mut buf = [0; 100];
+        match file.read_nowait(&mut buf, 0) {
+            Ok(cached) => assert_eq!(cached, Some(100)),
+            // Some file systems cannot tell, and then there is nothing more to see.
+            Err(error) => return assert_eq!(error.kind(), ErrorKind::Unsupported),
+        }
+        file.sync_all().unwrap();
+        file.evict().unwrap();
+        assert_eq!(file.read_nowait(&mut buf, 0).unwrap(), None);
+        file.read_exact_at(&mut buf, 0).unwrap();
+        assert_eq!(file.read_nowait(&mut buf, 0).unwrap(), Some(100));
+    });
+}
