@@ -4,9 +4,10 @@
 pub mod cbor;
 mod decode;
 mod encode;
+mod fields;
 
-pub use decode::DecodeError;
 pub(crate) use encode::write_value;
+pub use fields::DecodeError;
 
 /// The `v` of every record this build writes, and the newest it reads.
 pub const FORMAT_VERSION: u64 = 1;
