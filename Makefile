@@ -22,3 +22,20 @@ lint: setup ## format, clippy, docs, licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo-deny --offline check licenses bans sources
 
+.PHONY: unit crash kill order
+unit: setup ## unit, table, property, golden and conformance tests
+	cargo nextest run --workspace --locked
+	cargo test --workspace --locked --doc --quiet
+
+STATES ?= 500
+CYCLES ?= 20
+HARNESS = cargo run --quiet --locked -p xtask --
+
+crash: build setup ## power cuts under a real file system: STATES=500 SEED=…
+	$(HARNESS) $(if $(SEED),--seed $(SEED)) crash --states $(STATES)
+
+kill: build setup ## kill -9 in the middle of an import: CYCLES=20 SEED=…
+	$(HARNESS) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES)
+
+order: build setup ## no answer before the sync that covers it
+	$(HARNESS) order

@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod kill;
 mod mount;
+mod order;
 mod server;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Task {
     Crash(crash::Args),
     /// Kill the server with SIGKILL at random moments of an import; look for lost or doubled claims.
     Kill(kill::Args),
+    /// Trace system calls; look for an answer that was sent before the sync that covers it.
+    Order(order::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = match args.task {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
+        Task::Order(task) => order::run(&task, &args.binary, seed),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -81,8 +81,21 @@ impl Server {
         Client::new(self.url.clone())
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// SIGTERM, and waits until it is gone. Under a tracer the signal goes to the traced server,
+    /// whose end ends the tracer.
+    pub(crate) fn terminate(mut self) -> Result<()> {
+        let tracer_or_server = self.child.id();
+        let children = std::fs::read_to_string(format!(
+            "/proc/{tracer_or_server}/task/{tracer_or_server}/children"
+        ))?;
+        let pid = match children.split_whitespace().next() {
+            Some(traced) => traced.parse()?,
+            None => i32::try_from(tracer_or_server)?,
+        };
+        let pid = rustix::process::Pid::from_raw(pid).context("a process id is not 0")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// SIGKILL, and waits until it is gone.
