@@ -1,1 +1,25 @@
 //! Everything derivable from the log: records, ids, postings, registries; rebuilt at will.
+//!
+//! The index is a fold over the log's entries, kept on disk by fjall. Start at [`Index`]; what is
+//! on disk is specified in [`format`].
+
+mod bytes;
+mod candidates;
+mod entry;
+mod error;
+mod fold;
+pub mod format;
+mod index;
+mod known;
+mod open;
+mod pages;
+mod rows;
+mod snapshot;
+mod store;
+
+pub use entry::Entry;
+pub use error::{ErrorKind, IndexError};
+pub use index::{Counters, Index, IndexConfig};
+pub use open::remove;
+pub use pages::{Filter, KeyFilter, Page, Referrer};
+pub use snapshot::Snapshot;

@@ -1,0 +1,189 @@
+//! The storage under the index: open tables, one way to turn its errors into ours, and a cache of
+//! names.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use fjall::{Database, Keyspace, Readable, UserValue};
+use quick_cache::Weighter;
+use stemedb_model::{AgentId, Hash, Principal, SourceKey};
+
+use crate::bytes::{Malformed, Reader};
+use crate::error::IndexError;
+use crate::format::{NameTag, Table, number_key};
+
+/// Names by number, in memory. A number never changes its name, so every snapshot shares it.
+const NAMES_CACHE_BYTES: u64 = 16 << 20;
+
+/// Shared by an index and its snapshots.
+pub(crate) struct Store {
+    pub(crate) db: Database,
+    tables: [Keyspace; Table::ALL.len()],
+    pub(crate) dir: PathBuf,
+    names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
+    /// Set by the first error of the storage, or by rows that make no sense.
+    failed: OnceLock<String>,
+}
+
+/// An interned name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Name {
+    Agent(AgentId),
+    Principal(Principal),
+    Source(SourceKey),
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<(NameTag, u64), Name> for ByBytes {
+    fn weight(&self, _number: &(NameTag, u64), name: &Name) -> u64 {
+        // A slot costs about as much as a key of 32 bytes, twice.
+        64 + match name {
+            Name::Source(SourceKey::Uri(uri)) => uri.len() as u64,
+            Name::Agent(_) | Name::Principal(_) | Name::Source(_) => 32,
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn new(db: Database, dir: PathBuf, tables: [Keyspace; Table::ALL.len()]) -> Self {
+        let slots = usize::try_from(NAMES_CACHE_BYTES / 96).unwrap_or(usize::MAX);
+        let names = quick_cache::sync::Cache::with_weighter(slots, NAMES_CACHE_BYTES, ByBytes);
+        Self { db, tables, dir, names, failed: OnceLock::new() }
+    }
+
+    pub(crate) fn table(&self, table: Table) -> &Keyspace {
+        let [
+            meta,
+            records,
+            ids,
+            idempotency,
+            times,
+            keys,
+            names,
+            claims,
+            facts,
+            postings,
+            registry,
+        ] = &self.tables;
+        match table {
+            Table::Meta => meta,
+            Table::Records => records,
+            Table::Ids => ids,
+            Table::Idempotency => idempotency,
+            Table::Times => times,
+            Table::Keys => keys,
+            Table::Names => names,
+            Table::Claims => claims,
+            Table::Facts => facts,
+            Table::Postings => postings,
+            Table::Registry => registry,
+        }
+    }
+
+    /// The reason why nothing more is applied.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), IndexError> {
+        match self.failure() {
+            Some(reason) => Err(IndexError::Failed {
+                op: "stopped after an earlier error",
+                reason: reason.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// An error of the storage: the index stops.
+    pub(crate) fn fail(&self, op: &'static str, error: impl Display) -> IndexError {
+        let reason = error.to_string();
+        // Only the first reason is kept; the later ones follow from it.
+        let _ = self.failed.set(format!("{op}: {reason}"));
+        IndexError::Failed { op, reason }
+    }
+
+    /// A row that makes no sense: the index stops.
+    pub(crate) fn damaged(&self, what: impl Display) -> IndexError {
+        let what = what.to_string();
+        let _ = self.failed.set(what.clone());
+        IndexError::Damaged { dir: self.dir.display().to_string(), what }
+    }
+
+    pub(crate) fn damaged_row(&self, table: Table, key: &[u8]) -> IndexError {
+        self.damaged(format_args!("table {}, row {}", table.name(), Hex(key)))
+    }
+
+    /// A row as of `at`, decoded by `decode`.
+    pub(crate) fn read<T>(
+        &self,
+        at: &fjall::Snapshot,
+        table: Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, IndexError> {
+        match self.get(at, table, key)? {
+            Some(row) => decode(&row).map(Some).map_err(|Malformed| self.damaged_row(table, key)),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn get(
+        &self,
+        at: &fjall::Snapshot,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<UserValue>, IndexError> {
+        at.get(self.table(table), key).map_err(|error| self.fail("read index", error))
+    }
+
+    /// The name that a number stands for, as of `at`.
+    pub(crate) fn name(
+        &self,
+        at: &fjall::Snapshot,
+        tag: NameTag,
+        number: u64,
+    ) -> Result<Name, IndexError> {
+        if let Some(name) = self.names.get(&(tag, number)) {
+            return Ok(name);
+        }
+        let key = number_key(tag, number);
+        let name = self
+            .read(at, Table::Names, &key, |row| parse_name(tag, row))?
+            .ok_or_else(|| self.damaged(format_args!("no name for {tag:?} {number}")))?;
+        self.names.insert((tag, number), name.clone());
+        Ok(name)
+    }
+}
+
+fn parse_name(tag: NameTag, row: &[u8]) -> Result<Name, Malformed> {
+    let text = || std::str::from_utf8(row).map_err(|_| Malformed);
+    Ok(match tag {
+        NameTag::Agent => Name::Agent(AgentId::from_slice(row).ok_or(Malformed)?),
+        NameTag::Principal => Name::Principal(Principal::parse(text()?).map_err(|_| Malformed)?),
+        NameTag::Evidence => {
+            Name::Source(SourceKey::Evidence(Hash::from_slice(row).ok_or(Malformed)?))
+        }
+        NameTag::Uri => Name::Source(SourceKey::Uri(text()?.into())),
+    })
+}
+
+/// A row that is one varint.
+pub(crate) fn number(row: &[u8]) -> Result<u64, Malformed> {
+    let mut reader = Reader::new(row);
+    let number = reader.varint()?;
+    reader.end()?;
+    Ok(number)
+}
+
+/// Bytes for a message.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
