@@ -216,7 +216,7 @@ impl Registry {
     }
 
     /// The best tier that claims of `agent` can have as of `at`.
-    pub(super) fn ceiling(&self, space: &Space, agent: &AgentId, at: Position) -> Tier {
+    pub fn ceiling(&self, space: &Space, agent: &AgentId, at: Position) -> Tier {
         if self.root_index(agent, at).is_some() {
             return SourceClass::Regulatory.tier();
         }
