@@ -200,6 +200,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Enters the map that comes next and gives its number of pairs; `None`: it is not a map, and
+    /// nothing was read. The pairs follow, each a [`Reader::key`] and an [`Reader::item`].
+    pub fn enter_map(&mut self) -> Result<Option<usize>, Malformed> {
+        let start = *self;
+        let [first] = self.array::<1>()?;
+        if first >> 5 != MAP {
+            *self = start;
+            return Ok(None);
+        }
+        let argument = self.argument(start, first & 31)?;
+        self.count(start, argument).map(Some)
+    }
+
     fn container(
         &mut self,
         start: Self,
@@ -224,6 +237,14 @@ impl<'a> Reader<'a> {
             self.item(depth)?;
         }
         Ok(if major == MAP { Item::Map(count, body) } else { Item::List(count, body) })
+    }
+
+    /// A count of items. Each takes a byte at least, so a larger one is a lie.
+    fn count(&self, start: Self, argument: u64) -> Result<usize, Malformed> {
+        usize::try_from(argument)
+            .ok()
+            .filter(|count| *count <= self.bytes.len().saturating_sub(self.at))
+            .ok_or_else(|| start.malformed("a list or map that says it is longer than the input"))
     }
 
     fn simple(&mut self, start: Self, first: u8) -> Result<Item<'a>, Malformed> {

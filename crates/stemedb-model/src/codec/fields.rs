@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::FORMAT_VERSION;
-use super::cbor::{self, Item, Malformed};
+use super::cbor::{self, Item, Malformed, Reader};
 use crate::ids::{Hash, Millis, RecordId};
 use crate::record::SourceKey;
 use crate::text::InvalidField;
@@ -220,54 +220,86 @@ impl<'a> Field<'a> {
     }
 }
 
+/// A key and its value.
+pub(super) type Slot<'a> = (&'a str, Item<'a>);
+
+/// Room for the fields of one map. The caller keeps it: fields are looked at, not moved about.
+pub(super) fn slots<'a, const N: usize>() -> [Slot<'a>; N] {
+    [("", Item::Boolean(false)); N]
+}
+
 /// No map of known fields has more; the largest kind, an assertion, has nineteen.
-const FIELDS_MAX: usize = 23;
+pub(super) const FIELDS_MAX: usize = 23;
 
 /// The fields of one map, in key order, and how far they were taken.
-pub(super) struct Fields<'a> {
+pub(super) struct Fields<'s, 'a> {
     /// Name of the field that holds this map; empty for the record itself.
     within: &'static str,
-    fields: [(&'a str, Item<'a>); FIELDS_MAX],
-    len: usize,
+    all: &'s [Slot<'a>],
     next: usize,
     /// Bit n: field n was found by name already, out of turn.
     found: u32,
 }
 
-impl<'a> Fields<'a> {
-    pub(super) fn split(within: &'static str, item: Item<'a>) -> Result<Self, DecodeError> {
-        let name = if within.is_empty() { "record" } else { within };
-        let Item::Map(len, mut reader) = item else {
-            return Err(Field { name, item }.wrong_type("a map").into());
+impl<'s, 'a> Fields<'s, 'a> {
+    /// The fields of a record: of a map that is all there is.
+    pub(super) fn of_record(
+        slots: &'s mut [Slot<'a>],
+        bytes: &'a [u8],
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let Some(count) = reader.enter_map()? else {
+            let item = reader.item(DEPTH)?;
+            return Err(Field { name: "record", item }.wrong_type("a map").into());
         };
-        if len == 0 {
+        let fields = Self::fill(slots, "", count, &mut reader)?;
+        reader.end()?;
+        Ok(fields)
+    }
+
+    /// The fields of a map inside a record.
+    pub(super) fn split(slots: &'s mut [Slot<'a>], field: Field<'a>) -> Result<Self, DecodeError> {
+        match field.item {
+            Item::Map(count, mut reader) => Self::fill(slots, field.name, count, &mut reader),
+            _ => Err(field.wrong_type("a map").into()),
+        }
+    }
+
+    fn fill(
+        slots: &'s mut [Slot<'a>],
+        within: &'static str,
+        count: usize,
+        reader: &mut Reader<'a>,
+    ) -> Result<Self, DecodeError> {
+        let name = if within.is_empty() { "record" } else { within };
+        if count == 0 {
             return Err(InvalidField::new(name, "is empty").into());
         }
-        let mut fields = [("", Item::Boolean(false)); FIELDS_MAX];
-        let Some(slots) = fields.get_mut(..len) else {
-            let problem = format!("{len} fields, more than any kind has");
+        let most = slots.len();
+        let Some(slots) = slots.get_mut(..count) else {
+            let problem = format!("{count} fields, expected at most {most}");
             return Err(InvalidField::new(name, problem).into());
         };
         let mut last = None;
-        for slot in slots {
+        for slot in slots.iter_mut() {
             let at = reader.at();
             let key = reader.key()?;
             check_key_order(last, key, at, within)?;
             last = Some(key);
-            *slot = (key, reader.item(DEPTH)?);
+            let item = reader.item(DEPTH).map_err(|Malformed { at, problem }| {
+                let field = if within.is_empty() { key } else { within };
+                DecodeError::Malformed { at, field: Some(field.to_owned()), problem }
+            })?;
+            *slot = (key, item);
         }
-        Ok(Self { within, fields, len, next: 0, found: 0 })
-    }
-
-    fn all(&self) -> &[(&'a str, Item<'a>)] {
-        self.fields.get(..self.len).unwrap_or_default()
+        Ok(Self { within, all: slots, next: 0, found: 0 })
     }
 
     /// Finds a field that every kind has, wherever it stands.
     pub(super) fn find_if(&mut self, name: &'static str) -> Option<Field<'a>> {
-        let index = self.all().iter().position(|(key, _)| *key == name)?;
+        let index = self.all.iter().position(|(key, _)| *key == name)?;
         self.found |= 1 << index;
-        self.all().get(index).map(|(_, item)| Field { name, item: *item })
+        self.all.get(index).map(|(_, item)| Field { name, item: *item })
     }
 
     pub(super) fn find(&mut self, name: &'static str) -> Result<Field<'a>, DecodeError> {
@@ -279,7 +311,7 @@ impl<'a> Fields<'a> {
         while self.found >> self.next & 1 == 1 {
             self.next += 1;
         }
-        self.all().get(self.next).copied()
+        self.all.get(self.next).copied()
     }
 
     /// Takes a field, called `path` in errors. Fields are taken in key order.
