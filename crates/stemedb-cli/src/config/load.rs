@@ -1,0 +1,205 @@
+//! Layers, and where each value came from.
+
+use std::path::{Path, PathBuf};
+
+use figment::error::Kind;
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::schema::{Config, Problem};
+
+/// Read when it exists and no other file is named.
+pub const DEFAULT_FILE: &str = "/etc/stemedb/api.toml";
+/// Variables that are no configuration keys: those of the client commands.
+const CLIENT_VARIABLES: [&str; 4] =
+    ["STEMEDB_URL", "STEMEDB_API_KEY", "STEMEDB_KEY", "STEMEDB_SPACE"];
+const PREFIX: &str = "STEMEDB_";
+
+/// One value given outside the file.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: String,
+    /// As written. Read as a number or boolean where the key's default is one, else as text.
+    pub value: String,
+    /// The flag or variable, as the person wrote it.
+    pub origin: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The named file is not there or not readable.
+    #[error("cannot read {file}: {source}")]
+    File {
+        /// As named.
+        file: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// One or more problems, each a full sentence.
+    #[error("{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+}
+
+/// The configuration in force.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    figment: Figment,
+}
+
+impl Loaded {
+    /// Where the value of `section.key` came from, in words; `None` for a default.
+    pub fn origin(&self, key: &str) -> Option<String> {
+        let metadata = self.figment.find_metadata(key)?;
+        (metadata.name != DEFAULTS).then(|| describe(metadata))
+    }
+
+    /// All bounds that fail.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.config.validate()
+    }
+}
+
+const DEFAULTS: &str = "default";
+
+/// Reads the layers. `file`: the one named by `--config`, which must exist; without it
+/// [`DEFAULT_FILE`] if that exists. `environment`: all variables of the process.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[Setting],
+) -> Result<Loaded, ConfigError> {
+    let defaults = Layer::from(Serialized::defaults(Config::default()), Metadata::named(DEFAULTS))?;
+    let mut figment = Figment::from(defaults);
+    let file = match file {
+        Some(file) => {
+            // The library takes a missing file for an empty one.
+            std::fs::metadata(file)
+                .map_err(|source| ConfigError::File { file: file.to_owned(), source })?;
+            Some(file.to_owned())
+        }
+        None => Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()),
+    };
+    if let Some(file) = &file {
+        figment = figment.merge(Toml::file_exact(file));
+    }
+    for setting in environment_settings(environment)?.iter().chain(flags) {
+        figment = figment.merge(Layer::one(setting));
+    }
+    let config = figment.extract::<Config>().map_err(|error| {
+        ConfigError::Wrong(error.into_iter().map(|one| sentence(&one)).collect())
+    })?;
+    Ok(Loaded { config, file, figment })
+}
+
+fn environment_settings(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Vec<Setting>, ConfigError> {
+    let mut settings = Vec::new();
+    let mut wrong = Vec::new();
+    for (name, value) in variables {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        if CLIENT_VARIABLES.contains(&name.as_str()) {
+            continue;
+        }
+        match rest.split_once("__") {
+            Some((section, key)) => settings.push(Setting {
+                key: format!("{section}.{key}").to_lowercase(),
+                value,
+                origin: name,
+            }),
+            None => wrong.push(format!(
+                "unknown variable {name}: a key is written {PREFIX}<SECTION>__<KEY>, \
+                 with two underscores"
+            )),
+        }
+    }
+    // The environment has no order; errors and reports should have one.
+    settings.sort_by(|a, b| a.origin.cmp(&b.origin));
+    if wrong.is_empty() { Ok(settings) } else { Err(ConfigError::Wrong(wrong)) }
+}
+
+fn describe(metadata: &Metadata) -> String {
+    match &metadata.source {
+        Some(figment::Source::File(path)) => path.display().to_string(),
+        _ => metadata.name.to_string(),
+    }
+}
+
+fn sentence(error: &figment::Error) -> String {
+    let mut path = error.path.join(".");
+    let place = error.metadata.as_ref().map(describe).unwrap_or_default();
+    let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+    let list = |names: &[&str]| names.join(", ");
+    match &error.kind {
+        Kind::UnknownField(name, expected) => {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            format!("unknown key {path}{name}{place}; known here: {}", list(expected))
+        }
+        Kind::UnknownVariant(value, expected) => {
+            format!("{path}{place}: `{value}` is none of {}", list(expected))
+        }
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("{path}{place}: found {found}, expected {expected}")
+        }
+        other if path.is_empty() => format!("{other}{place}"),
+        other => format!("{path}{place}: {other}"),
+    }
+}
+
+/// One layer with a name of our own choosing.
+struct Layer {
+    metadata: Metadata,
+    data: Map<Profile, Dict>,
+}
+
+impl Layer {
+    fn from(provider: impl Provider, metadata: Metadata) -> Result<Self, ConfigError> {
+        let data = provider.data().map_err(|error| ConfigError::Wrong(vec![error.to_string()]))?;
+        Ok(Self { metadata, data })
+    }
+
+    fn one(setting: &Setting) -> Self {
+        let value = typed(&setting.key, &setting.value);
+        let dict = match figment::util::nest(&setting.key, value) {
+            Value::Dict(_, dict) => dict,
+            _ => Dict::new(),
+        };
+        Self {
+            metadata: Metadata::named(setting.origin.clone()),
+            data: Profile::Default.collect(dict),
+        }
+    }
+}
+
+fn typed(key: &str, text: &str) -> Value {
+    let pointer = format!("/{}", key.replace('.', "/"));
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    match (defaults.pointer(&pointer), serde_json::from_str::<serde_json::Value>(text)) {
+        (Some(default), Ok(value))
+            if (default.is_number() && value.is_number())
+                || (default.is_boolean() && value.is_boolean()) =>
+        {
+            Value::serialize(&value).unwrap_or_else(|_| Value::from(text))
+        }
+        _ => Value::from(text),
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        self.metadata.clone()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(self.data.clone())
+    }
+}

@@ -1,0 +1,99 @@
+//! Configuration as text: the values in force, and the reference of all keys.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::load::Loaded;
+use super::schema::Config;
+
+/// The values in force, as a file that gives the same values, each with its origin.
+pub fn print(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    let value = serde_json::to_value(&loaded.config).unwrap_or_default();
+    for (section, keys) in value.as_object().into_iter().flatten() {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "[{section}]");
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            let origin = loaded.origin(&format!("{section}.{key}"));
+            let origin = origin.map_or_else(|| "default".to_owned(), |from| format!("from {from}"));
+            match value {
+                Value::Null => {
+                    let _ = writeln!(text, "# {key} is not set");
+                }
+                // A JSON scalar is written as TOML writes it.
+                value => {
+                    let _ = writeln!(text, "{key} = {value}  # {origin}");
+                }
+            }
+        }
+    }
+    text
+}
+
+/// Every key with type, default and meaning, as a page.
+pub fn reference() -> String {
+    let schema = schemars::schema_for!(Config).to_value();
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    let mut text = String::from(
+        "# Configuration\n\n\
+         Read from `/etc/stemedb/api.toml` or the file named by `--config`. Every key is also an\n\
+         environment variable. Order: flags, environment, file, defaults. Unknown keys are errors.\n",
+    );
+    for (section, property) in members(&schema, "properties") {
+        let section_schema = target(&schema, property);
+        let _ = write!(text, "\n## `[{section}]`\n\n{}\n\n", description(section_schema));
+        text.push_str("| key | type | default | meaning | variable |\n|---|---|---|---|---|\n");
+        for (key, property) in members(section_schema, "properties") {
+            let default = match defaults.get(section).and_then(|keys| keys.get(key)) {
+                None | Some(Value::Null) => "not set".to_owned(),
+                Some(value) => format!("`{value}`"),
+            };
+            let variable = format!("STEMEDB_{section}__{key}").to_uppercase();
+            let _ = writeln!(
+                text,
+                "| `{key}` | {} | {default} | {} | `{variable}` |",
+                type_name(&schema, property),
+                description(property).replace('\n', " "),
+            );
+        }
+    }
+    text
+}
+
+fn members<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    value.get(name).and_then(Value::as_object).into_iter().flat_map(Map::iter)
+}
+
+fn description(value: &Value) -> &str {
+    value.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Follows a `$ref` into the schema's definitions.
+fn target<'a>(schema: &'a Value, property: &'a Value) -> &'a Value {
+    let reference = property.get("$ref").and_then(Value::as_str);
+    let name = reference.and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| schema.get("$defs")?.get(name)).unwrap_or(property)
+}
+
+fn type_name(schema: &Value, property: &Value) -> String {
+    let found = target(schema, property);
+    let choices = |list: &Vec<Value>| {
+        let words = list.iter().filter_map(|one| one.get("const").unwrap_or(one).as_str());
+        words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(list) = found.get("enum").or(found.get("oneOf")).and_then(Value::as_array) {
+        return choices(list);
+    }
+    match found.get("type") {
+        Some(Value::String(name)) => name.clone(),
+        Some(Value::Array(names)) => names
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|name| *name != "null")
+            .map_or_else(String::new, str::to_owned),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,128 @@
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(own).collect::<Vec<_>>().into_iter()
+}
+
+fn flag(key: &str, value: &str) -> Setting {
+    Setting { key: key.into(), value: value.into(), origin: format!("--{key}") }
+}
+
+/// Loads a file with this text, these variables and flags.
+fn load_text(
+    text: &str,
+    variables: &[(&str, &str)],
+    flags: &[Setting],
+) -> Result<Loaded, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("api.toml");
+    crate::files::create_private(&file, text).unwrap();
+    load(Some(&file), env(variables), flags)
+}
+
+#[test]
+fn defaults_are_valid_and_survive_a_round_trip() {
+    let loaded = load(None, env(&[]), &[]).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.problems(), []);
+    let again = load_text(&print(&loaded), &[], &[]).unwrap();
+    assert_eq!(again.config, loaded.config);
+}
+
+#[test]
+fn flags_beat_environment_beats_file_beats_defaults() {
+    let file =
+        "[wal]\nsegment_bytes = 2097152\n[query]\nclaims_max = 7\n[log]\nfilter = \"info\"\n";
+    let variables = [("STEMEDB_QUERY__CLAIMS_MAX", "8"), ("STEMEDB_LOG__FILTER", "debug")];
+    let loaded = load_text(file, &variables, &[flag("log.filter", "trace")]).unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.wal.segment_bytes, 2 << 20);
+    assert_eq!(config.query.claims_max, 8);
+    assert_eq!(config.log.filter, "trace");
+    assert_eq!(config.index, Index::default());
+    assert!(loaded.origin("wal.segment_bytes").unwrap().ends_with("api.toml"));
+    assert_eq!(loaded.origin("query.claims_max").unwrap(), "STEMEDB_QUERY__CLAIMS_MAX");
+    assert_eq!(loaded.origin("log.filter").unwrap(), "--log.filter");
+    assert_eq!(loaded.origin("index.cache_bytes"), None);
+}
+
+/// (file, variables, words that the error must hold)
+type WrongCase = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    const CASES: &[WrongCase] = &[
+        (
+            "[wal]\nsegmnt_bytes = 1\n",
+            &[],
+            &["unknown key wal.segmnt_bytes", "api.toml", "segment_bytes"],
+        ),
+        ("[wall]\ndir = \"x\"\n", &[], &["unknown key wall", "wal"]),
+        ("listen = \"x\"\n", &[], &["unknown key listen"]),
+        ("", &[("STEMEDB_WAL__DIRS", "x")], &["unknown key wal.dirs", "STEMEDB_WAL__DIRS"]),
+        ("", &[("STEMEDB_WAL_DIR", "x")], &["STEMEDB_WAL_DIR", "two underscores"]),
+        ("[query]\nclaims_max = \"many\"\n", &[], &["query.claims_max", "api.toml", "many"]),
+        ("", &[("STEMEDB_SERVER__LISTEN", "here")], &["server.listen", "STEMEDB_SERVER__LISTEN"]),
+        ("[log]\nformat = \"xml\"\n", &[], &["log.format", "xml", "json"]),
+        ("[wal\n", &[], &["api.toml"]),
+    ];
+    for (file, variables, words) in CASES {
+        let error = load_text(file, variables, &[]).unwrap_err().to_string();
+        for word in *words {
+            assert!(error.contains(word), "{file:?} {variables:?}: {error:?} lacks {word:?}");
+        }
+    }
+}
+
+#[test]
+fn variables_of_the_client_and_of_others_are_left_alone() {
+    let variables = [("STEMEDB_URL", "x"), ("STEMEDB_API_KEY", "x"), ("HOME", "/")];
+    assert_eq!(load(None, env(&variables), &[]).unwrap().config, Config::default());
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let error = load(Some(std::path::Path::new("/nowhere/api.toml")), env(&[]), &[]).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read /nowhere/api.toml"), "{error}");
+}
+
+#[test]
+fn every_bound_that_fails_is_reported() {
+    for (flags, expected) in [
+        (vec![("wal.segment_bytes", "1048576"), ("server.drain_timeout_ms", "600000")], vec![]),
+        (vec![("wal.segment_bytes", "1048575")], vec!["wal.segment_bytes"]),
+        (
+            vec![("wal.segment_bytes", "4294967297"), ("server.drain_timeout_ms", "0")],
+            vec!["server.drain_timeout_ms", "wal.segment_bytes"],
+        ),
+        (vec![("server.listen", "[::1]:1")], vec![]),
+        (vec![("server.listen", "0.0.0.0:1")], vec!["server.listen"]),
+        (vec![("server.data_dir", "")], vec!["server.data_dir"]),
+        (vec![("server.root_public_key", "abc")], vec!["server.root_public_key"]),
+        (vec![("log.filter", "x=y=z")], vec!["log.filter"]),
+        (vec![("limits.body_bytes_max", "262143")], vec!["limits.body_bytes_max"]),
+        (vec![("query.claims_max", "0")], vec!["query.claims_max"]),
+    ] {
+        let flags: Vec<_> = flags.iter().map(|(key, value)| flag(key, value)).collect();
+        let loaded = load(None, env(&[]), &flags).unwrap();
+        let found: Vec<_> = loaded.problems().iter().map(|problem| problem.key).collect();
+        assert_eq!(found, expected, "{flags:?}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let text = reference();
+    let keys = serde_json::to_value(Config::default()).unwrap();
+    for (section, keys) in keys.as_object().unwrap() {
+        for key in keys.as_object().unwrap().keys() {
+            let variable = format!("STEMEDB_{section}__{key}").to_uppercase();
+            let line = text.lines().find(|line| line.ends_with(&format!("| `{variable}` |")));
+            let line = line.unwrap_or_else(|| panic!("no line for {variable}"));
+            let cells: Vec<_> = line.split(" | ").collect();
+            assert_eq!(cells.len(), 5, "{line}");
+            assert!(cells.iter().all(|cell| !cell.trim().is_empty()), "{line}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The command line of StemeDB: parses, asks, prints.
+//!
+//! Concrete types are chosen here and nowhere else: the real clock, disk and log meet the engine
+//! and the server in `serve`. One command is one module under `commands`.
+
+pub mod args;
+pub mod claim_line;
+pub mod commands;
+pub mod config;
+pub mod context;
+pub mod failure;
+pub mod files;
+pub mod keys;
+pub mod remote;
+pub mod table;
+pub mod time;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use stemedb_io::Env;
+
+use crate::args::Cli;
+use crate::context::Context;
+
+/// Runs the command line; gives the exit status.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data: they go to stdout, and a closed pipe is fine.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let context = Context { json: cli.json, env: Env::real() };
+    match cli.command.run(&context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = write!(anstream::stderr(), "{}", failure.report());
+            failure.exit_code()
+        }
+    }
+}
+
+/// The same with the words of a command put in front: another name for it.
+pub fn main_as(command: &str, mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let name = args.next();
+    let words = command.split(' ').map(OsString::from);
+    main(name.into_iter().chain(words).chain(args))
+}

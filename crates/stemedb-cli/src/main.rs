@@ -1,2 +1,0 @@
-//! The stemedb binary.
-fn main() {}

@@ -1,0 +1,228 @@
+//! The server at the other end of the client commands.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::StatusCode;
+
+use crate::failure::Failure;
+
+/// Longest answer that is kept in memory; imports and exports are streams.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// Connecting to a server that is there takes no time; one that is not should not cost much.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which server to ask.
+#[derive(Debug, Clone, Args)]
+pub struct RemoteArgs {
+    /// Address of the server.
+    #[arg(
+        long,
+        env = "STEMEDB_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:18180",
+        help_heading = "Server"
+    )]
+    pub url: String,
+    /// API key, if the server wants one; better given in the environment.
+    #[arg(
+        long,
+        env = "STEMEDB_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub api_key: Option<String>,
+}
+
+/// A connection, kept open between requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    base: String,
+    api_key: Option<String>,
+    agent: ureq::Agent,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// The body.
+    pub text: String,
+}
+
+impl RemoteArgs {
+    /// Makes the connection; nothing is sent yet.
+    pub fn connect(&self) -> Result<Remote, Failure> {
+        Remote::new(&self.url, self.api_key.clone())
+    }
+}
+
+impl Remote {
+    /// A server at `http://HOST:PORT`.
+    pub fn new(url: &str, api_key: Option<String>) -> Result<Self, Failure> {
+        let base = url.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") {
+            return Err(Failure::error(format!("`{url}` is no address of a server"))
+                .hint("it is written http://HOST:PORT; for TLS put a proxy in front"));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .user_agent(concat!("stemedb/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self { base, api_key, agent: config.new_agent() })
+    }
+
+    /// The address.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// Asks; any status is an answer.
+    pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in query {
+            request = request.query(name, value);
+        }
+        if let Some(key) = &self.api_key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        self.read(request.call())
+    }
+
+    /// Sends a body of this content type; any status is an answer.
+    pub fn post(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Answer, Failure> {
+        let mut request =
+            self.agent.post(format!("{}{path}", self.base)).header("Content-Type", content_type);
+        if let Some(key) = &self.api_key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        self.read(request.send(body))
+    }
+
+    /// Sends JSON; any status is an answer.
+    pub fn post_json(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.post(path, "application/json", body.to_string().as_bytes())
+    }
+
+    /// Opens a stream of bytes.
+    pub fn stream(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Box<dyn std::io::Read>, Failure> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        for (name, value) in query {
+            request = request.query(name, value);
+        }
+        if let Some(key) = &self.api_key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let response = request.call().map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            return Ok(Box::new(response.into_body().into_reader()));
+        }
+        let answer = self.read(Ok(response))?;
+        Err(answer.ok().err().unwrap_or_else(|| Failure::error("the server sent no stream")))
+    }
+
+    fn read(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Answer, Failure> {
+        let mut response = response.map_err(|error| self.unreachable(error))?;
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_string()
+            .map_err(|error| self.unreachable(error))?;
+        Ok(Answer { status: response.status(), text })
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> Failure {
+        let failure = Failure::error(format!("no answer from {}", self.base)).because(error);
+        failure.hint("is it running? `stemedb serve --data-dir ./stemedb-data` starts one")
+    }
+}
+
+impl Answer {
+    /// The text of a good answer; a problem becomes a failure that says what the server said.
+    pub fn ok(self) -> Result<String, Failure> {
+        if self.status.is_success() { Ok(self.text) } else { Err(problem(self.status, &self.text)) }
+    }
+
+    /// A good answer, read.
+    pub fn read<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        let text = self.ok()?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::error("the server's answer is not what this version expects").because(error)
+        })
+    }
+}
+
+/// A failure from `application/problem+json`, or from whatever came instead.
+fn problem(status: StatusCode, text: &str) -> Failure {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
+    let field = |name| body.get(name).and_then(Value::as_str);
+    let title = field("title").or(status.canonical_reason()).unwrap_or("refused");
+    let code = field("code").unwrap_or_default();
+    let mut what = format!("{title} ({} {code}", status.as_u16());
+    what.truncate(what.trim_end().len());
+    what.push(')');
+    if let Some(detail) = field("detail") {
+        what = format!("{what}: {detail}");
+    }
+    if let Some(outcome) = field("outcome") {
+        what = format!("{what} (outcome: {outcome})");
+    }
+    match status {
+        StatusCode::NOT_FOUND => Failure::no(what),
+        StatusCode::FORBIDDEN => Failure::error(what)
+            .hint("sign with a key that has the right: --key <data_dir>/node/root.key"),
+        StatusCode::SERVICE_UNAVAILABLE => Failure::error(what).hint("stemedb admin status"),
+        _ => Failure::error(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_say_what_the_server_said() {
+        for (status, text, expected) in [
+            (
+                404,
+                r#"{"title":"Not found","code":"not_found","detail":"no record ab"}"#,
+                "no: Not found (404 not_found): no record ab\n",
+            ),
+            (400, "{}", "error: Bad Request (400)\n"),
+            (502, "<html>", "error: Bad Gateway (502)\n"),
+            (
+                500,
+                r#"{"title":"Log","code":"wal_unavailable","outcome":"indeterminate"}"#,
+                "error: Log (500 wal_unavailable) (outcome: indeterminate)\n",
+            ),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(problem(status, text).report(), expected);
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for (url, good) in [
+            ("http://127.0.0.1:18180", true),
+            ("http://127.0.0.1:18180/", true),
+            ("https://x", false),
+            ("127.0.0.1:18180", false),
+        ] {
+            assert_eq!(Remote::new(url, None).is_ok(), good, "{url}");
+        }
+    }
+}
