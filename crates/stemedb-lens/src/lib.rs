@@ -1,12 +1,40 @@
 //! Resolution as pure functions: exclusion, voices, values, disagreement, lenses.
+//!
+//! [`Candidates`] go in, whole; a [`Resolution`] comes out. Nothing here fails, reads a clock or
+//! depends on the order of what it is given. Every rule, rounding and tie is specified in
+//! `docs/format/answer.md`; the steps are:
+//!
+//! 1. which claims take part, and why the others do not (`exclude`, `facts`);
+//! 2. one voice each ([`Tally`]);
+//! 3. what counts as one value (`values`);
+//! 4. the disagreement, the same under every lens (`disagreement`);
+//! 5. the answer, by the lens (`lenses`, `resolve`).
 
+mod answer;
 mod candidates;
+mod components;
+mod decay;
+mod disagreement;
+mod exclude;
+mod facts;
+mod lenses;
+mod lookup;
 mod options;
+mod question;
 mod resolution;
+mod resolve;
+mod tally;
+mod values;
 
+pub use answer::{AnswerRoot, LENS_VERSION, answer_leaf, lens_hash, root_options};
 pub use candidates::{Candidates, Claim, Fact, FactKind};
+pub use decay::{Sum, WEIGHT_ONE, Weight};
+pub use exclude::{Standing, standings};
+pub use lenses::{NEVER, Reliability};
 pub use options::{Decay, LensName, Options};
 pub use resolution::{Dissent, Excluded, Layer, Reason, Resolution, Status, ValueSupport};
+pub use resolve::{resolve, resolve_many};
+pub use tally::{Strength, Tally, TierSum};
 
 /// How many claims an answer names behind one value.
 pub const BECAUSE_MAX: usize = 10;

@@ -20,6 +20,24 @@ pub enum Reason {
     Filtered,
 }
 
+impl Reason {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retracted => "retracted",
+            Self::SourceRetracted => "source_retracted",
+            Self::Superseded => "superseded",
+            Self::Replaced => "replaced",
+            Self::EpochSuperseded => "epoch_superseded",
+            Self::Lifecycle => "lifecycle",
+            Self::NotValidThen => "not_valid_then",
+            Self::AgentRevoked => "agent_revoked",
+            Self::Undermined => "undermined",
+            Self::Filtered => "filtered",
+        }
+    }
+}
+
 /// An assertion that takes no part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excluded {
@@ -43,6 +61,18 @@ pub enum Status {
     Agreed,
     /// It does not.
     Contested,
+}
+
+impl Status {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Unanimous => "unanimous",
+            Self::Agreed => "agreed",
+            Self::Contested => "contested",
+        }
+    }
 }
 
 /// One candidate value and what stands behind it.

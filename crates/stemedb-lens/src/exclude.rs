@@ -1,0 +1,553 @@
+//! Step 1: which assertions of the key take part, and why the others do not.
+//!
+//! The order is that of the contract: `as_of` and `asserted_before` choose the records; then every
+//! exclusion that a claim brings upon itself or inherits from what it rests on; then `replaced`;
+//! then `not_valid_then`. `filtered` comes last, after the disagreement was taken
+//! ([`Exclusion::passes`]).
+#![expect(
+    clippy::indexing_slicing,
+    reason = "node indices come from one table that all the lists here are as long as"
+)]
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use stemedb_model::{
+    AgentId, Cardinality, LifecycleState, Millis, Position, PredicateName, SourceIdent, Tier, Voice,
+};
+
+use crate::candidates::{Candidates, Claim, Fact};
+use crate::components::components;
+use crate::facts::{Facts, LiveVote, live_facts};
+use crate::lookup::Lookup;
+use crate::options::Options;
+use crate::resolution::{Excluded, Reason};
+
+/// One assertion of the key, judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// The assertion.
+    pub position: Position,
+    /// It denies values of the key, under an opposite predicate.
+    pub opposing: bool,
+    /// Its tier: the worst of what its author, its source and its premises allow.
+    pub tier: Tier,
+    /// Whom it counts for.
+    pub voice: Option<Voice>,
+    /// Its lifecycle state.
+    pub state: LifecycleState,
+    /// The cosign that it stands by, its author being revoked.
+    pub cosign: Option<Position>,
+    /// Why it takes no part, if so; `filtered` included.
+    pub excluded: Option<Excluded>,
+}
+
+/// Judges every assertion of the key (and, under cardinality many, of its opposites) under
+/// `options`, ascending by position. The options' lens, decay and `evaluated_at` play no part.
+///
+/// Time O(n log n) in claims, premises and facts.
+pub fn standings(candidates: &Candidates, options: &Options) -> Vec<Standing> {
+    let exclusion = exclude(candidates, options);
+    let filter = Filter::new(&exclusion, options);
+    let judged = exclusion.judged.iter();
+    judged
+        .map(|judged| Standing {
+            position: judged.claim.position,
+            opposing: judged.opposing,
+            tier: judged.tier,
+            voice: exclusion.lookup.voice_name(judged.voice).cloned(),
+            state: judged.state,
+            cosign: judged.cosign,
+            excluded: judged.excluded(&filter),
+        })
+        .collect()
+}
+
+/// An assertion with all that the later steps ask about it.
+#[derive(Debug)]
+pub(crate) struct Judged<'a> {
+    pub(crate) claim: &'a Claim,
+    pub(crate) opposing: bool,
+    /// Who stands for it: the author, or the best cosigner of a revoked author. `agent` is the
+    /// number of `key`'s agent.
+    pub(crate) key: AgentId,
+    pub(crate) agent: u32,
+    pub(crate) voice: u32,
+    pub(crate) source: u32,
+    pub(crate) tier: Tier,
+    pub(crate) state: LifecycleState,
+    cosign: Option<Position>,
+    author: u32,
+    reason: Option<(Reason, Option<Position>)>,
+}
+
+impl Judged<'_> {
+    /// Takes part in the disagreement.
+    pub(crate) fn live(&self) -> bool {
+        self.reason.is_none()
+    }
+
+    /// Why it has no part in the answer.
+    pub(crate) fn excluded(&self, filter: &Filter) -> Option<Excluded> {
+        let (reason, by) = match self.reason {
+            Some(reason) => reason,
+            None if filter.passes(self) => return None,
+            None => (Reason::Filtered, None),
+        };
+        Some(Excluded { position: self.claim.position, reason, by })
+    }
+}
+
+/// The result of step 1.
+pub(crate) struct Exclusion<'a> {
+    /// Ascending by position.
+    pub(crate) judged: Vec<Judged<'a>>,
+    pub(crate) votes: Vec<LiveVote<'a>>,
+    pub(crate) lookup: Lookup<'a>,
+    pub(crate) cardinality: Cardinality,
+}
+
+/// The options that decide who takes part before the disagreement is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choosing {
+    epoch_aware: bool,
+    asserted_before: Option<Millis>,
+    valid_at: Millis,
+    deprecated: bool,
+    rejected: bool,
+}
+
+impl Choosing {
+    pub(crate) fn of(options: &Options) -> Self {
+        let named = |state| options.lifecycle.as_ref().is_some_and(|kept| kept.contains(&state));
+        Self {
+            epoch_aware: options.epoch_aware,
+            asserted_before: options.asserted_before,
+            valid_at: options.valid_at,
+            deprecated: named(LifecycleState::Deprecated),
+            rejected: named(LifecycleState::Rejected),
+        }
+    }
+
+    fn allows(self, state: LifecycleState) -> bool {
+        match state {
+            LifecycleState::Deprecated => self.deprecated,
+            LifecycleState::Rejected => self.rejected,
+            _ => true,
+        }
+    }
+}
+
+/// The options that keep claims from the answer, though not from the disagreement.
+pub(crate) struct Filter {
+    min_confidence: Option<f64>,
+    lifecycle: Option<BTreeSet<LifecycleState>>,
+    tiers: Option<BTreeSet<Tier>>,
+    agents: Option<HashSet<u32>>,
+    sources: Option<HashSet<u32>>,
+}
+
+impl Filter {
+    pub(crate) fn new(exclusion: &Exclusion<'_>, options: &Options) -> Self {
+        let lookup = &exclusion.lookup;
+        let agents = options.agents.as_ref().map(|agents| {
+            let named: HashSet<AgentId> = agents.iter().map(|key| lookup.lineage(key)).collect();
+            let authors = exclusion.judged.iter();
+            authors
+                .filter(|judged| named.contains(&lookup.lineage(&judged.claim.agent)))
+                .map(|judged| judged.author)
+                .collect()
+        });
+        let sources = options.sources.as_ref().map(|sources| {
+            let named: HashSet<SourceIdent> =
+                sources.iter().map(|key| lookup.source_ident(key)).collect();
+            let judged = exclusion.judged.iter();
+            judged
+                .filter(|judged| named.contains(&lookup.source_ident(&judged.claim.source)))
+                .map(|judged| judged.source)
+                .collect()
+        });
+        Self {
+            min_confidence: options.min_confidence,
+            lifecycle: options.lifecycle.clone(),
+            tiers: options.tiers.clone(),
+            agents,
+            sources,
+        }
+    }
+
+    pub(crate) fn keeps_all(&self) -> bool {
+        let Self { min_confidence, lifecycle, tiers, agents, sources } = self;
+        min_confidence.is_none()
+            && lifecycle.is_none()
+            && tiers.is_none()
+            && agents.is_none()
+            && sources.is_none()
+    }
+
+    pub(crate) fn passes(&self, judged: &Judged<'_>) -> bool {
+        fn allows<T>(set: &Option<T>, test: impl FnOnce(&T) -> bool) -> bool {
+            set.as_ref().is_none_or(test)
+        }
+        self.min_confidence.is_none_or(|least| judged.claim.confidence >= least)
+            && allows(&self.lifecycle, |states| states.contains(&judged.state))
+            && allows(&self.tiers, |tiers| tiers.contains(&judged.tier))
+            && allows(&self.agents, |agents| agents.contains(&judged.author))
+            && allows(&self.sources, |sources| sources.contains(&judged.source))
+    }
+}
+
+/// Judges all assertions that the answer is asked of.
+pub(crate) fn exclude<'a>(candidates: &'a Candidates, options: &Options) -> Exclusion<'a> {
+    let choosing = Choosing::of(options);
+    let before = options.asserted_before;
+    let mut lookup =
+        Lookup::new(&candidates.registry, candidates.space(), candidates.as_of, before);
+    let cardinality = cardinality(&lookup, &candidates.key.predicate);
+    let facts = live_facts(&candidates.facts, before, &mut lookup);
+    let table = Table::new(candidates, cardinality, before);
+    let mut falls = judge_alone(&table, candidates, &facts, choosing, &mut lookup);
+    inherit_tiers(&table, &mut falls);
+    inherit_falls(&table, &facts, &mut falls);
+
+    let mut judged = Vec::new();
+    for (node, fall) in table.nodes.iter().zip(falls) {
+        if !node.kept || node.role == Role::Related {
+            continue;
+        }
+        let claim = node.claim;
+        judged.push(Judged {
+            claim,
+            opposing: node.role == Role::Opposing,
+            key: fall.key,
+            agent: lookup.agent(fall.key),
+            voice: lookup.voice(fall.key, fall.principal),
+            source: lookup.source(&claim.source).0,
+            tier: fall.tier,
+            state: fall.state,
+            cosign: fall.cosign,
+            author: lookup.agent(claim.agent),
+            reason: fall.reason,
+        });
+    }
+    replace(&mut judged, &candidates.key.predicate, &lookup);
+    for judged in &mut judged {
+        let claim = judged.claim;
+        let begun = claim.valid_from.is_none_or(|from| from <= choosing.valid_at);
+        let ended = claim.valid_to.is_some_and(|to| to <= choosing.valid_at);
+        if judged.reason.is_none() && (!begun || ended) {
+            judged.reason = Some((Reason::NotValidThen, None));
+        }
+    }
+    Exclusion { judged, votes: facts.votes, lookup, cardinality }
+}
+
+fn cardinality(lookup: &Lookup<'_>, predicate: &PredicateName) -> Cardinality {
+    let registered = lookup.registry().predicate(lookup.space(), predicate, lookup.as_of());
+    registered.map_or(Cardinality::One, |predicate| predicate.cardinality)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Key,
+    Opposing,
+    Related,
+}
+
+struct Node<'a> {
+    claim: &'a Claim,
+    role: Role,
+    /// Chosen by `asserted_before`. The others still cap the tiers of what rests on them.
+    kept: bool,
+}
+
+/// All claims, ascending by position, and what they rest on.
+struct Table<'a> {
+    nodes: Vec<Node<'a>>,
+    /// The premises of each, ascending.
+    premises: Vec<Vec<usize>>,
+    /// Claims with a premise that is not here.
+    groundless: Vec<bool>,
+}
+
+impl<'a> Table<'a> {
+    fn new(
+        candidates: &'a Candidates,
+        cardinality: Cardinality,
+        asserted_before: Option<Millis>,
+    ) -> Self {
+        let opposing = match cardinality {
+            Cardinality::Many => Role::Opposing,
+            Cardinality::One => Role::Related,
+        };
+        let lists = [
+            (&candidates.claims, Role::Key),
+            (&candidates.opposing, opposing),
+            (&candidates.related, Role::Related),
+        ];
+        let mut nodes: Vec<Node<'_>> = Vec::new();
+        for (claims, role) in lists {
+            let claims = claims.iter().filter(|claim| claim.position <= candidates.as_of);
+            nodes.extend(claims.map(|claim| Node {
+                claim,
+                role,
+                kept: asserted_before.is_none_or(|before| claim.at < before),
+            }));
+        }
+        nodes.sort_unstable_by_key(|node| (node.claim.position, node.role));
+        nodes.dedup_by_key(|node| node.claim.position);
+        let mut table = Self { premises: Vec::new(), groundless: Vec::new(), nodes };
+        for node in &table.nodes {
+            let of = node.claim.premises.iter();
+            // A premise is older than what rests on it: so says the log, and so the walk ends.
+            let mut premises: Vec<usize> = of
+                .filter(|premise| **premise < node.claim.position)
+                .filter_map(|premise| table.find(*premise))
+                .collect();
+            table.groundless.push(premises.len() < node.claim.premises.len());
+            premises.sort_unstable();
+            table.premises.push(premises);
+        }
+        table
+    }
+
+    fn find(&self, position: Position) -> Option<usize> {
+        self.nodes.binary_search_by_key(&position, |node| node.claim.position).ok()
+    }
+}
+
+/// What became of one claim.
+struct Fall<'a> {
+    /// The first reason in the order of the model.
+    reason: Option<(Reason, Option<Position>)>,
+    /// What rests on it is undermined.
+    undermines: bool,
+    /// It cannot take another's place: excluded for anything but being superseded itself.
+    gone: bool,
+    tier: Tier,
+    state: LifecycleState,
+    key: AgentId,
+    principal: &'a stemedb_model::Principal,
+    cosign: Option<Position>,
+}
+
+impl Fall<'_> {
+    fn note(&mut self, reason: Reason, by: Option<Position>) {
+        if self.reason.is_none_or(|(first, _)| reason < first) {
+            self.reason = Some((reason, by));
+        }
+        self.gone |= reason != Reason::Superseded;
+        // Of lifecycle states only `rejected` does; the caller adds that.
+        self.undermines |= reason != Reason::Lifecycle;
+    }
+}
+
+/// The exclusions that a claim's own author, source, epoch, state and retractions bring.
+fn judge_alone<'a>(
+    table: &Table<'a>,
+    candidates: &Candidates,
+    facts: &Facts<'a>,
+    choosing: Choosing,
+    lookup: &mut Lookup<'a>,
+) -> Vec<Fall<'a>> {
+    let epochs: HashMap<Position, _> = candidates.epochs.iter().copied().collect();
+    let mut judge = |node: &Node<'a>| {
+        let claim = node.claim;
+        let counts = lookup.counts(&claim.agent, claim.position);
+        let cosign = if counts { None } else { best_cosign(claim, facts, lookup) };
+        let (key, principal) = cosign
+            .map_or((claim.agent, &claim.principal), |cosign| (cosign.agent, &cosign.principal));
+        let moved = facts.lifecycle.get(&claim.position);
+        let state = match moved {
+            Some((_, state)) => *state,
+            None if counts => {
+                lookup.declared_lifecycle(&claim.agent, claim.lifecycle, claim.position)
+            }
+            // A revoked reviewer declares nothing, whoever stands by the claim.
+            None if claim.lifecycle == LifecycleState::UnderReview => claim.lifecycle,
+            None => LifecycleState::Proposed,
+        };
+        let mut fall = Fall {
+            reason: None,
+            undermines: false,
+            gone: false,
+            tier: lookup.base_tier(key, &claim.source, claim.class),
+            state,
+            key,
+            principal,
+            cosign: cosign.map(|cosign| cosign.position),
+        };
+        if let Some(by) = facts.retracted.get(&claim.position) {
+            fall.note(Reason::Retracted, Some(*by));
+        }
+        if let (_, Some(by)) = lookup.source(&claim.source) {
+            fall.note(Reason::SourceRetracted, Some(by));
+        }
+        if choosing.epoch_aware
+            && let Some(epoch) = claim.epoch.and_then(|epoch| epochs.get(&epoch))
+            && let Some(by) =
+                lookup.registry().epoch_superseded(epoch, lookup.as_of(), choosing.asserted_before)
+        {
+            fall.note(Reason::EpochSuperseded, Some(by));
+        }
+        if !choosing.allows(state) {
+            fall.note(Reason::Lifecycle, moved.map(|(by, _)| *by));
+            fall.undermines |= state == LifecycleState::Rejected;
+        }
+        if !counts && cosign.is_none() {
+            fall.note(Reason::AgentRevoked, None);
+        }
+        fall
+    };
+    table.nodes.iter().map(&mut judge).collect()
+}
+
+/// The live cosign by another agent with the lowest ceiling number, then the oldest.
+fn best_cosign<'a>(claim: &Claim, facts: &Facts<'a>, lookup: &mut Lookup<'_>) -> Option<&'a Fact> {
+    let author = lookup.agent(claim.agent);
+    let cosigns = facts.cosigns.get(&claim.position)?.iter().copied();
+    let others = cosigns.filter(|cosign| lookup.agent(cosign.agent) != author);
+    let others: Vec<_> = others.collect();
+    others.into_iter().min_by_key(|cosign| (lookup.ceiling(&cosign.agent), cosign.position))
+}
+
+/// A claim is of no better tier than what it rests on.
+fn inherit_tiers(table: &Table<'_>, falls: &mut [Fall<'_>]) {
+    for node in 0..table.nodes.len() {
+        let premises = table.premises[node].iter();
+        let worst = premises.map(|premise| falls[*premise].tier).max();
+        let worst = if table.groundless[node] { Some(worst_tier()) } else { worst };
+        if let Some(worst) = worst {
+            falls[node].tier = falls[node].tier.worst(worst);
+        }
+    }
+}
+
+fn worst_tier() -> Tier {
+    stemedb_model::SourceClass::Anecdotal.tier()
+}
+
+/// `superseded` and `undermined`, which depend on other claims and on one another.
+///
+/// Claims that depend on one another in a circle (a revision that rests on what it revises) are a
+/// *knot*. Within a knot, being superseded undermines nothing: otherwise a supersession could
+/// bring down the claim that it lives by, and with it itself.
+fn inherit_falls(table: &Table<'_>, facts: &Facts<'_>, falls: &mut [Fall<'_>]) {
+    let links = holding_links(table, facts);
+    let mut successors: Vec<Vec<usize>> = vec![Vec::new(); table.nodes.len()];
+    for (old, new) in &links {
+        successors[*old].push(*new);
+    }
+    let premises = table.premises.iter().enumerate();
+    let mut edges: Vec<(usize, usize)> =
+        premises.flat_map(|(node, of)| of.iter().map(move |premise| (node, *premise))).collect();
+    edges.extend(&links);
+    let knots = components(table.nodes.len(), &edges);
+
+    for (knot, members) in knots.members.iter().enumerate() {
+        // Superseded from outside the knot: decided already.
+        for &node in members {
+            let mut outside = successors[node].iter().filter(|new| knots.of[**new] != knot);
+            if table.nodes[node].kept && outside.any(|new| !falls[*new].gone) {
+                falls[node].undermines = true;
+            }
+        }
+        // Premises are older, so ascending order decides each before what rests on it.
+        for &node in members {
+            let fallen = table.premises[node]
+                .iter()
+                .find(|premise| table.nodes[**premise].kept && falls[**premise].undermines);
+            if table.nodes[node].kept
+                && let Some(premise) = fallen
+            {
+                let premise = table.nodes[*premise].claim.position;
+                falls[node].note(Reason::Undermined, Some(premise));
+            }
+        }
+        for &node in members {
+            let new = successors[node].iter().copied().find(|new| !falls[*new].gone);
+            if table.nodes[node].kept
+                && let Some(new) = new
+            {
+                falls[node].note(Reason::Superseded, Some(table.nodes[new].claim.position));
+            }
+        }
+    }
+}
+
+/// The live links between kept claims, in the order of the log, as (old, new).
+///
+/// A link that closes a circle is refused when it is written, but undoing a retraction can close
+/// one too. Then the link that was written last does not hold.
+fn holding_links(table: &Table<'_>, facts: &Facts<'_>) -> Vec<(usize, usize)> {
+    let end = |position| table.find(position).filter(|node| table.nodes[*node].kept);
+    let links = facts.links.iter();
+    let mut links: Vec<(usize, usize)> =
+        links.filter_map(|link| Some((end(link.old)?, end(link.new)?))).collect();
+    links.retain(|(old, new)| old != new);
+    if links.is_empty() {
+        return links;
+    }
+    let circles = components(table.nodes.len(), &links);
+    let mut accepted: HashMap<usize, Vec<usize>> = HashMap::new();
+    links.retain(|(old, new)| {
+        if circles.of[*old] != circles.of[*new] {
+            return true;
+        }
+        let mut seen = HashSet::new();
+        let mut todo = vec![*new];
+        while let Some(node) = todo.pop() {
+            if node == *old {
+                return false;
+            }
+            if seen.insert(node) {
+                todo.extend(accepted.get(&node).into_iter().flatten());
+            }
+        }
+        accepted.entry(*old).or_default().push(*new);
+        true
+    });
+    links
+}
+
+/// `replaced`: under cardinality one an agent has one live statement per key and validity
+/// interval, its newest; under either, a child takes the place of its author's parent.
+fn replace<'a>(judged: &mut [Judged<'a>], asked: &'a PredicateName, lookup: &Lookup<'_>) {
+    let mut predicates: HashMap<&PredicateName, Cardinality> = HashMap::new();
+    let mut newest = HashMap::new();
+    let mut by: Vec<Option<Position>> = vec![None; judged.len()];
+    let named = |judged: &Judged<'a>| {
+        if judged.opposing { &judged.claim.predicate } else { asked }
+    };
+    // From the newest to the oldest.
+    for index in (0..judged.len()).rev() {
+        let statement = &judged[index];
+        if !statement.live() {
+            continue;
+        }
+        let claim = statement.claim;
+        let predicate = named(statement);
+        let cardinality =
+            *predicates.entry(predicate).or_insert_with(|| cardinality(lookup, predicate));
+        if cardinality == Cardinality::One {
+            let place = (predicate, statement.author, claim.valid_from, claim.valid_to);
+            let holder = *newest.entry(place).or_insert(claim.position);
+            if holder != claim.position {
+                by[index] = by[index].max(Some(holder));
+            }
+        }
+        let parent = claim.parent.filter(|parent| *parent < claim.position).and_then(|parent| {
+            judged.binary_search_by_key(&parent, |judged| judged.claim.position).ok()
+        });
+        if let Some(parent) = parent
+            && judged[parent].author == statement.author
+            && named(&judged[parent]) == predicate
+        {
+            by[parent] = by[parent].max(Some(claim.position));
+        }
+    }
+    for (judged, by) in judged.iter_mut().zip(by) {
+        if judged.live() && by.is_some() {
+            judged.reason = Some((Reason::Replaced, by));
+        }
+    }
+}
