@@ -1,1 +1,3 @@
 //! HTTP: wire types, handlers, limits, error mapping, metrics.
+
+pub mod wire;

@@ -1,0 +1,74 @@
+//! The node: its state and health.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::scalar::{AgentKey, LogIdHex, TimelineHex};
+
+/// Why the node is not simply ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeReason {
+    /// `wal_unavailable`, `index_failed`, `clock_jump` or `recovery_failed`.
+    #[schema(example = "wal_unavailable")]
+    pub code: String,
+    /// For people: what failed, where.
+    pub detail: String,
+}
+
+/// The node at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// `starting`, `recovering`, `ready`, `read_only`, `draining`, `drained` or `stopped`.
+    #[schema(example = "ready")]
+    pub state: String,
+    /// Why it takes no writes, or why recovery ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<NodeReason>,
+    /// Set while the node is ready but an operator should look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<String>,
+    /// The database.
+    pub log_id: LogIdHex,
+    /// Its branch.
+    pub timeline: TimelineHex,
+    /// Newest position in the index: what reads see.
+    pub position: u64,
+    /// Newest position in the log.
+    pub durable: u64,
+    /// Records that are queued, being made durable or being applied.
+    pub in_flight: u64,
+}
+
+/// Health, for people and dashboards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`, or what is the matter: `degraded`, `read_only`, `not_ready`.
+    #[schema(example = "ok")]
+    pub status: String,
+    /// The node.
+    pub node: Node,
+    /// The key that signed genesis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_public_key: Option<AgentKey>,
+    /// The key by which the server signs for its caller, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custodial_agent: Option<AgentKey>,
+    /// Version of the server.
+    #[schema(example = "0.1.0")]
+    pub version: String,
+    /// Commit it was built from.
+    pub commit: String,
+    /// The state of the database that reads see.
+    pub snapshot: String,
+}
+
+/// What a drain came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drain {
+    /// The node afterwards.
+    pub node: Node,
+    /// Whether everything was done within the bound.
+    pub complete: bool,
+    /// What is left, in words.
+    pub left: Vec<String>,
+}
