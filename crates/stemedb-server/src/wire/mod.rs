@@ -58,19 +58,48 @@ impl From<stemedb_model::InvalidField> for WireError {
     }
 }
 
-/// Reads JSON; an error names the field in which it happened.
+/// Reads a JSON object; an error names the field in which it happened.
 pub fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a [u8]) -> Result<T, WireError> {
+    // The derive would take an array of the fields in order as well.
+    if let Some(first) = text.iter().find(|b| !b.is_ascii_whitespace())
+        && matches!(first, b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9')
+    {
+        return Err(WireError::field("body", "is not a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.is_data() {
-            let field = if path == "." { "body".to_owned() } else { path };
-            WireError::field(field, inner.to_string())
+            field_error(&path, &inner.to_string())
         } else {
             WireError::Malformed(inner.to_string())
         }
     })?;
     json.end().map_err(|error| WireError::Malformed(error.to_string()))?;
     Ok(value)
+}
+
+/// Of a missing, repeated or unknown field serde tells the name in the message, and the path of
+/// what should or should not hold it.
+fn field_error(path: &str, message: &str) -> WireError {
+    let path = if path == "." { "" } else { path };
+    let problems = [
+        ("missing field `", Some("is missing")),
+        ("duplicate field `", Some("is there twice")),
+        ("unknown field `", None),
+    ];
+    for (start, problem) in problems {
+        let Some((name, _)) = message.strip_prefix(start).and_then(|rest| rest.split_once('`'))
+        else {
+            continue;
+        };
+        let field = match path {
+            "" => name.to_owned(),
+            _ if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+            _ => format!("{path}.{name}"),
+        };
+        return WireError::field(field, problem.unwrap_or(message));
+    }
+    WireError::field(if path.is_empty() { "body" } else { path }, message)
 }

@@ -1,14 +1,12 @@
 //! The claimed value: a bare scalar, or a tagged object that says its type.
 
-use serde::de::{self, Deserialize, Deserializer};
 use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 use stemedb_model::{self as model, InvalidField};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{
-    AnyOfBuilder, ObjectBuilder, Ref, Schema, SchemaType, Type,
-};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Ref, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::scalar::{NameText, Number, SubjectText, Time, ValueText, kind_of};
@@ -119,7 +117,9 @@ impl TryFrom<Object> for model::Value {
 
     fn try_from(object: Object) -> Result<Self, InvalidField> {
         match object {
-            Object::Text(value) | Object::Tagged(Tagged::Text { value }) => Self::text(value.as_str()),
+            Object::Text(value) | Object::Tagged(Tagged::Text { value }) => {
+                Self::text(value.as_str())
+            }
             Object::Number(value) => Self::number(value.0, None),
             Object::Tagged(Tagged::Number { value, unit }) => {
                 Self::number(value.0, unit.as_ref().map(NameText::as_str))
@@ -163,7 +163,12 @@ impl PartialSchema for Object {
                 "A bare scalar, or a tagged value. An integer that a 64-bit float cannot hold is \
                  refused.",
             ))
-            .examples([json!("rare"), json!(47e6), json!(true), json!({"type": "number", "value": 47e6, "unit": "USD"})])
+            .examples([
+                json!("rare"),
+                json!(47e6),
+                json!(true),
+                json!({"type": "number", "value": 47e6, "unit": "USD"}),
+            ])
             .into()
     }
 }

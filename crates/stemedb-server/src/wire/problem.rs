@@ -103,7 +103,7 @@ codes! {
 
 /// An error, as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(examples(serde_json::json!({
+#[schema(examples(json!({
     "type": "urn:stemedb:error:invalid_field",
     "title": "A field of the body is not as it must be",
     "status": 400,
@@ -161,7 +161,8 @@ impl Problem {
 
     /// A problem of the server itself: what `docs/errors.md` lists, as one table.
     pub fn table() -> String {
-        let mut table = String::from("| code | status | retryable | meaning |\n|---|---:|---|---|\n");
+        let mut table =
+            String::from("| code | status | retryable | meaning |\n|---|---:|---|---|\n");
         for code in ErrorCode::ALL {
             let retryable = if code.retryable() { "yes" } else { "no" };
             table.push_str(&format!(
@@ -178,7 +179,9 @@ impl Problem {
 impl From<super::WireError> for Problem {
     fn from(error: super::WireError) -> Self {
         match error {
-            super::WireError::Malformed(_) => Self::new(ErrorCode::MalformedJson, error.to_string()),
+            super::WireError::Malformed(_) => {
+                Self::new(ErrorCode::MalformedJson, error.to_string())
+            }
             super::WireError::Field { ref field, .. } => Self {
                 field: Some(field.clone()),
                 ..Self::new(ErrorCode::InvalidField, error.to_string())

@@ -18,7 +18,9 @@ use super::scalar::{
 };
 
 /// A built-in lens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum LensName {
     /// The value of the newest claimed time.
@@ -66,9 +68,9 @@ impl AtLeast {
         if text.len() == 48 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(Self::Snapshot(text.to_owned()));
         }
-        text.parse().map(Self::Position).map_err(|_| {
-            format!("{text:?}, expected a position or the `snapshot` of an answer")
-        })
+        text.parse()
+            .map(Self::Position)
+            .map_err(|_| format!("{text:?}, expected a position or the `snapshot` of an answer"))
     }
 }
 

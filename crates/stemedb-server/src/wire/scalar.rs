@@ -1,7 +1,9 @@
 //! Scalars: hex, times, exact numbers, names. Each knows its JSON form and its schema.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -9,17 +11,16 @@ use serde_json::json;
 use stemedb_model as model;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{
     AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
-use utoipa::openapi::RefOr;
 use utoipa::{PartialSchema, ToSchema};
 
 /// Texts on one line: what `is_control` calls a control character is refused.
 pub(crate) const LINE: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// Texts of several lines: tab, line feed and carriage return are allowed as well.
-pub(crate) const LINES: &str =
-    "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
+pub(crate) const LINES: &str = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
 
 pub(crate) fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::new(Type::String))
@@ -356,7 +357,7 @@ pub(crate) fn kind_of(raw: &str) -> &'static str {
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $as_str:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct $name(pub $inner);
 
         impl $name {
@@ -553,3 +554,37 @@ text_type!(
     /// A claimed text; may have several lines.
     ValueText, 0, 65536, LINES, "rare"
 );
+
+/// Free pairs of texts. A key that comes twice is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta(pub BTreeMap<Arc<str>, Arc<str>>);
+
+impl Serialize for Meta {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Meta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Meta;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Meta, A::Error> {
+                let mut pairs = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    if pairs.insert(Arc::from(key.as_str()), Arc::from(value)).is_some() {
+                        return Err(de::Error::custom(format!("duplicate key {key:?}")));
+                    }
+                }
+                Ok(Meta(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use stemedb_model::{
-    self as model, AgentAct, Position, PredicateName, RetractTarget, Subject,
-};
+use stemedb_model::{self as model, AgentAct, Position, PredicateName, RetractTarget, Subject};
 
 use super::super::WireError;
 use super::super::scalar::{self as wire, *};
@@ -64,11 +62,7 @@ impl Genesis {
     }
 
     pub(super) fn of(body: &model::Genesis) -> Self {
-        open!(Self {
-            format: body.format,
-            root: AgentKey(body.root),
-            log_id: None,
-        })
+        open!(Self { format: body.format, root: AgentKey(body.root), log_id: None })
     }
 }
 
@@ -94,12 +88,7 @@ impl Assertion {
             derived_from: sorted(self.derived_from.into_iter().flatten().map(|id| id.0)),
             vector: self.vector.map(|bytes| bytes.0.into()),
             visual_hash,
-            meta: self
-                .meta
-                .into_iter()
-                .flatten()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
+            meta: self.meta.map(|meta| meta.0).unwrap_or_default(),
         })
     }
 
@@ -118,11 +107,7 @@ impl Assertion {
             derived_from: some_if_any(body.derived_from.iter().copied().map(Id).collect()),
             vector: body.vector.as_ref().map(|bytes| Bytes(bytes.to_vec())),
             visual_hash: body.visual_hash.map(|bytes| Bytes(bytes.to_vec())),
-            meta: if body.meta.is_empty() {
-                None
-            } else {
-                Some(body.meta.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
-            },
+            meta: (!body.meta.is_empty()).then(|| Meta(body.meta.clone())),
         })
     }
 }
@@ -171,9 +156,7 @@ impl Cosign {
     }
 
     pub(super) fn of(body: &model::Cosign) -> Self {
-        open!(Self {
-            assertion: Id(body.assertion),
-        })
+        open!(Self { assertion: Id(body.assertion) })
     }
 }
 
@@ -183,11 +166,7 @@ impl Vote {
     }
 
     pub(super) fn of(body: &model::Vote) -> Self {
-        open!(Self {
-            assertion: Id(body.assertion),
-            weight: Number(body.weight),
-            log_id: None,
-        })
+        open!(Self { assertion: Id(body.assertion), weight: Number(body.weight), log_id: None })
     }
 }
 
@@ -254,12 +233,7 @@ impl Retract {
             RetractTarget::Record(id) => (Some(Id(*id)), None),
             RetractTarget::Source(key) => (None, Some(key.into())),
         };
-        open!(Self {
-            log_id: None,
-            record,
-            source,
-            reason: reason_of(&body.reason),
-        })
+        open!(Self { log_id: None, record, source, reason: reason_of(&body.reason) })
     }
 }
 

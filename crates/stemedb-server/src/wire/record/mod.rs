@@ -9,8 +9,6 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -26,7 +24,7 @@ use self::schema::{
 use super::object::Object;
 use super::scalar::{
     AgentKey, Aggregate, Bytes, Cardinality, Class, EpochMode, ExpressionText, HashHex, Id,
-    KindName, LifecycleState, LogIdHex, NameText, Number, PredicateText, ReasonText, Role,
+    KindName, LifecycleState, LogIdHex, Meta, NameText, Number, PredicateText, ReasonText, Role,
     SignatureHex, SpaceText, SubjectText, TieRule, Time, UriText, ValueType,
 };
 use super::{WireError, from_json};
@@ -81,9 +79,9 @@ macro_rules! record {
         required { $($(#[$rm:meta])* $required:ident: $rt:ty,)* }
         optional { $($(#[$om:meta])* $optional:ident: $ot:ty,)* }
     ) => {
-        $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
         #[serde(deny_unknown_fields)]
+        $(#[$doc])*
         pub struct $name {
             /// The kind of record; may be left out where the path says it.
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,7 +248,7 @@ record!(
         visual_hash: Bytes,
         /// Free pairs, together at most 4 KiB.
         #[schema(schema_with = meta_schema)]
-        meta: BTreeMap<String, String>,
+        meta: Meta,
     }
 );
 
@@ -540,8 +538,8 @@ pub struct Provenance {
 }
 
 /// The name of a source: exactly one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SourceKey {
     /// By address, compared byte for byte.
     Uri(UriText),
@@ -549,6 +547,24 @@ pub enum SourceKey {
     Evidence(HashHex),
     /// The claimant itself: to filter by, never to register.
     Agent(AgentKey),
+}
+
+impl<'de> Deserialize<'de> for SourceKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            uri: Option<UriText>,
+            evidence: Option<HashHex>,
+            agent: Option<AgentKey>,
+        }
+        match Fields::deserialize(deserializer)? {
+            Fields { uri: Some(uri), evidence: None, agent: None } => Ok(Self::Uri(uri)),
+            Fields { uri: None, evidence: Some(hash), agent: None } => Ok(Self::Evidence(hash)),
+            Fields { uri: None, evidence: None, agent: Some(key) } => Ok(Self::Agent(key)),
+            _ => Err(serde::de::Error::custom("expected exactly one of uri, evidence, agent")),
+        }
+    }
 }
 
 impl PartialSchema for SourceKey {
@@ -740,6 +756,19 @@ macro_rules! any_record {
 }
 
 any_record!(
-    Genesis, Assertion, Cosign, Vote, Epoch, Source, Retract, Supersede, Predicate, Alias, Agent,
-    Lens, Gold, TrustSnapshot, Lifecycle
+    Genesis,
+    Assertion,
+    Cosign,
+    Vote,
+    Epoch,
+    Source,
+    Retract,
+    Supersede,
+    Predicate,
+    Alias,
+    Agent,
+    Lens,
+    Gold,
+    TrustSnapshot,
+    Lifecycle
 );

@@ -65,7 +65,10 @@ pub(super) fn meta_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::new(Type::Object))
         .property_names(Some(Schema::from(
-            string().min_length(Some(1)).max_length(Some(4096)).pattern(Some(super::super::scalar::LINE)),
+            string()
+                .min_length(Some(1))
+                .max_length(Some(4096))
+                .pattern(Some(super::super::scalar::LINE)),
         )))
         .additional_properties(Some(AdditionalProperties::RefOr(
             string().max_length(Some(4096)).pattern(Some(super::super::scalar::LINES)).into(),
