@@ -1,1 +1,38 @@
-//! The one meeting place: commit pipeline, read pipeline, rights, node states.
+//! The one meeting place: commit pipeline, read pipeline, rights at the door, node states.
+//!
+//! Writing: [`Engine::submit`] takes a record whose signature was verified and answers once it is
+//! durable and readable here. Reading: [`Engine::view`] is the database at one position. What
+//! happens in between stands in [`Engine`], `sequencer`, `committer` and `applier`.
+
+mod answer_root;
+mod applied;
+mod applier;
+mod committer;
+mod config;
+mod engine;
+mod error;
+mod fates;
+mod intake;
+mod metrics;
+mod node;
+mod receipts;
+mod recent;
+mod sequencer;
+mod shared;
+mod slot;
+mod submission;
+mod token;
+mod view;
+mod waiters;
+mod watchdog;
+
+pub use answer_root::Answers;
+pub use config::{
+    APPEND_SLOW, APPEND_STALL_MAX, AT_AHEAD_MAX_MS, CLOCK_JUMP_MAX, EngineConfig, RETRY_EVERY,
+};
+pub use engine::{DrainReport, Engine};
+pub use error::{EngineError, ReadError};
+pub use node::{NodeReason, NodeState, NodeStatus, Progress};
+pub use submission::{Ack, AckStatus, Submission, WriteError, outcome_str};
+pub use token::{InvalidToken, SnapshotToken};
+pub use view::{AsOf, RecordView, View};

@@ -1,0 +1,131 @@
+//! The answer root: one hash over every answer at one position and time.
+
+use std::collections::{BTreeSet, HashMap};
+
+use stemedb_index::KeyFilter;
+use stemedb_lens::{AnswerRoot, Options, Resolution, answer_leaf, resolve_many, root_options};
+use stemedb_model::{Hash, Key, Millis, Position, RecordId};
+
+use crate::error::ReadError;
+use crate::view::View;
+
+/// Keys asked for at a time.
+const PAGE: usize = 1_000;
+
+/// The answer root with what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// Every answer is of this position.
+    pub position: Position,
+    /// Weights and validity were taken at this time.
+    pub evaluated_at: Millis,
+    /// How many keys there are.
+    pub keys: u64,
+    /// The hash, by `docs/format/answer.md`.
+    pub root: Hash,
+}
+
+impl View {
+    /// The answer root of this view: all keys under all built-in lenses, evaluated at
+    /// [`View::evaluated_at`]. Two nodes with the same log give the same at the same position and
+    /// time, whatever became of their indexes; [`View::evaluated`] sets the time.
+    ///
+    /// Walks the keys twice and resolves each; memory for one page of keys, the largest key, and
+    /// the names of keys whose subject has an alias. The bound of resolutions does not apply.
+    pub fn answer_root(&self) -> Result<Answers, ReadError> {
+        // A key is answered under the smallest name of its entity, at the place of that name, even
+        // if nobody used it. So the renamed ones are needed before the walk.
+        let mut renamed = BTreeSet::new();
+        self.each_key(|key| {
+            let named = self.named(&key);
+            if named != key {
+                renamed.insert(named);
+            }
+            Ok(())
+        })?;
+        let mut renamed = renamed.into_iter().peekable();
+        let mut walk = Walk {
+            view: self,
+            options: &root_options(self.evaluated_at()),
+            keys: 0,
+            root: AnswerRoot::new(),
+        };
+        self.each_key(|key| {
+            while let Some(earlier) = renamed.next_if(|renamed| *renamed < key) {
+                walk.add(&earlier)?;
+            }
+            if self.named(&key) == key {
+                renamed.next_if_eq(&key);
+                walk.add(&key)?;
+            }
+            Ok(())
+        })?;
+        for last in renamed {
+            walk.add(&last)?;
+        }
+        Ok(Answers {
+            position: self.position(),
+            evaluated_at: self.evaluated_at(),
+            keys: walk.keys,
+            root: walk.root.finish(),
+        })
+    }
+
+    /// Calls `visit` with every key somebody had spoken of, in byte order, as written.
+    fn each_key(
+        &self,
+        mut visit: impl FnMut(Key) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let filter = KeyFilter::default();
+        let mut after = None;
+        loop {
+            let page = self.keys(&filter, after.as_ref(), PAGE)?;
+            page.items.into_iter().try_for_each(&mut visit)?;
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The key under the smallest name of its entity.
+    fn named(&self, key: &Key) -> Key {
+        let registry = self.snapshot().registry();
+        let subject = registry.canonical_subject(&key.space, &key.subject, self.position());
+        Key { subject, ..key.clone() }
+    }
+}
+
+struct Walk<'a> {
+    view: &'a View,
+    options: &'a [Options],
+    keys: u64,
+    root: AnswerRoot,
+}
+
+impl Walk<'_> {
+    fn add(&mut self, key: &Key) -> Result<(), ReadError> {
+        let (snapshot, as_of) = (self.view.snapshot(), self.view.position());
+        let candidates = snapshot.candidates(key, as_of, usize::MAX)?;
+        let resolutions = resolve_many(&candidates, self.options, None);
+        let ids = self.ids(&resolutions)?;
+        // Every position asked for is in the map; another id would be another root.
+        let id = |position| ids.get(&position).copied().unwrap_or(RecordId([0; 32]));
+        for resolution in &resolutions {
+            self.root.add(&answer_leaf(resolution, &id));
+        }
+        self.keys += 1;
+        Ok(())
+    }
+
+    /// The ids of all excluded assertions.
+    fn ids(&self, resolutions: &[Resolution]) -> Result<HashMap<Position, RecordId>, ReadError> {
+        let excluded: BTreeSet<Position> =
+            resolutions.iter().flat_map(|r| &r.excluded).map(|e| e.position).collect();
+        let mut ids = HashMap::with_capacity(excluded.len());
+        for position in excluded {
+            ids.extend(self.view.snapshot().id(position)?.map(|id| (position, id)));
+        }
+        Ok(ids)
+    }
+}

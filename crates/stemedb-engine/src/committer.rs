@@ -1,0 +1,183 @@
+//! The thread that owns the log: one group, one append, one sync.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use stemedb_log::{Commit, Log, LogError, LogState, Outcome};
+use stemedb_model::Position;
+
+use crate::config::{APPEND_SLOW, RETRY_EVERY};
+use crate::fates::Fate;
+use crate::metrics::{self, Operation};
+use crate::node::{Failure, Pass};
+use crate::shared::{Appending, Cut, Shared};
+use crate::slot::{Group, Item, Next, Verdict};
+use crate::submission::WriteError;
+
+/// A group on its way to the applier.
+pub(crate) struct Durable {
+    pub(crate) items: Vec<Item>,
+    /// Absent if no record of it entered the log.
+    pub(crate) commit: Option<Commit>,
+}
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    log: Box<dyn Log>,
+    applier: SyncSender<Durable>,
+    /// Something was appended since the last seal.
+    unsealed: bool,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        log: Box<dyn Log>,
+        applier: SyncSender<Durable>,
+    ) -> Self {
+        Self { shared, log, applier, unsealed: false }
+    }
+
+    /// Until the slot is closed and empty. Drops the log and the way to the applier at the end.
+    pub(crate) fn run(mut self) {
+        loop {
+            // No timer under load: the wait ends as soon as there is a record.
+            let idle = self.unsealed.then_some(self.shared.config.idle_seal);
+            match self.shared.slot.next(idle) {
+                Next::Commit(group) => self.commit(group),
+                Next::Idle => {
+                    // Its failure is the log's, and said by the gate.
+                    let _ = self.seal();
+                }
+                Next::Seal(reply) => {
+                    let result = self.seal().map_err(|error| error.to_string());
+                    // Nobody listens any more when the drain's bound has passed.
+                    let _ = reply.send(result);
+                }
+                Next::Stop => return,
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Group) {
+        let shared = Arc::clone(&self.shared);
+        // The log stamps the time: not one more record after the clock has jumped.
+        shared.gate.check_clock(&*shared.clock);
+        if let Some(error) = shared.gate.broken(Pass { probe: group.probe() }) {
+            let (durable, _) = shared.log.durable();
+            return self.give_up(group.items, Cut { durable, undecided: durable }, &error);
+        }
+        let Some((first, last)) = group.positions() else {
+            return self.forward(group.items, None);
+        };
+        let since = shared.clock.monotonic();
+        let ids = group.entries.iter().map(|entry| entry.id).collect();
+        *shared.appending() = Some(Appending { since, ids, given_up: false });
+        let result = self.log.append(&group.entries);
+        let took = shared.clock.monotonic().saturating_sub(since);
+        let appending = shared.appending().take();
+        metrics::operation(Operation::Append, took, result.is_err());
+        if took > APPEND_SLOW {
+            let records = group.entries.len();
+            tracing::warn!(?took, records, "the log took long to make a group durable");
+        }
+        match result {
+            Ok(commit) if commit.first == first => {
+                self.unsealed = true;
+                self.forward(group.items, Some(commit));
+                shared.gate.log_works();
+            }
+            Ok(commit) => {
+                // Not ours to sort out while running: the next start replays what is there.
+                let reason = format!(
+                    "the log put a group at position {}, expected {first}: another writer?",
+                    commit.first
+                );
+                shared.gate.fail(Failure::Log { reason: reason.clone(), retry_at: None });
+                let durable = Position(first.0.saturating_sub(1));
+                self.lost(group, Cut { durable, undecided: last }, reason);
+            }
+            Err(error) => {
+                let durable = Position(first.0.saturating_sub(1));
+                let undecided = match error.outcome() {
+                    Outcome::Indeterminate => last,
+                    Outcome::NotWritten => {
+                        let ids = appending.map(|appending| appending.ids).unwrap_or_default();
+                        shared.fates.settle(ids);
+                        durable
+                    }
+                };
+                let reason = error.to_string();
+                self.shut(&error);
+                self.lost(group, Cut { durable, undecided }, reason);
+            }
+        }
+    }
+
+    /// Shuts the gate after an error of the log.
+    fn shut(&self, error: &LogError) {
+        let shared = &self.shared;
+        let state = shared.log.state();
+        // Nothing was written and the log says it goes on: no room for a segment, mostly.
+        let passing = error.outcome() == Outcome::NotWritten
+            && matches!(state, LogState::Ok | LogState::Degraded { .. });
+        let retry_at = passing.then(|| shared.clock.monotonic().saturating_add(RETRY_EVERY));
+        tracing::error!(%error, ?state, retry = passing, "the log refused a write");
+        shared.gate.fail(Failure::Log { reason: error.to_string(), retry_at });
+    }
+
+    /// The append of `group` failed.
+    fn lost(&mut self, group: Group, cut: Cut, reason: String) {
+        let undecided = group.items.iter().filter_map(|item| match item.verdict {
+            Verdict::Record(position) if position <= cut.undecided => {
+                Some((item.queued.submission.signed.id(), Fate::Undecided))
+            }
+            _ => None,
+        });
+        self.shared.fates.set(undecided);
+        let error = WriteError::WalUnavailable { outcome: Outcome::NotWritten, reason };
+        self.give_up(group.items, cut, &error);
+    }
+
+    /// Answers a group that is not made durable, and the open one behind it. The gate is shut.
+    fn give_up(&mut self, items: Vec<Item>, cut: Cut, error: &WriteError) {
+        let mut durable = self.shared.refuse(items, cut, error);
+        durable.extend(self.shared.give_up_open_group(cut, error));
+        self.forward(durable, None);
+    }
+
+    fn forward(&mut self, items: Vec<Item>, commit: Option<Commit>) {
+        if items.is_empty() {
+            return;
+        }
+        if let Err(unsent) = self.applier.send(Durable { items, commit }) {
+            // The applier ended early: it panicked. Nothing can be acknowledged any more.
+            let reason = "the applier thread is gone".to_owned();
+            self.shared.gate.fail(Failure::Index { reason: reason.clone() });
+            let answer = |item: Item| {
+                let position = match item.verdict {
+                    Verdict::Record(position) | Verdict::Echo(position) => Some(position),
+                    Verdict::Refused(_) => None,
+                };
+                let reason = reason.clone();
+                (item, Err(WriteError::IndexFailed { position, reason }))
+            };
+            self.shared.finish_all(unsent.0.items.into_iter().map(answer).collect());
+        }
+    }
+
+    fn seal(&mut self) -> Result<(), LogError> {
+        let since = self.shared.clock.monotonic();
+        let result = self.log.seal();
+        let took = self.shared.clock.monotonic().saturating_sub(since);
+        metrics::operation(Operation::Seal, took, result.is_err());
+        // Once per rest, whether it went well or not.
+        self.unsealed = false;
+        if let Err(error) = &result
+            && matches!(self.shared.log.state(), LogState::ReadOnly { .. })
+        {
+            self.shut(error);
+        }
+        result
+    }
+}

@@ -1,0 +1,484 @@
+//! The engine: opening, writing, node states.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use stemedb_index::{Index, IndexError};
+use stemedb_io::Env;
+use stemedb_log::{Commit, Log, LogState, NewEntry};
+use stemedb_model::{
+    Hash, Head, Kind, Known, LogId, Millis, Policy, Position, Principal, RecordId, Registry,
+    Signed, Tier, Timeline, admit,
+};
+
+use crate::applied::Applied;
+use crate::applier::Applier;
+use crate::committer::Committer;
+use crate::config::{AT_AHEAD_MAX_MS, EngineConfig};
+use crate::error::{EngineError, ReadError};
+use crate::fates::{Fate, Fates};
+use crate::intake::{Intake, Queued};
+use crate::metrics::{self, Operation};
+use crate::node::{Gate, NodeState, NodeStatus, Phase, Progress};
+use crate::receipts::Receipts;
+use crate::sequencer::{Sequencer, first_of_key};
+use crate::shared::{Shared, index_error};
+use crate::slot::Slot;
+use crate::submission::{Ack, Submission, WriteError};
+use crate::token::SnapshotToken;
+use crate::view::View;
+use crate::waiters::{Reply, Waiters};
+use crate::watchdog::{self, Bell};
+
+/// Groups that may wait for the applier; then the committer waits, so memory stays bounded.
+const APPLIER_GROUPS_MAX: usize = 4;
+/// What an engine that is dropped without being closed may take to end.
+const DROP_BOUND: Duration = Duration::from_secs(25);
+
+/// One database, open on this node.
+///
+/// Four threads work behind it. A *sequencer* admits, in order; a *committer* owns the log and
+/// makes a group durable while the sequencer fills the next; an *applier* owns the index and
+/// acknowledges; a *watchdog* looks at the clocks. Callers verify signatures on their own threads
+/// before they submit, and read on their own threads from snapshots.
+///
+/// ```text
+/// submit ─▶ intake ─▶ sequencer ─▶ open group ─▶ committer ─▶ applier ─▶ reply
+///           bounded    rights       bounded       sync         snapshot
+/// ```
+pub struct Engine {
+    shared: Arc<Shared>,
+    bell: Arc<Bell>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a drain came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainReport {
+    /// State afterwards: `drained`, or `draining` if the bound passed first.
+    pub state: NodeState,
+    /// Records that were still on their way when the bound passed.
+    pub unfinished: usize,
+    /// Newest durable position.
+    pub durable: Position,
+    /// Newest applied position.
+    pub applied: Position,
+    /// What went wrong in sealing the log or persisting the index, a sentence each. None of it
+    /// loses a record: the next start takes longer.
+    pub problems: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Engine {
+    /// Writes the first record of an empty log. Do this before the index is opened: it is opened
+    /// for the identity that the log has from then on.
+    pub fn genesis(
+        log: &mut dyn Log,
+        signed: &Signed,
+        principal: Principal,
+    ) -> Result<Commit, EngineError> {
+        let (durable, _) = log.reader().durable();
+        if durable != Position::NONE {
+            return Err(EngineError::NotEmpty { durable });
+        }
+        if signed.record().kind() != Kind::Genesis {
+            return Err(EngineError::NoGenesis);
+        }
+        let registry = Registry::default();
+        admit(&registry, &Nothing, Position(1), signed.record(), &Policy::default())?;
+        let entry = NewEntry {
+            id: signed.id(),
+            signature: signed.signature(),
+            principal,
+            custodial: false,
+            idempotency: None,
+            body: Arc::clone(signed.bytes()),
+        };
+        Ok(log.append(&[entry])?)
+    }
+
+    /// Opens the database that `log` and `index` are. Returns at once, `starting`; the applier
+    /// replays what the index lacks, then the node is ready: see [`Engine::wait_ready`].
+    ///
+    /// Refuses a log without genesis, and an index that is ahead of the log. That the index is of
+    /// this log was checked when it was opened with the log's identity.
+    pub fn open(
+        config: EngineConfig,
+        env: Env,
+        log: Box<dyn Log>,
+        index: Index,
+    ) -> Result<Arc<Self>, EngineError> {
+        config.validate().map_err(EngineError::Config)?;
+        let reader = log.reader();
+        let Some((log_id, timeline)) = reader.identity() else {
+            return Err(EngineError::NoGenesis);
+        };
+        let (durable, _) = reader.durable();
+        let snapshot = index.snapshot();
+        if snapshot.position() > durable {
+            return Err(EngineError::IndexAhead { applied: snapshot.position(), durable });
+        }
+        metrics::register();
+        let shared = Arc::new(Shared {
+            gate: Gate::new(&*env.clock),
+            waiters: Waiters::default(),
+            intake: Intake::new(config.queue_records_max, config.queue_bytes_max),
+            slot: Slot::new(config.group_records_max, config.group_bytes_max),
+            applied: Applied::new(snapshot),
+            fates: Fates::default(),
+            receipts: Receipts::default(),
+            appending: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            clock: env.clock,
+            log: reader,
+            config,
+            index,
+            log_id,
+            timeline,
+        });
+        let bell = Arc::new(Bell::default());
+        let engine = Arc::new(Self { shared, bell: Arc::clone(&bell), threads: Mutex::default() });
+        let (to_applier, durable) = sync_channel(APPLIER_GROUPS_MAX);
+        let shared = &engine.shared;
+        let applier = Applier::new(Arc::clone(shared), durable);
+        let committer = Committer::new(Arc::clone(shared), log, to_applier);
+        let sequencer = Sequencer::new(Arc::clone(shared));
+        let watched = Arc::clone(shared);
+        engine.start("applier", move || applier.run())?;
+        engine.start("committer", move || committer.run())?;
+        engine.start("sequencer", move || sequencer.run())?;
+        engine.start("watchdog", move || watchdog::run(&watched, &bell))?;
+        Ok(engine)
+    }
+
+    fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        let thread = thread::Builder::new().name(name.into()).spawn(run);
+        let thread = thread.map_err(|error| EngineError::Thread(error.to_string()))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Blocks until replay is over, telling `progress` about ten times a second. An error says
+    /// why it ended early; then only [`Engine::close`] is left to do.
+    pub fn wait_ready(&self, mut progress: impl FnMut(Progress)) -> Result<(), EngineError> {
+        let over = |state: NodeState| !matches!(state, NodeState::Starting | NodeState::Recovering);
+        while !self.shared.gate.wait_until(Duration::from_millis(100), over) {
+            progress(self.progress());
+            let (_, reason) = self.shared.gate.state_and_reason();
+            if let Some(reason) = reason.filter(|reason| reason.code == "recovery_failed") {
+                return Err(EngineError::Recovery(reason.detail));
+            }
+        }
+        progress(self.progress());
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        let (durable, _) = self.shared.log.durable();
+        Progress { applied: self.shared.applied.position(), durable }
+    }
+
+    /// Puts one record on its way. Costs a look into the index and a place in a queue, some
+    /// microseconds; never waits.
+    ///
+    /// `reply` is called exactly once: on this thread if the answer is known at once (the record
+    /// exists, the node takes no writes, the queue is full), else on a thread of the engine, when
+    /// the record is durable and readable or its fate known. It must not block.
+    pub fn submit(
+        &self,
+        submission: Submission,
+        reply: impl FnOnce(Result<Ack, WriteError>) + Send + 'static,
+    ) {
+        self.submit_waiting(submission, Duration::ZERO, reply);
+    }
+
+    /// The same for a bulk writer on a thread of its own: waits up to `wait` for room in the
+    /// queue, so that the queue holds back whoever reads the input.
+    pub fn submit_waiting(
+        &self,
+        submission: Submission,
+        wait: Duration,
+        reply: impl FnOnce(Result<Ack, WriteError>) + Send + 'static,
+    ) {
+        let mut reply = Some(Box::new(reply) as Reply);
+        if let Err(result) = self.enter(submission, wait, &mut reply)
+            && let Some(reply) = reply.take()
+        {
+            if let Err(error) = &result {
+                metrics::rejected(error);
+            }
+            reply(result);
+        }
+    }
+
+    /// Queues the submission and takes the reply; or gives the answer that is known at once.
+    fn enter(
+        &self,
+        submission: Submission,
+        wait: Duration,
+        reply: &mut Option<Reply>,
+    ) -> Result<(), Result<Ack, WriteError>> {
+        let shared = &self.shared;
+        let now = shared.clock.monotonic();
+        let deadline = submission.deadline;
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Err(WriteError::DeadlineBeforeQueue));
+        }
+        let state = shared.gate.state();
+        if !state.reads() {
+            // The door knows the right words, and without an index nothing else can be said.
+            let refused = shared.gate.enter(&*shared.clock).err();
+            return Err(Err(refused.unwrap_or(WriteError::NotReady { state })));
+        }
+        let absent_at = self.known_already(&submission)?;
+        let pass = shared.gate.enter(&*shared.clock).map_err(Err)?;
+        let (at, now) = (submission.signed.record().at, self.now());
+        if at.0.saturating_sub(now.0) > AT_AHEAD_MAX_MS {
+            return Err(Err(WriteError::AtAhead { at, now }));
+        }
+        let bytes = submission.signed.bytes().len();
+        let wait =
+            deadline.map_or(wait, |end| wait.min(end.saturating_sub(shared.clock.monotonic())));
+        let submission = Box::new(submission);
+        let queued = || {
+            shared.gate.still_open()?;
+            let reply = reply.take().unwrap_or_else(|| Box::new(|_| ()));
+            let ticket = shared.waiters.add(deadline, reply);
+            Ok(Queued { submission, ticket, pass, absent_at })
+        };
+        shared.intake.push(bytes, wait, queued).map_err(Err)
+    }
+
+    /// Answers a record that the index has, or that is undecided; else the position up to which
+    /// the index lacks it.
+    fn known_already(&self, submission: &Submission) -> Result<Position, Result<Ack, WriteError>> {
+        let shared = &self.shared;
+        let id = submission.signed.id();
+        match shared.fates.of(&id) {
+            Some(Fate::Undecided) => return Err(Err(WriteError::Undecided { id })),
+            Some(Fate::Durable(position)) => {
+                let (_, reason) = shared.gate.state_and_reason();
+                let reason = reason.map_or_else(String::new, |reason| reason.detail);
+                return Err(Err(WriteError::IndexFailed { position: Some(position), reason }));
+            }
+            None => {}
+        }
+        let snapshot = shared.applied.newest();
+        if let Some(key) = &submission.idempotency
+            && let Some(first) = first_of_key(&snapshot, key).map_err(Err)?
+            && first != id
+        {
+            return Err(Err(WriteError::IdempotencyConflict { first }));
+        }
+        match snapshot.position_of(&id) {
+            Ok(None) => Ok(snapshot.position()),
+            Ok(Some(position)) => Err(shared.exists(id, position)),
+            Err(error) => Err(Err(index_error(&error))),
+        }
+    }
+
+    /// The claimed time for a body that has none and comes with an idempotency key: that of the
+    /// first receipt under this key, so that a retry makes the same record.
+    pub fn receipt_time(&self, key: &Hash) -> Result<Millis, ReadError> {
+        let snapshot = self.shared.applied.newest();
+        if let Some(position) = snapshot.idempotency(key)?
+            && let Some(entry) = snapshot.entry(position)?
+        {
+            return Ok(entry.signed.record().at);
+        }
+        Ok(self.shared.receipts.first(*key, self.now()))
+    }
+
+    /// A read at the newest applied position, which is at least `at_least`; waits for that up to
+    /// `wait`, blocking this thread.
+    pub fn view(&self, at_least: Position, wait: Duration) -> Result<View, ReadError> {
+        let shared = &self.shared;
+        let state = shared.gate.state();
+        if !state.reads() {
+            return Err(ReadError::NotReady { state });
+        }
+        let snapshot = shared.applied.wait_for(at_least, wait, || false);
+        if snapshot.position() < at_least {
+            return Err(ReadError::Behind { asked: at_least, applied: snapshot.position() });
+        }
+        Ok(View::newest(Arc::clone(shared), snapshot, self.now()))
+    }
+
+    /// The position that a token of this database names.
+    pub fn position_of(&self, token: &SnapshotToken) -> Result<Position, ReadError> {
+        if token.timeline == self.shared.timeline {
+            return Ok(token.position);
+        }
+        Err(ReadError::WrongTimeline { found: token.timeline, expected: self.shared.timeline })
+    }
+
+    /// Name of the database.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// Name of its branch.
+    pub fn timeline(&self) -> Timeline {
+        self.shared.timeline
+    }
+
+    /// The clock's time.
+    pub fn now(&self) -> Millis {
+        Millis(self.shared.clock.now_ms())
+    }
+
+    /// The monotonic time that deadlines are counted in.
+    pub fn monotonic(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    /// What the node does now, and why.
+    pub fn node(&self) -> NodeStatus {
+        let (state, reason) = self.shared.gate.state_and_reason();
+        let degraded = match self.shared.log.state() {
+            LogState::Degraded { reason } => Some(reason),
+            LogState::Ok | LogState::ReadOnly { .. } | LogState::Detached => None,
+        };
+        NodeStatus {
+            state,
+            reason,
+            degraded,
+            log_id: self.shared.log_id,
+            timeline: self.shared.timeline,
+            progress: self.progress(),
+            in_flight: self.shared.intake.unfinished(),
+        }
+    }
+
+    /// An operator says that the wall clock is right: writes go on. By how many milliseconds it
+    /// had jumped, if it had.
+    pub fn acknowledge_clock(&self) -> Option<i64> {
+        let jump = self.shared.gate.acknowledge_clock(&*self.shared.clock);
+        if let Some(by_ms) = jump {
+            tracing::warn!(by_ms, "an operator acknowledged the clock jump");
+        }
+        jump
+    }
+
+    /// Refuses new writes, lets those on their way finish, seals the log and persists the index,
+    /// all within `bound`. Reads go on. A node that is not ready yet has nothing to drain and
+    /// stays as it is. Drain again to go on after the bound has passed.
+    pub fn drain(&self, bound: Duration) -> DrainReport {
+        let shared = &self.shared;
+        let since = shared.clock.monotonic();
+        let from = [Phase::Running, Phase::Draining, Phase::Drained];
+        let mut problems = Vec::new();
+        let mut unfinished = shared.intake.unfinished();
+        if shared.gate.step(&from, Phase::Draining).is_ok() {
+            unfinished = shared.intake.wait_idle(bound);
+            if unfinished == 0 {
+                let spent = shared.clock.monotonic().saturating_sub(since);
+                problems = self.settle(bound.saturating_sub(spent));
+                let _ = shared.gate.step(&[Phase::Draining], Phase::Drained);
+            }
+        }
+        let Progress { applied, durable } = self.progress();
+        let took = shared.clock.monotonic().saturating_sub(since);
+        let report = DrainReport {
+            state: shared.gate.state(),
+            unfinished,
+            durable,
+            applied,
+            problems,
+            took,
+        };
+        tracing::info!(?report, "drain");
+        report
+    }
+
+    /// Seals the log and persists the index; what went wrong.
+    fn settle(&self, bound: Duration) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (reply, sealed) = sync_channel(1);
+        self.shared.slot.seal(reply);
+        match sealed.recv_timeout(bound) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => problems.push(format!("the log is not sealed: {error}")),
+            Err(_) => problems.push("the log is not sealed: it did not answer in time".into()),
+        }
+        if let Err(error) = self.persist() {
+            problems.push(format!("the index is not persisted: {error}"));
+        }
+        problems
+    }
+
+    /// Brings the index to the medium. Never needed for correctness: a start replays less.
+    pub fn persist(&self) -> Result<(), IndexError> {
+        let since = self.shared.clock.monotonic();
+        let result = self.shared.index.persist();
+        let took = self.shared.clock.monotonic().saturating_sub(since);
+        metrics::operation(Operation::Persist, took, result.is_err());
+        result
+    }
+
+    /// Takes writes again after a drain. The state afterwards: `ready`, `read_only` if the node
+    /// cannot write, or the one it was in if it was not draining or drained.
+    pub fn undrain(&self) -> NodeState {
+        let _ = self.shared.gate.step(&[Phase::Draining, Phase::Drained], Phase::Running);
+        self.shared.gate.state()
+    }
+
+    /// Drains, then ends all threads. Later writes and reads are refused. If the log still hangs
+    /// when `bound` has passed, its thread is left behind.
+    pub fn close(&self, bound: Duration) -> DrainReport {
+        let mut report = self.drain(bound);
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.gate.set_phase(Phase::Stopped);
+        self.shared.intake.close();
+        self.bell.ring();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if report.unfinished == 0 {
+            for thread in threads {
+                // A panic was printed where it happened; the rest still has to end.
+                let _ = thread.join();
+            }
+        } else {
+            self.shared.waiters.release(Duration::MAX, "the node stopped");
+        }
+        report.state = self.shared.gate.state();
+        report
+    }
+}
+
+impl Drop for Engine {
+    /// An engine that was not closed is closed now.
+    fn drop(&mut self) {
+        let open = self.threads.get_mut().is_ok_and(|threads| !threads.is_empty());
+        if open {
+            self.close(DROP_BOUND);
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("node", &self.node()).finish_non_exhaustive()
+    }
+}
+
+/// What a log without records knows.
+struct Nothing;
+
+impl Known for Nothing {
+    fn head(&self, _: &RecordId) -> Option<Head> {
+        None
+    }
+
+    fn tier(&self, _: &RecordId) -> Option<Tier> {
+        None
+    }
+
+    fn superseded_by(&self, _: &RecordId) -> Vec<RecordId> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a database could not be opened, and why a read has no answer.
+
+use stemedb_index::IndexError;
+use stemedb_log::LogError;
+use stemedb_model::{Millis, Position, RecordId, Refusal, Timeline};
+
+use crate::node::NodeState;
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Settings out of bounds, a sentence each.
+    #[error("engine configuration: {}", .0.join("; "))]
+    Config(Vec<String>),
+    /// The log is empty, or the record given as its first is of another kind.
+    #[error("the log has no genesis record; it must be the first")]
+    NoGenesis,
+    /// Genesis was given to a log that has records.
+    #[error("the log has {durable} records; genesis is the first only")]
+    NotEmpty {
+        /// Its newest position.
+        durable: Position,
+    },
+    /// The genesis record does not fit.
+    #[error("genesis: {0}")]
+    Genesis(#[from] Refusal),
+    /// The log lost records that the index has seen acknowledged.
+    #[error(
+        "the index has applied position {applied}, but the log ends at {durable}: positions {} to \
+         {applied} are missing from the log; restore it, or delete the index to go on without them",
+        .durable.next()
+    )]
+    IndexAhead {
+        /// Newest position of the index.
+        applied: Position,
+        /// Newest position of the log.
+        durable: Position,
+    },
+    /// The index could not be brought up to the log.
+    #[error("replaying the log into the index: {0}")]
+    Recovery(String),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The system gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(String),
+}
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The index is not there yet, or no more.
+    #[error("the node is {}", .state.as_str())]
+    NotReady {
+        /// `starting`, `recovering` or `stopped`.
+        state: NodeState,
+    },
+    /// What was asked for did not come in time.
+    #[error("position {asked} is not applied yet, the newest is {applied}")]
+    Behind {
+        /// What `at_least` said.
+        asked: Position,
+        /// What there is.
+        applied: Position,
+    },
+    /// A token of a branch that was abandoned, or of another database.
+    #[error("the snapshot is of timeline {found}, this database is on {expected}")]
+    WrongTimeline {
+        /// The token's.
+        found: Timeline,
+        /// Ours.
+        expected: Timeline,
+    },
+    /// `as_of` names a position that is not applied yet.
+    #[error("as_of: position {asked} is ahead of the newest, {newest}")]
+    AheadOfLog {
+        /// What was asked for.
+        asked: Position,
+        /// What there is.
+        newest: Position,
+    },
+    /// `as_of` names a time that is not over: the answer could still change.
+    #[error("as_of: {} ms is ahead of this node's clock, {} ms", .asked.0, .now.0)]
+    AheadOfClock {
+        /// What was asked for.
+        asked: Millis,
+        /// The newest time that can be answered.
+        now: Millis,
+    },
+    /// The record was given to a log that failed: only the next start decides.
+    #[error("record {id} is undecided since the log failed; the next start of the node decides")]
+    Undecided {
+        /// The record.
+        id: RecordId,
+    },
+    /// The record is durable, but the index failed before it took it.
+    #[error("record {id} is durable at position {position}, but the index failed")]
+    NotApplied {
+        /// The record.
+        id: RecordId,
+        /// Where it is.
+        position: Position,
+    },
+    /// The index could not answer, or not within its bounds ([`IndexError::TooLarge`]).
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}

@@ -1,0 +1,126 @@
+//! What the engine exports. Every labelled counter stands at 0 from the moment an engine opens:
+//! install the recorder before that.
+
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use stemedb_model::{Kind, Position};
+
+use crate::node::NodeState;
+use crate::submission::WriteError;
+
+const RECORDS: &str = "stemedb_records_total";
+const REJECTED: &str = "stemedb_requests_rejected_total";
+const APPLIED: &str = "stemedb_index_applied_position";
+const DRAINING: &str = "stemedb_node_draining";
+const STATE: &str = "stemedb_node_state";
+const QUEUED: &str = "stemedb_write_queue_records";
+const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
+const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
+
+/// Every [`WriteError::reason`].
+const REASONS: [&str; 20] = [
+    "at_ahead",
+    "clock_jump",
+    "conflict",
+    "cycle",
+    "deadline",
+    "draining",
+    "forbidden",
+    "idempotency_conflict",
+    "indeterminate",
+    "index_failed",
+    "key_replaced",
+    "key_revoked",
+    "not_ready",
+    "queue_full",
+    "unknown_reference",
+    "unregistered",
+    "wal_unavailable",
+    "wrong_kind",
+    "wrong_log",
+    "wrong_space",
+];
+
+/// A step that touches a medium; the `operation` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Append,
+    Seal,
+    Apply,
+    Persist,
+    Read,
+}
+
+impl Operation {
+    const ALL: [Self; 5] = [Self::Append, Self::Seal, Self::Apply, Self::Persist, Self::Read];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Seal => "seal",
+            Self::Apply => "apply",
+            Self::Persist => "persist",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// Describes everything and sets every counter to 0.
+pub(crate) fn register() {
+    describe_counter!(RECORDS, Unit::Count, "records made durable and applied, by kind");
+    describe_counter!(REJECTED, Unit::Count, "requests refused, by reason");
+    describe_gauge!(APPLIED, Unit::Count, "newest position that the index has applied");
+    describe_gauge!(DRAINING, Unit::Count, "1 while the node drains or is drained");
+    describe_gauge!(STATE, Unit::Count, "1 for the state the node is in, 0 for all others");
+    describe_gauge!(QUEUED, Unit::Count, "records that wait for admission");
+    describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "storage operations, by operation");
+    describe_counter!(OPERATION_ERRORS, Unit::Count, "failed storage operations, by operation");
+    for kind in Kind::ALL {
+        counter!(RECORDS, "kind" => kind.name()).increment(0);
+    }
+    for reason in REASONS {
+        counter!(REJECTED, "reason" => reason).increment(0);
+    }
+    for operation in Operation::ALL {
+        counter!(OPERATION_ERRORS, "operation" => operation.as_str()).increment(0);
+    }
+    gauge!(APPLIED).set(0.0);
+    gauge!(QUEUED).set(0.0);
+}
+
+pub(crate) fn node_state(state: NodeState) {
+    for other in NodeState::ALL {
+        gauge!(STATE, "state" => other.as_str()).set(f64::from(u8::from(other == state)));
+    }
+    let draining = matches!(state, NodeState::Draining | NodeState::Drained);
+    gauge!(DRAINING).set(f64::from(u8::from(draining)));
+}
+
+pub(crate) fn records(kind: Kind, count: u64) {
+    counter!(RECORDS, "kind" => kind.name()).increment(count);
+}
+
+pub(crate) fn rejected(error: &WriteError) {
+    counter!(REJECTED, "reason" => error.reason()).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]
+pub(crate) fn applied(position: Position) {
+    gauge!(APPLIED).set(position.0 as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]
+pub(crate) fn queued(records: usize) {
+    gauge!(QUEUED).set(records as f64);
+}
+
+/// Counts an operation and how long it took.
+pub(crate) fn operation(operation: Operation, took: Duration, failed: bool) {
+    histogram!(OPERATION_SECONDS, "operation" => operation.as_str()).record(took);
+    if failed {
+        counter!(OPERATION_ERRORS, "operation" => operation.as_str()).increment(1);
+    }
+}

@@ -1,0 +1,124 @@
+//! What the threads of one engine have in common.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use stemedb_index::Index;
+use stemedb_io::Clock;
+use stemedb_log::{LogReader, Outcome};
+use stemedb_model::{LogId, Position, RecordId, Timeline};
+
+use crate::applied::Applied;
+use crate::config::EngineConfig;
+use crate::fates::Fates;
+use crate::intake::Intake;
+use crate::node::Gate;
+use crate::receipts::Receipts;
+use crate::slot::{Item, Slot, Verdict};
+use crate::submission::{Ack, AckStatus, WriteError};
+use crate::waiters::Waiters;
+
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) index: Index,
+    pub(crate) log: Arc<dyn LogReader>,
+    pub(crate) log_id: LogId,
+    pub(crate) timeline: Timeline,
+    pub(crate) gate: Gate,
+    pub(crate) waiters: Waiters,
+    pub(crate) intake: Intake,
+    pub(crate) slot: Slot,
+    pub(crate) applied: Applied,
+    pub(crate) fates: Fates,
+    pub(crate) receipts: Receipts,
+    pub(crate) appending: Mutex<Option<Appending>>,
+    /// The engine is being closed: replay ends early.
+    pub(crate) stopping: AtomicBool,
+}
+
+/// The group that the log has in hand.
+pub(crate) struct Appending {
+    pub(crate) since: Duration,
+    pub(crate) ids: Vec<RecordId>,
+    /// It took so long that its waiters were sent away.
+    pub(crate) given_up: bool,
+}
+
+/// What is known of records that were admitted and will not be acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Up to here, durable.
+    pub(crate) durable: Position,
+    /// From there up to here, undecided; after it, not written.
+    pub(crate) undecided: Position,
+}
+
+impl Shared {
+    pub(crate) fn appending(&self) -> MutexGuard<'_, Option<Appending>> {
+        self.appending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers one that was let in.
+    pub(crate) fn finish(&self, item: &crate::intake::Queued, result: Result<Ack, WriteError>) {
+        self.waiters.answer(item.ticket, result);
+        self.intake.finished(1);
+    }
+
+    /// Answers many, in order.
+    pub(crate) fn finish_all(&self, answers: Vec<(Item, Result<Ack, WriteError>)>) {
+        let count = answers.len();
+        if count > 0 {
+            self.waiters
+                .answer_all(answers.into_iter().map(|(item, result)| (item.queued.ticket, result)));
+            self.intake.finished(count);
+        }
+    }
+
+    /// Begins a new generation: what is in the open group is given up, and answered with
+    /// [`Shared::refuse`]. The gate must be shut before.
+    pub(crate) fn give_up_open_group(&self, cut: Cut, error: &WriteError) -> Vec<Item> {
+        let group = self.slot.give_up();
+        self.applied.nudge();
+        self.refuse(group.items, cut, error)
+    }
+
+    /// Answers items that will not be acknowledged, each by what is known of its record. `error`
+    /// is what is said of records that were not written. Gives back those whose record is durable:
+    /// they are still answered by the applier.
+    pub(crate) fn refuse(&self, items: Vec<Item>, cut: Cut, error: &WriteError) -> Vec<Item> {
+        let of_durable = |item: &Item| matches!(item.verdict, Verdict::Echo(position) if position <= cut.durable);
+        let (durable, lost): (Vec<_>, Vec<_>) = items.into_iter().partition(of_durable);
+        let answer = |item: Item| {
+            let error = match (&item.verdict, error) {
+                (
+                    Verdict::Record(position) | Verdict::Echo(position),
+                    WriteError::WalUnavailable { reason, .. },
+                ) if *position <= cut.undecided => WriteError::WalUnavailable {
+                    outcome: Outcome::Indeterminate,
+                    reason: reason.clone(),
+                },
+                _ => error.clone(),
+            };
+            (item, Err(error))
+        };
+        self.finish_all(lost.into_iter().map(answer).collect());
+        durable
+    }
+
+    /// The acknowledgement of a record that was there before.
+    pub(crate) fn exists(&self, id: RecordId, position: Position) -> Result<Ack, WriteError> {
+        let entry = self.applied.newest().entry(position).map_err(|error| index_error(&error))?;
+        let Some(entry) = entry else {
+            let reason = format!("record {id} is at position {position}, which the index lacks");
+            return Err(WriteError::IndexFailed { position: Some(position), reason });
+        };
+        Ok(Ack { id, position, recorded_at: entry.recorded_at, status: AckStatus::Exists })
+    }
+}
+
+/// A failed look into the index during admission: nothing was written.
+pub(crate) fn index_error(error: &dyn std::fmt::Display) -> WriteError {
+    WriteError::IndexFailed { position: None, reason: error.to_string() }
+}

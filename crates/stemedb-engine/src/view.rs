@@ -1,0 +1,275 @@
+//! Reading: the database at one position, evaluated at one time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use stemedb_index::{Entry, Filter, KeyFilter, Page, Snapshot};
+use stemedb_lens::{
+    Candidates, Excluded, Fact, FactKind, LensName, Options, Reason, Resolution, Standing,
+    resolve_many, standings,
+};
+use stemedb_model::{Body, Hash, Key, Kind, Millis, Position, RecordId};
+
+use crate::error::ReadError;
+use crate::fates::Fate;
+use crate::metrics::{self, Operation};
+use crate::shared::Shared;
+use crate::token::SnapshotToken;
+
+/// Which past is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// After this record.
+    Position(Position),
+    /// After the last record committed at or before this time.
+    Time(Millis),
+}
+
+/// The database at one position. Every answer it gives is of that position, whatever is written
+/// meanwhile. Cheap to clone; keeps the index open while it lives, so do not keep it long.
+#[derive(Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+    snapshot: Snapshot,
+    as_of: Position,
+    evaluated_at: Millis,
+}
+
+/// One record and what the log says of it.
+#[derive(Debug, Clone)]
+pub struct RecordView {
+    /// The record with its envelope.
+    pub entry: Entry,
+    /// Of an assertion: tier, voice, lifecycle state and exclusion under default options.
+    pub standing: Option<Standing>,
+    /// Why it does not count, as of the view, if it does not: of an assertion, what its standing
+    /// says; of other records, `retracted` or `agent_revoked`.
+    pub excluded: Option<Excluded>,
+    /// Votes, cosigns, retractions, supersessions and lifecycle records about an assertion or
+    /// about another of these, ascending by position, those that do not count among them.
+    pub facts: Vec<Fact>,
+}
+
+impl View {
+    pub(crate) fn newest(shared: Arc<Shared>, snapshot: Snapshot, now: Millis) -> Self {
+        let as_of = snapshot.position();
+        let evaluated_at = now.max(snapshot.recorded_at());
+        Self { shared, snapshot, as_of, evaluated_at }
+    }
+
+    /// The same database at an earlier moment: weights are then taken at that moment too. Refuses
+    /// positions and times that are still to come, since their answers could change.
+    pub fn as_of(&self, as_of: AsOf) -> Result<Self, ReadError> {
+        let (position, evaluated_at) = match as_of {
+            AsOf::Position(asked) if asked > self.as_of => {
+                return Err(ReadError::AheadOfLog { asked, newest: self.as_of });
+            }
+            // Before the first record nothing has weight at any time.
+            AsOf::Position(Position::NONE) => (Position::NONE, Millis(0)),
+            AsOf::Position(asked) => {
+                let entry = self.snapshot.entry(asked)?;
+                (asked, entry.map_or(self.evaluated_at, |entry| entry.recorded_at))
+            }
+            AsOf::Time(asked) if asked > self.evaluated_at => {
+                return Err(ReadError::AheadOfClock { asked, now: self.evaluated_at });
+            }
+            AsOf::Time(asked) => (self.snapshot.position_at(asked)?.min(self.as_of), asked),
+        };
+        Ok(Self { as_of: position, evaluated_at, ..self.clone() })
+    }
+
+    /// The same position, with weights taken at another time.
+    #[must_use]
+    pub fn evaluated(&self, evaluated_at: Millis) -> Self {
+        Self { evaluated_at, ..self.clone() }
+    }
+
+    /// The newest record that answers rest on.
+    pub fn position(&self) -> Position {
+        self.as_of
+    }
+
+    /// The time that weights are taken at: with `as_of` that time, else the later of the clock
+    /// and the newest commit. The default of `valid_at` too.
+    pub fn evaluated_at(&self) -> Millis {
+        self.evaluated_at
+    }
+
+    /// Position and timeline in one, for answers.
+    pub fn token(&self) -> SnapshotToken {
+        SnapshotToken { timeline: self.shared.timeline, position: self.as_of }
+    }
+
+    /// The index at this or a later position; give its reads [`View::position`] as `as_of`.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The default options of a lens here.
+    pub fn options(&self, lens: LensName) -> Options {
+        Options::new(lens, self.evaluated_at)
+    }
+
+    /// Answers one key under each of `options`, in their order. The candidates are gathered once;
+    /// costs about the claims of the key, for each of the options again.
+    ///
+    /// Never made from a part: past the configured bound it is
+    /// [`IndexError::TooLarge`](stemedb_index::IndexError::TooLarge).
+    pub fn resolve(&self, key: &Key, options: &[Options]) -> Result<Vec<Resolution>, ReadError> {
+        // No learned trust yet: every agent counts as 1/2 where it is asked for.
+        Ok(resolve_many(&self.candidates(key)?, options, None))
+    }
+
+    /// Everything the log says about a key, whole, for what `resolve` does not answer.
+    pub fn candidates(&self, key: &Key) -> Result<Candidates, ReadError> {
+        let claims_max = self.shared.config.resolve_claims_max;
+        self.read(|snapshot| snapshot.candidates(key, self.as_of, claims_max))
+    }
+
+    /// A record by its id; `None` if the log does not hold it at this position.
+    pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>, ReadError> {
+        let position = self.read(|snapshot| snapshot.position_of(id))?;
+        let Some(position) = position.filter(|position| *position <= self.as_of) else {
+            return match self.shared.fates.of(id) {
+                Some(Fate::Undecided) => Err(ReadError::Undecided { id: *id }),
+                Some(Fate::Durable(position)) => Err(ReadError::NotApplied { id: *id, position }),
+                None => Ok(None),
+            };
+        };
+        let Some(entry) = self.entry(position)? else { return Ok(None) };
+        let kind = entry.signed.record().kind();
+        let facts = match kind {
+            Kind::Assertion => self.read(|snapshot| snapshot.facts_under(position, self.as_of))?,
+            _ => self.read(|snapshot| snapshot.facts(position, self.as_of))?,
+        };
+        let (standing, excluded) = match key_of(&entry) {
+            Some(key) => {
+                let standing = self.standing(&key, position)?;
+                let excluded = standing.as_ref().and_then(|standing| standing.excluded.clone());
+                (standing, excluded)
+            }
+            None => (None, self.record_excluded(&entry, &facts)),
+        };
+        Ok(Some(RecordView { entry, standing, excluded, facts }))
+    }
+
+    /// How an assertion stands in its key, under default options. Costs the key.
+    fn standing(&self, key: &Key, position: Position) -> Result<Option<Standing>, ReadError> {
+        let candidates = self.candidates(key)?;
+        let standings = standings(&candidates, &self.options(LensName::Authority));
+        Ok(standings.into_iter().find(|standing| standing.position == position))
+    }
+
+    /// Why a record that is no assertion does not count.
+    fn record_excluded(&self, entry: &Entry, facts: &[Fact]) -> Option<Excluded> {
+        let registry = self.snapshot.registry();
+        let record = entry.signed.record();
+        let excluded = |reason, by| Excluded { position: entry.position, reason, by };
+        if !registry.counts(&record.space, &record.agent, entry.position, self.as_of) {
+            return Some(excluded(Reason::AgentRevoked, None));
+        }
+        // Registries fold the retractions of what they hold themselves.
+        if registry.holds(&entry.signed.id(), self.as_of) == Some(false) {
+            return Some(excluded(Reason::Retracted, None));
+        }
+        // A retraction is newer than what it takes back, so from the newest down each is decided
+        // before its target is met.
+        let mut retracted = BTreeSet::new();
+        let mut by = None;
+        for fact in facts.iter().rev() {
+            let live = !retracted.contains(&fact.position)
+                && registry.counts(&record.space, &fact.agent, fact.position, self.as_of);
+            if live && fact.kind == FactKind::Retract {
+                retracted.insert(fact.target);
+                if fact.target == entry.position {
+                    by = Some(fact.position);
+                }
+            }
+        }
+        by.map(|by| excluded(Reason::Retracted, Some(by)))
+    }
+
+    /// The record at a position; `None` outside `1..=position()`.
+    pub fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
+        if position > self.as_of {
+            return Ok(None);
+        }
+        self.read(|snapshot| snapshot.entry(position))
+    }
+
+    /// Up to `limit` records from `from` on, in order.
+    pub fn entries(&self, from: Position, limit: usize) -> Result<Vec<Entry>, ReadError> {
+        let mut entries = Vec::new();
+        let mut position = from.max(Position(1));
+        while entries.len() < limit && position <= self.as_of {
+            let Some(entry) = self.entry(position)? else { break };
+            entries.push(entry);
+            position = position.next();
+        }
+        Ok(entries)
+    }
+
+    /// Assertions that fit `filter`, excluded ones among them, ascending by position: up to
+    /// `limit` of those after `after`, and where to go on.
+    pub fn assertions(
+        &self,
+        filter: &Filter,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, Option<Position>), ReadError> {
+        let page = self.read(|snapshot| snapshot.assertions(filter, self.as_of, after, limit))?;
+        let mut entries = Vec::with_capacity(page.items.len());
+        for position in page.items {
+            entries.extend(self.entry(position)?);
+        }
+        Ok((entries, page.next))
+    }
+
+    /// Keys that fit `filter`, in byte order: up to `limit` of those after `after`.
+    pub fn keys(
+        &self,
+        filter: &KeyFilter,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Page<Key>, ReadError> {
+        self.read(|snapshot| snapshot.keys(filter, self.as_of, after, limit))
+    }
+
+    /// The chain hash of the log at its newest group, with the position that it stands for; that
+    /// may be newer than this view.
+    pub fn log_root(&self) -> (Position, Hash) {
+        self.shared.log.root()
+    }
+
+    /// One look into the index, timed and counted.
+    fn read<T, E>(&self, look: impl FnOnce(&Snapshot) -> Result<T, E>) -> Result<T, ReadError>
+    where
+        ReadError: From<E>,
+    {
+        let since = self.shared.clock.monotonic();
+        let result = look(&self.snapshot);
+        let took = self.shared.clock.monotonic().saturating_sub(since);
+        metrics::operation(Operation::Read, took, result.is_err());
+        Ok(result?)
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("position", &self.as_of)
+            .field("evaluated_at", &self.evaluated_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key of an assertion as written.
+fn key_of(entry: &Entry) -> Option<Key> {
+    let record = entry.signed.record();
+    let Body::Assertion(assertion) = &record.body else { return None };
+    Some(Key {
+        space: record.space.clone(),
+        subject: assertion.subject.clone(),
+        predicate: assertion.predicate.clone(),
+    })
+}

@@ -1,0 +1,87 @@
+//! The thread that looks at the clocks: deadlines, a log that hangs, a wall clock that jumps.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use stemedb_log::Outcome;
+
+use crate::config::APPEND_STALL_MAX;
+use crate::fates::Fate;
+use crate::node::Failure;
+use crate::shared::{Cut, Shared};
+use crate::submission::WriteError;
+
+/// Deadlines are kept to about this.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// Ends the watchdog.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    lock: Mutex<()>,
+    bell: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.rung.store(true, Ordering::Relaxed);
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.bell.notify_all();
+    }
+
+    /// True once rung; else after the time between two looks.
+    fn wait(&self) -> bool {
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = |_: &mut ()| !self.rung.load(Ordering::Relaxed);
+        drop(self.bell.wait_timeout_while(guard, LOOK_EVERY, silent));
+        self.rung.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn run(shared: &Arc<Shared>, bell: &Bell) {
+    while !bell.wait() {
+        let now = shared.clock.monotonic();
+        shared.waiters.release(now, "the deadline passed while the write was on its way");
+        shared.gate.check_clock(&*shared.clock);
+        let hung = {
+            let mut appending = shared.appending();
+            match &mut *appending {
+                Some(appending)
+                    if !appending.given_up
+                        && now.saturating_sub(appending.since) > APPEND_STALL_MAX =>
+                {
+                    appending.given_up = true;
+                    // Under the lock: the committer settles these once the append returns.
+                    shared.fates.set(appending.ids.iter().map(|id| (*id, Fate::Undecided)));
+                    true
+                }
+                _ => false,
+            }
+        };
+        if hung {
+            give_up(shared);
+        }
+    }
+}
+
+/// Sends everybody away from a log that hangs. It may come back: the committer opens the gate
+/// when the append returns well.
+fn give_up(shared: &Shared) {
+    let reason = format!("the log has not answered for {} s", APPEND_STALL_MAX.as_secs());
+    tracing::error!(reason, "giving up the waiters");
+    shared.gate.fail(Failure::Log { reason: reason.clone(), retry_at: None });
+    let (durable, _) = shared.log.durable();
+    let error = WriteError::WalUnavailable { outcome: Outcome::NotWritten, reason: reason.clone() };
+    // What is durable and not yet applied is acknowledged by the applier, if anybody still waits.
+    let durable = shared.give_up_open_group(Cut { durable, undecided: durable }, &error);
+    let answers = durable
+        .into_iter()
+        .map(|item| {
+            let id = item.queued.submission.signed.id();
+            (item, Err(WriteError::Undecided { id }))
+        })
+        .collect();
+    shared.finish_all(answers);
+    shared.waiters.release(Duration::MAX, &reason);
+}

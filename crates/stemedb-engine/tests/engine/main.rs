@@ -1,0 +1,11 @@
+//! The engine from outside: submissions in, answers and reads out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
+
+mod common;
+mod writing;
