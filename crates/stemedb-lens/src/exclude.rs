@@ -67,9 +67,7 @@ pub fn standings(candidates: &Candidates, options: &Options) -> Vec<Standing> {
 pub(crate) struct Judged<'a> {
     pub(crate) claim: &'a Claim,
     pub(crate) opposing: bool,
-    /// Who stands for it: the author, or the best cosigner of a revoked author. `agent` is the
-    /// number of `key`'s agent.
-    pub(crate) key: AgentId,
+    /// Who stands for it: the author, or the best cosigner of a revoked author.
     pub(crate) agent: u32,
     pub(crate) voice: u32,
     pub(crate) source: u32,
@@ -218,7 +216,6 @@ pub(crate) fn exclude<'a>(candidates: &'a Candidates, options: &Options) -> Excl
         judged.push(Judged {
             claim,
             opposing: node.role == Role::Opposing,
-            key: fall.key,
             agent: lookup.agent(fall.key),
             voice: lookup.voice(fall.key, fall.principal),
             source: lookup.source(&claim.source).0,
@@ -352,14 +349,14 @@ fn judge_alone<'a>(
     let epochs: HashMap<Position, _> = candidates.epochs.iter().copied().collect();
     let mut judge = |node: &Node<'a>| {
         let claim = node.claim;
-        let counts = lookup.counts(&claim.agent, claim.position);
-        let cosign = if counts { None } else { best_cosign(claim, facts, lookup) };
+        let revoked = lookup.revoked_by(&claim.agent, claim.position);
+        let cosign = revoked.and_then(|_| best_cosign(claim, facts, lookup));
         let (key, principal) = cosign
             .map_or((claim.agent, &claim.principal), |cosign| (cosign.agent, &cosign.principal));
         let moved = facts.lifecycle.get(&claim.position);
         let state = match moved {
             Some((_, state)) => *state,
-            None if counts => {
+            None if revoked.is_none() => {
                 lookup.declared_lifecycle(&claim.agent, claim.lifecycle, claim.position)
             }
             // A revoked reviewer declares nothing, whoever stands by the claim.
@@ -393,8 +390,8 @@ fn judge_alone<'a>(
             fall.note(Reason::Lifecycle, moved.map(|(by, _)| *by));
             fall.undermines |= state == LifecycleState::Rejected;
         }
-        if !counts && cosign.is_none() {
-            fall.note(Reason::AgentRevoked, None);
+        if revoked.is_some() && cosign.is_none() {
+            fall.note(Reason::AgentRevoked, revoked);
         }
         fall
     };

@@ -53,7 +53,7 @@ pub(crate) fn live_facts<'a>(
         .filter(|fact| {
             fact.position <= lookup.as_of()
                 && asserted_before.is_none_or(|before| fact.at < before)
-                && lookup.counts(&fact.agent, fact.position)
+                && lookup.revoked_by(&fact.agent, fact.position).is_none()
         })
         .collect();
     newest_first.sort_unstable_by_key(|fact| std::cmp::Reverse(fact.position));

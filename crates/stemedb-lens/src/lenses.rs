@@ -11,8 +11,9 @@ use crate::decay::{Sum, WEIGHT_BITS, WEIGHT_ONE, Weight, half_life};
 use crate::options::{LensName, Options};
 use crate::question::{Ballot, Camp, Live, Question};
 
-/// Weight of a side without claims under `recency`, where 0 is a moment like any other.
-pub const NEVER: i128 = i64::MIN as i128;
+/// Weight of a side without claims under `recency`, where 0 is a moment like any other: before
+/// every moment.
+pub const NEVER: i128 = i64::MIN as i128 - 1;
 
 /// A table of learned trust: how reliable an agent is on a topic.
 ///
@@ -110,7 +111,7 @@ impl Scales<'_> {
             camp,
             |_| true,
             |claim| {
-                let reliability = self.reliability(&claim.lineage);
+                let reliability = self.reliability(claim.agent);
                 self.weight(claim, claim.strength.confidence()).scaled(reliability)
             },
         )
@@ -129,7 +130,7 @@ impl Scales<'_> {
         for ballot in ballots {
             let (sum, reliability) = voters.entry(ballot.voice).or_insert((0, WEIGHT_ONE));
             *sum += i128::from(ballot.weight);
-            *reliability = self.reliability(&ballot.lineage).min(*reliability);
+            *reliability = self.reliability(ballot.agent).min(*reliability);
         }
         let one = i128::from(WEIGHT_ONE);
         let moved: i128 = voters
@@ -168,9 +169,11 @@ impl Scales<'_> {
         Weight::new(confidence, time, half_life)
     }
 
-    fn reliability(&self, agent: &AgentId) -> u64 {
+    fn reliability(&self, agent: u32) -> u64 {
         const UNKNOWN: u64 = 1 << (WEIGHT_BITS - 1);
-        let learned = self.trust.and_then(|trust| trust.reliability(agent, self.key));
+        let learned = self.trust.and_then(|trust| {
+            trust.reliability(self.question.exclusion.lookup.agent_name(agent)?, self.key)
+        });
         learned.unwrap_or(UNKNOWN).min(WEIGHT_ONE)
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Lookup<'a> {
     space: &'a Space,
     as_of: Position,
     asserted_before: Option<Millis>,
+    lineage_names: Vec<AgentId>,
     lineages: Numbers<AgentId>,
     agents: HashMap<AgentId, u32>,
     voice_names: Vec<Voice>,
@@ -48,6 +49,7 @@ impl<'a> Lookup<'a> {
             space,
             as_of,
             asserted_before,
+            lineage_names: Vec::new(),
             lineages: Numbers(HashMap::new()),
             agents: HashMap::new(),
             voice_names: Vec::new(),
@@ -71,9 +73,9 @@ impl<'a> Lookup<'a> {
         self.as_of
     }
 
-    /// Whether a record by `agent` at `written` is not reached by a revocation of its key.
-    pub(crate) fn counts(&self, agent: &AgentId, written: Position) -> bool {
-        self.registry.counts(self.space, agent, written, self.as_of)
+    /// The revocation of `agent`'s key that reaches a record it wrote at `written`.
+    pub(crate) fn revoked_by(&self, agent: &AgentId, written: Position) -> Option<Position> {
+        self.registry.revoked_by(self.space, agent, written, self.as_of)
     }
 
     /// The agent behind a key: keys that replaced one another are one.
@@ -81,9 +83,18 @@ impl<'a> Lookup<'a> {
         if let Some(number) = self.agents.get(&agent) {
             return *number;
         }
-        let number = self.lineages.of(self.lineage(&agent));
+        let lineage = self.lineage(&agent);
+        let number = self.lineages.of(lineage);
+        if self.lineage_names.len() < self.lineages.0.len() {
+            self.lineage_names.push(lineage);
+        }
         self.agents.insert(agent, number);
         number
+    }
+
+    /// The first key of the agent that a number stands for.
+    pub(crate) fn agent_name(&self, number: u32) -> Option<&AgentId> {
+        self.lineage_names.get(number as usize)
     }
 
     /// The first key of an agent.

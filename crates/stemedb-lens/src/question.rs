@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use stemedb_model::{AgentId, Cardinality, Millis, Position, Tier, Value};
+use stemedb_model::{Cardinality, Millis, Position, Tier, Value};
 
 use crate::candidates::Candidates;
 use crate::disagreement::{Disagreement, disagree};
@@ -17,8 +17,7 @@ pub(crate) struct Live {
     pub(crate) strength: Strength,
     /// min(at, recorded_at): what decay and recency go by.
     pub(crate) time: Millis,
-    /// Who stands for it, as the first key of that agent.
-    pub(crate) lineage: AgentId,
+    /// Who stands for it.
     pub(crate) agent: u32,
     voice: u32,
     source: u32,
@@ -32,7 +31,7 @@ pub(crate) struct Live {
 pub(crate) struct Ballot {
     claim: usize,
     pub(crate) voice: u32,
-    pub(crate) lineage: AgentId,
+    pub(crate) agent: u32,
     /// -2^30 to 2^30.
     pub(crate) weight: i64,
 }
@@ -189,7 +188,6 @@ fn exact_values(exclusion: &Exclusion<'_>, candidates: &Candidates) -> (Vec<Live
         live.push(Live {
             strength: Strength::new(judged.tier, claim.confidence, claim.position),
             time: claim.at.min(claim.recorded_at),
-            lineage: exclusion.lookup.lineage(&judged.key),
             agent: judged.agent,
             voice: judged.voice,
             source: judged.source,
@@ -227,16 +225,10 @@ fn gather(
 ) -> (Vec<Group>, Vec<Camps>, Vec<Option<usize>>) {
     let mut groups = Vec::new();
     let mut group_of = vec![None; exact.len()];
-    for ((value, support), group_of) in
-        exact.iter().zip(supports).zip(&mut group_of).enumerate().filter_map(
-            // Centres only: of what stands for itself, what somebody asserts.
-            |(index, ((value, support), group_of))| {
-                (centres.get(index) == Some(&index)).then_some(((value, support), group_of))
-            },
-        )
-    {
-        if support.is_some() {
-            *group_of = Some(groups.len());
+    for (index, (value, group)) in exact.iter().zip(&mut group_of).enumerate() {
+        let asserted = supports.get(index).is_some_and(Option::is_some);
+        if asserted && centres.get(index) == Some(&index) {
+            *group = Some(groups.len());
             groups.push(Group { value: value.clone(), members: vec![value.clone()] });
         }
     }
@@ -277,7 +269,7 @@ fn ballots(exclusion: &mut Exclusion<'_>, live: &[Live]) -> Vec<Ballot> {
         ballots.push(Ballot {
             claim,
             voice: exclusion.lookup.voice(vote.agent, vote.principal),
-            lineage: exclusion.lookup.lineage(&vote.agent),
+            agent: exclusion.lookup.agent(vote.agent),
             weight: (weight * crate::decay::WEIGHT_ONE as f64).round_ties_even() as i64,
         });
     }

@@ -132,7 +132,7 @@ impl Ranking {
         let eligible = self.rows.iter().filter(|row| row.eligible);
         if many {
             let margins = eligible.map(|row| {
-                let decided = row.support.lens_share > 0.0 || row.support.lens_against > 0;
+                let decided = row.support.lens_share > 0.0 || row.support.lens_against != 0;
                 if decided { (2.0 * row.support.lens_share - 1.0).abs() } else { 0.0 }
             });
             return margins.reduce(f64::min).unwrap_or(0.0);
@@ -195,7 +195,7 @@ fn rank(
                 against: base.no.tally.support(),
                 share: as_number(disagreement.shares.get(value).copied().unwrap_or(0)),
                 lens_weight,
-                lens_against: if heard.no.claims.is_empty() { 0 } else { lens_against },
+                lens_against: if question.many { lens_against } else { 0 },
                 lens_share: 0.0,
                 best_tier: best_tier.unwrap_or(SourceClass::Anecdotal.tier()),
                 claims: heard.yes.claims.len() as u64,
@@ -273,7 +273,6 @@ fn lens_shares(rows: &mut [Row], lens: LensName, many: bool) {
             _ if !row.eligible => 0,
             (LensName::Skeptic, _) => weight(row) as u64,
             (LensName::Recency, true) => match yes.cmp(&no) {
-                _ if no == 0 => share(1, 1),
                 std::cmp::Ordering::Less => 0,
                 std::cmp::Ordering::Equal => share(1, 2),
                 std::cmp::Ordering::Greater => share(1, 1),

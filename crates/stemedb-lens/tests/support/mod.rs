@@ -1,6 +1,12 @@
 //! A tiny log for tests: records go in, the candidates of a key come out, as the index would
 //! gather them. Ids are made from positions; admission is not checked.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a wrong test input fails the test"
+)]
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -160,7 +160,20 @@ impl Registry {
     /// lifecycle records and their retractions; records that a registry holds ask
     /// [`Registry::holds`].
     pub fn counts(&self, space: &Space, agent: &AgentId, written: Position, at: Position) -> bool {
-        self.revocation(space, agent, written, at).is_none_or(|found| written < found.from)
+        self.revoked_by(space, agent, written, at).is_none()
+    }
+
+    /// The revocation, in force as of `at`, that reaches a record which `agent` wrote at
+    /// `written`.
+    pub fn revoked_by(
+        &self,
+        space: &Space,
+        agent: &AgentId,
+        written: Position,
+        at: Position,
+    ) -> Option<Position> {
+        let found = self.revocation(space, agent, written, at)?;
+        (written >= found.from).then_some(found.position)
     }
 
     /// The first key of the replacement chain that ends in `agent`; `agent` itself without one.
@@ -279,7 +292,9 @@ impl Registry {
             .take_while(|held| held.position > after)
             .find(|held| self.live(held, at, None))?;
         match act(newest)? {
-            AgentAct::Revoke { from_position } => Some(Revocation { from: *from_position }),
+            AgentAct::Revoke { from_position } => {
+                Some(Revocation { position: newest.position, from: *from_position })
+            }
             AgentAct::Register { .. } | AgentAct::Replace { .. } => None,
         }
     }
@@ -352,8 +367,9 @@ impl Registry {
     }
 }
 
-/// A live revocation. Its own position needs no keeping: it was looked for after the record.
+/// A live revocation.
 struct Revocation {
+    position: Position,
     from: Position,
 }
 
