@@ -27,6 +27,10 @@ unit: setup ## unit, table, property, golden and conformance tests
 	cargo nextest run --workspace --locked
 	cargo test --workspace --locked --doc --quiet
 
+.PHONY: interop
+interop: setup ## the record format written again in Python, against the test vectors
+	$(STEMEDB_VENV)/bin/python tests/interop/record.py
+
 STATES ?= 500
 CYCLES ?= 20
 HARNESS = cargo run --quiet --locked -p xtask --

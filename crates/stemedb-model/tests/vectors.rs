@@ -595,3 +595,18 @@ fn bad_signatures() -> Vec<Json> {
     };
     cases.into_iter().map(vector).collect()
 }
+
+/// The bytes that the page goes through one by one are those of the vector it names.
+#[test]
+fn the_example_of_the_page_is_a_vector() {
+    let page = include_str!("../../../docs/format/record.md");
+    let (_, example) = page.split_once("```text\na6 ").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let is_hex =
+        |word: &&str| word.len().is_multiple_of(2) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let hex_of = |line: &str| line.split_whitespace().take_while(is_hex).collect::<String>();
+    let rest: String = example.lines().skip(1).map(hex_of).collect();
+    assert_eq!(format!("a6{rest}"), hex::encode(bytes_of("cosign")));
+    let cosign = samples().into_iter().find(|(name, _)| *name == "cosign").unwrap().1;
+    assert!(page.contains(&format!("`{}`", cosign.id())));
+}
