@@ -1,9 +1,5 @@
 //! The simulated disk loses exactly what a disk may lose, and does so by its seed.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test the panic is the verdict"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test the panic is the verdict")]
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -109,7 +105,7 @@ fn a_second_sync_lies_after_a_failed_one() {
             }
             file.sync_data().unwrap();
             let medium = vfs.medium(path()).unwrap();
-            lost += usize::from(medium[..4096].iter().any(|b| *b == 1));
+            lost += usize::from(medium[..4096].contains(&1));
             if !second_sync_writes {
                 file.evict().unwrap();
                 file.read_exact_at(&mut byte, 0).unwrap();
