@@ -12,6 +12,9 @@
 
 use stemedb_model::{Hash, LogId, Position};
 
+/// Heads are hashed in pieces of about this size: BLAKE3 works on many chunks of 1 KiB at once.
+const GATHER_BYTES: usize = 32 << 10;
+
 /// The chain hash before the first group of a log.
 pub fn chain_start(log_id: LogId) -> Hash {
     let mut hasher = blake3::Hasher::new();
@@ -21,7 +24,10 @@ pub fn chain_start(log_id: LogId) -> Hash {
 
 /// The chain hash of one group in the making.
 #[derive(Debug)]
-pub struct ChainHasher(blake3::Hasher);
+pub struct ChainHasher {
+    hasher: blake3::Hasher,
+    gathered: Vec<u8>,
+}
 
 impl ChainHasher {
     /// Starts group number `group`, whose first entry is `first`, after `previous`.
@@ -32,16 +38,22 @@ impl ChainHasher {
             .update(&previous.0)
             .update(&group.to_le_bytes())
             .update(&first.0.to_le_bytes());
-        Self(hasher)
+        Self { hasher, gathered: Vec::new() }
     }
 
     /// Adds the next entry, by its head.
     pub fn head(&mut self, head: &[u8]) {
-        self.0.update(head);
+        self.gathered.extend_from_slice(head);
+        if self.gathered.len() >= GATHER_BYTES {
+            self.hasher.update(&self.gathered);
+            self.gathered.clear();
+        }
     }
 
     /// The chain hash after the group.
-    pub fn finish(&self) -> Hash {
-        Hash(*self.0.finalize().as_bytes())
+    pub fn finish(&mut self) -> Hash {
+        self.hasher.update(&self.gathered);
+        self.gathered.clear();
+        Hash(*self.hasher.finalize().as_bytes())
     }
 }

@@ -4,15 +4,28 @@ mod chain;
 mod config;
 pub mod conformance;
 mod entry;
-mod envelope;
 mod error;
+mod format;
 mod memory;
+mod reader;
+mod recover;
+mod shared;
+mod telemetry;
+mod wal;
+mod walk;
+mod worker;
 
 pub use chain::{ChainHasher, chain_start};
 pub use config::{Expect, Recovery, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Voided, WalConfig};
 pub use entry::{Commit, Entry, NewEntry};
 pub use error::{ErrorKind, LogError, LogState, Outcome};
+pub use format::block::{BlockHeader, GroupKind};
+pub use format::group::LostRange;
+pub use format::header::{Fence, SegmentHeader};
 pub use memory::MemoryLog;
+pub use recover::judge::{DamageKind, Finding};
+pub use wal::Wal;
+pub use walk::Group;
 
 use std::sync::Arc;
 

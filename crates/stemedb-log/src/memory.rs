@@ -9,8 +9,8 @@ use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 
 use crate::chain::{ChainHasher, chain_start};
 use crate::entry::{Commit, Entry, NewEntry};
-use crate::envelope::encode_head;
 use crate::error::{LogError, LogState};
+use crate::format::envelope::encode_head;
 use crate::{Log, LogReader};
 
 /// A log in memory. Its chain hashes are those that the WAL computes for the same groups.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use stemedb_io::sim::SimClock;
-use stemedb_log::MemoryLog;
+use stemedb_io::sim::{EIO, Fault, OpKind, SimClock, When, world};
+use stemedb_io::{Env, RealRng, RealVfs};
 use stemedb_log::conformance::{self, LOG_ID, START_MS, Subject, TIMELINE};
+use stemedb_log::{Expect, MemoryLog, Wal, WalConfig};
+
+const NEW: Expect = Expect::New { log_id: LOG_ID, timeline: TIMELINE };
 
 #[test]
 fn memory_log() {
@@ -15,4 +18,41 @@ fn memory_log() {
         let break_medium: Box<dyn FnMut()> = Box::new(move || breaker(0));
         Subject { log: Box::new(log), clock, break_medium: Some(break_medium) }
     });
+}
+
+/// Short segments, so that every clause sees rotations; the longest group needs eight blocks.
+fn short(dir: impl Into<std::path::PathBuf>) -> WalConfig {
+    WalConfig { segment_bytes: 10 * 4096, prepare_in_background: false, ..WalConfig::new(dir) }
+}
+
+#[test]
+fn wal_on_the_simulated_disk() {
+    for op in [OpKind::Write, OpKind::SyncData] {
+        conformance::all(&mut || {
+            let (vfs, clock, env) = world(11, START_MS);
+            let (wal, _) = Wal::open(short("/wal"), env, NEW).unwrap();
+            let fault = Fault { op: Some(op), path: String::new(), when: When::Nth(1), errno: EIO };
+            let break_medium: Box<dyn FnMut()> = Box::new(move || vfs.inject(fault.clone()));
+            Subject { log: Box::new(wal), clock, break_medium: Some(break_medium) }
+        });
+    }
+}
+
+#[test]
+fn wal_on_real_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for background in [false, true] {
+        let mut n = 0;
+        conformance::all(&mut || {
+            n += 1;
+            let clock = Arc::new(SimClock::new(START_MS));
+            let env = Env { clock: clock.clone(), rng: Arc::new(RealRng), vfs: Arc::new(RealVfs) };
+            let config = WalConfig {
+                prepare_in_background: background,
+                ..short(dir.path().join(format!("{background}/{n}")))
+            };
+            let (wal, _) = Wal::open(config, env, NEW).unwrap();
+            Subject { log: Box::new(wal), clock, break_medium: None }
+        });
+    }
 }

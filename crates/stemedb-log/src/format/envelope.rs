@@ -23,8 +23,6 @@ use crate::entry::{Entry, NewEntry};
 
 /// Bytes of a head before the principal.
 pub(crate) const FIXED_BYTES: usize = 128;
-/// The longest head.
-pub(crate) const HEAD_BYTES_MAX: usize = FIXED_BYTES + 64 + 32;
 
 const CUSTODIAL: u16 = 1;
 const IDEMPOTENCY: u16 = 2;

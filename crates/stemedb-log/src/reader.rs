@@ -1,0 +1,236 @@
+//! The reading end of the WAL: any number of threads, while the writer appends.
+
+use std::sync::Arc;
+
+use stemedb_io::VfsFile;
+use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
+
+use crate::LogReader;
+use crate::entry::Entry;
+use crate::error::{LogError, LogState};
+use crate::format::block::{BLOCK, BlockHeader, GroupKind, Look, PAYLOAD, take_payload};
+use crate::format::envelope::{decode_head, head_len};
+use crate::format::group::LostRange;
+use crate::format::header::segment_name;
+use crate::shared::{SegmentEntry, Shared};
+use crate::walk::{Blocks, Cursor, Step, Walk};
+
+/// How many blocks a scan reads at a time: 256 KiB.
+const READ_AHEAD: u32 = 64;
+
+/// Where a position is to be looked for.
+struct Place {
+    file: Arc<dyn VfsFile>,
+    name: String,
+    salt: u64,
+    /// Blocks from here on are not looked at.
+    end: u32,
+    /// The block it begins in is one of these.
+    among: std::ops::Range<u32>,
+}
+
+impl LogReader for Shared {
+    fn identity(&self) -> Option<(LogId, Timeline)> {
+        self.published(|log| log.identity)
+    }
+
+    fn durable(&self) -> (Position, Millis) {
+        self.published(|log| (log.end.last, log.end.recorded_at))
+    }
+
+    fn read(&self, position: Position) -> Result<Option<Entry>, LogError> {
+        if position == Position::NONE {
+            return Ok(None);
+        }
+        let Some(place) = self.place(position)? else { return Ok(None) };
+        place.read(position).map(Some)
+    }
+
+    fn scan(
+        &self,
+        from: Position,
+        visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
+    ) -> Result<(), LogError> {
+        let mut next = from.max(Position(1));
+        while let Some(place) = self.place(next)? {
+            let before = next;
+            if !place.scan(&mut next, visit)? {
+                return Ok(());
+            }
+            if next == before {
+                return Err(place.damaged(0, next, "the position is not where it must be".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn root(&self) -> (Position, Hash) {
+        self.published(|log| (log.end.last, log.end.chain))
+    }
+
+    fn state(&self) -> LogState {
+        Shared::state(self)
+    }
+}
+
+impl Shared {
+    /// `None` outside what is durable.
+    fn place(&self, position: Position) -> Result<Option<Place>, LogError> {
+        let found = self.published(|log| {
+            if position > log.end.last {
+                return None;
+            }
+            let after = log.segments.partition_point(|segment| segment.first <= position);
+            let SegmentEntry { number, salt, end, marks, .. } =
+                log.segments.get(after.checked_sub(1)?)?;
+            Some((*number, *salt, *end, marks.around(position, *end)))
+        });
+        let Some((number, salt, end, among)) = found else { return Ok(None) };
+        let (file, name) = (self.file(number)?, segment_name(number));
+        Ok(Some(Place { file, name, salt, end, among }))
+    }
+}
+
+impl Place {
+    fn damaged(&self, offset: u64, position: Position, problem: String) -> LogError {
+        LogError::Damaged {
+            file: self.name.clone(),
+            offset,
+            problem,
+            first: position,
+            last: position,
+            hint: format!("run `stemedb wal verify` on {}", self.name),
+        }
+    }
+
+    /// Reads and verifies one block; `position` is what is looked for.
+    fn block(
+        &self,
+        number: u32,
+        position: Position,
+        block: &mut [u8; BLOCK],
+    ) -> Result<BlockHeader, LogError> {
+        let offset = u64::from(number) * BLOCK as u64;
+        self.file.read_exact_at(block, offset).map_err(|source| LogError::Io {
+            op: "read",
+            file: self.name.clone(),
+            offset,
+            source,
+        })?;
+        let look = Look::at(block, self.salt, number);
+        match look.header {
+            Some(Ok(header)) if look.whole() => Ok(header),
+            _ => {
+                let bad = offset + look.first_bad() as u64;
+                Err(self.damaged(bad, position, "a sector does not match its checksum".into()))
+            }
+        }
+    }
+
+    /// The block that `position` begins in, read into `block`.
+    fn find(
+        &self,
+        position: Position,
+        block: &mut [u8; BLOCK],
+    ) -> Result<(u32, BlockHeader), LogError> {
+        // The last block whose first position is not beyond the one looked for. A block in which
+        // no entry begins names the next one to begin, so it sorts before the right one.
+        let (mut low, mut high) = (self.among.start, self.among.end);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.block(middle, position, block)?.first <= position {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok((low, self.block(low, position, block)?))
+    }
+
+    fn read(&self, position: Position) -> Result<Entry, LogError> {
+        let mut block = [0; BLOCK];
+        let (number, header) = self.find(position, &mut block)?;
+        let byte = u64::from(number) * BLOCK as u64;
+        let not_here =
+            || self.damaged(byte, position, "the position is not where it must be".into());
+        let mut bytes = Vec::with_capacity(PAYLOAD);
+        let start = usize::from(header.start.ok_or_else(not_here)?);
+        take_payload(&block, start..usize::from(header.used), &mut bytes);
+        if header.kind == GroupKind::Lost {
+            let lost = LostRange::decode(&bytes).ok_or_else(not_here)?;
+            let by = format!("{} at {} ms", lost.tool, lost.at.0);
+            return Err(LogError::Lost { first: lost.first, last: lost.last, by });
+        }
+        let mut following = header.index + 1..header.count;
+        // Makes the first `len` of `bytes` there, from the group's next blocks. A length that
+        // lies ends with the group.
+        let mut gather = |bytes: &mut Vec<u8>, len: usize| -> Result<(), LogError> {
+            while bytes.len() < len {
+                let index = following.next().ok_or_else(not_here)?;
+                let more = self.block(number + index - header.index, position, &mut block)?;
+                if more.group != header.group || more.index != index {
+                    return Err(not_here());
+                }
+                take_payload(&block, 0..usize::from(more.used), bytes);
+            }
+            Ok(())
+        };
+        let mut here = header.first;
+        let mut at = 0;
+        loop {
+            gather(&mut bytes, at + 8)?;
+            let head_len = head_len(bytes.get(at..).unwrap_or_default())
+                .map_err(|problem| self.damaged(byte, position, format!("{problem:?}")))?;
+            gather(&mut bytes, at + head_len)?;
+            let head = decode_head(bytes.get(at..at + head_len).unwrap_or_default())
+                .map_err(|problem| self.damaged(byte, position, format!("{problem:?}")))?;
+            let body = at + head_len;
+            let end = body + head.body_len as usize;
+            if here == position {
+                gather(&mut bytes, end)?;
+                let body = bytes.get(body..end).unwrap_or_default();
+                return if head.position == position {
+                    Ok(head.with_body(body.into()))
+                } else {
+                    Err(not_here())
+                };
+            }
+            gather(&mut bytes, end)?;
+            here = here.next();
+            at = end;
+        }
+    }
+
+    /// Visits the groups of this segment from the one that holds `next` on, and moves `next`
+    /// behind them. `false` when the visitor says stop.
+    fn scan(
+        &self,
+        next: &mut Position,
+        visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
+    ) -> Result<bool, LogError> {
+        let mut block = [0; BLOCK];
+        let (number, header) = self.find(*next, &mut block)?;
+        let leader = match header.index {
+            0 => header,
+            index => self.block(number.saturating_sub(index), *next, &mut block)?,
+        };
+        let blocks = Blocks::new(&*self.file, &self.name, self.end, READ_AHEAD);
+        let mut walk = Walk::new(blocks, self.salt, Cursor::before(&leader));
+        loop {
+            match walk.step()? {
+                Step::Group(group) => {
+                    let mut entries = walk.take_entries();
+                    entries.retain(|entry| entry.position >= *next);
+                    if group.kind != GroupKind::Seal {
+                        *next = (*next).max(group.last.next());
+                    }
+                    if !entries.is_empty() && !visit(entries)? {
+                        return Ok(false);
+                    }
+                }
+                Step::Unwritten => return Ok(true),
+                Step::Bad(bad) => return Err(self.damaged(bad.byte, *next, bad.problem)),
+            }
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! Opens a folder: makes the medium speak, judges what it says, acts on the judgement.
+
+use std::io;
+use std::path::Path;
+
+use stemedb_io::{Env, Open, Vfs, VfsFile};
+use stemedb_model::{LogId, Millis, Position, Timeline};
+
+use super::judge::{DamageKind, Finding, Known, judge};
+use super::survey::{self, Names, SegmentSurvey, survey};
+use crate::chain::chain_start;
+use crate::config::{Expect, Recovery, Voided, WalConfig};
+use crate::error::LogError;
+use crate::format::block::BLOCK;
+use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
+use crate::shared::SegmentEntry;
+use crate::walk::Cursor;
+use crate::worker::{Spare, prepare};
+
+/// The segment that appends go to.
+pub(crate) struct Active {
+    pub(crate) name: String,
+    pub(crate) number: u64,
+    pub(crate) salt: u64,
+    pub(crate) file: Box<dyn VfsFile>,
+    /// The next block to write.
+    pub(crate) next: u32,
+    /// Blocks of the file.
+    pub(crate) blocks: u32,
+}
+
+/// Everything that opening a log gives.
+pub(crate) struct Opened {
+    pub(crate) log_id: LogId,
+    pub(crate) timeline: Timeline,
+    pub(crate) end: Cursor,
+    /// `None` in a new log.
+    pub(crate) active: Option<Active>,
+    pub(crate) spare: Option<Spare>,
+    pub(crate) segments: Vec<SegmentEntry>,
+    pub(crate) bytes: u64,
+    pub(crate) recovery: Recovery,
+}
+
+pub(crate) fn open(config: &WalConfig, env: &Env, expect: &Expect) -> Result<Opened, LogError> {
+    let opener = Opener { config, env, vfs: &*env.vfs, dir: &config.dir };
+    let started = env.clock.monotonic();
+    let mut opened = opener.open(expect)?;
+    opened.recovery.took = env.clock.monotonic().saturating_sub(started);
+    Ok(opened)
+}
+
+/// Makes the folder and everything above it, durably, so that it can be locked.
+pub(crate) fn make_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), LogError> {
+    let failed = |op| move |source| survey::io(&dir.display().to_string(), op, 0, source);
+    let exists = |path: &Path| vfs.exists(path).map_err(failed("look at"));
+    let mut missing = Vec::new();
+    for above in dir.ancestors() {
+        if above.as_os_str().is_empty() || exists(above)? {
+            break;
+        }
+        missing.push(above);
+    }
+    vfs.create_dir_all(dir).map_err(failed("create"))?;
+    for made in missing {
+        let parent = match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        vfs.sync_dir(parent).map_err(failed("sync folder of"))?;
+    }
+    Ok(())
+}
+
+struct Opener<'a> {
+    config: &'a WalConfig,
+    env: &'a Env,
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+}
+
+impl Opener<'_> {
+    fn open(&self, expect: &Expect) -> Result<Opened, LogError> {
+        let names = survey::names(self.vfs, self.dir)?;
+        for name in &names.temporary {
+            self.remove(name)?;
+        }
+        let read_from_medium = self.settle(&names)?;
+        let mut segments = survey(self.vfs, self.dir, &names.segments)?;
+        if let Some((file, found)) = newer_format(&segments) {
+            return Err(LogError::TooNew { file, found, supported: FORMAT });
+        }
+        let known = match expect {
+            Expect::New { .. } => Known::default(),
+            Expect::Existing { log_id, witness } => {
+                Known { log_id: *log_id, witness: *witness, single_file: false }
+            }
+        };
+        let findings = judge(&segments, known);
+        let voided = self.refuse_or_void(&findings)?;
+        let mut warnings = self.warnings(&names, &findings, read_from_medium);
+
+        // Whole files that never held a durable group lose their names; then what is left is
+        // segments with headers, and behind them spares.
+        let mut report = None;
+        for segment in segments.extract_if(.., |s| s.written_header().is_none() && !s.is_spare()) {
+            report = Some(self.set_aside(&segment, &voided)?);
+        }
+        let at = segments.iter().position(SegmentSurvey::is_spare).unwrap_or(segments.len());
+        let spares = segments.split_off(at);
+        let end = self.end(&segments, expect)?;
+        if matches!(expect, Expect::New { .. }) {
+            for segment in segments.drain(..) {
+                report = Some(self.set_aside(&segment, &voided)?);
+            }
+        }
+        let next_number = segments.last().map_or(1, |last| last.number + 1);
+        let mut spare = self.adopt_spare(spares, next_number, report.is_some())?;
+
+        let identity = match (expect, segments.last().and_then(SegmentSurvey::written_header)) {
+            (Expect::New { log_id, timeline }, _) => (*log_id, *timeline),
+            (_, Some(header)) => (header.log_id, header.timeline),
+            (_, None) => return Err(self.no_log()),
+        };
+        let mut active = None;
+        if let Some(last) = segments.last() {
+            if let Some((finding, because)) = void(&voided, &last.name) {
+                report = Some(self.keep(last, finding, because)?);
+                let ready = match spare.take() {
+                    Some(spare) => spare,
+                    None => prepare(self.vfs, self.dir, next_number, self.config.segment_bytes)?,
+                };
+                active = Some(self.fence(last, &end, ready)?);
+            } else {
+                active = Some(self.resume(last, &end)?);
+            }
+        }
+        if let Some(voided) = &report {
+            let sentence = format!(
+                "{} bytes of {} from byte {} on were never durable; kept as {}",
+                voided.bytes, voided.file, voided.offset, voided.kept_as
+            );
+            tracing::warn!("{sentence}");
+            warnings.push(sentence);
+        }
+        let sealed = report.is_none()
+            && segments.last().and_then(|s| s.groups.as_ref()).is_some_and(|g| g.sealed);
+        let recovery = Recovery {
+            durable: end.last,
+            segments: segments.len() as u64,
+            sealed,
+            voided: report,
+            read_from_medium,
+            warnings,
+            took: std::time::Duration::ZERO,
+        };
+        let bytes = segments.iter().map(|segment| segment.len).sum();
+        let mut entries: Vec<_> = segments.into_iter().filter_map(entry).collect();
+        if let Some(active) =
+            active.as_ref().filter(|a| entries.last().is_none_or(|e| e.number < a.number))
+        {
+            entries.push(SegmentEntry {
+                number: active.number,
+                salt: active.salt,
+                first: end.last.next(),
+                end: active.next,
+                marks: Default::default(),
+            });
+        }
+        let (log_id, timeline) = identity;
+        Ok(Opened { log_id, timeline, end, active, spare, segments: entries, bytes, recovery })
+    }
+
+    /// Syncs what an earlier process may have left in the cache, then drops the cache, so that
+    /// what is read next comes from the medium. Says whether the cache was seen to be gone.
+    fn settle(&self, names: &Names) -> Result<bool, LogError> {
+        let mut from_medium = true;
+        for (_, name) in &names.segments {
+            let failed = |op| move |source| survey::io(name, op, 0, source);
+            let file = self.vfs.open(&self.dir.join(name), Open::Write).map_err(failed("open"))?;
+            file.sync_all().map_err(failed("sync"))?;
+            let evicted = file.evict().and_then(|()| evicted(&*file));
+            from_medium &= evicted.unwrap_or(false);
+            file.close().map_err(failed("close"))?;
+        }
+        let failed = |source| survey::io(&self.dir.display().to_string(), "sync folder", 0, source);
+        self.vfs.sync_dir(self.dir).map_err(failed)?;
+        Ok(from_medium)
+    }
+
+    /// The findings whose bytes are given up, with the reason that allows it; `Err` if any other
+    /// one forbids to start.
+    fn refuse_or_void<'f>(&self, findings: &'f [Finding]) -> Result<Vec<Void<'f>>, LogError> {
+        let dir = self.dir.display().to_string();
+        let mut voided = Vec::new();
+        let mut fatal: Vec<&Finding> = Vec::new();
+        for finding in findings {
+            match finding.kind {
+                DamageKind::Lost => {}
+                DamageKind::TornTail => voided.push((finding, "torn")),
+                _ if finding.undecided() && self.config.void_tail => {
+                    voided.push((finding, "operator"));
+                }
+                _ => fatal.push(finding),
+            }
+        }
+        // Damage to acknowledged data is the worst news; an undecided tail may follow from it.
+        fatal.sort_by_key(|finding| finding.acknowledged != Some(true));
+        match fatal.first() {
+            None => Ok(voided),
+            Some(first) => {
+                for finding in &fatal {
+                    tracing::error!(
+                        "{}, byte {}: {}: {}",
+                        finding.file,
+                        finding.offset,
+                        finding.kind.name(),
+                        finding.problem
+                    );
+                }
+                Err(first.to_error(&dir))
+            }
+        }
+    }
+
+    fn warnings(&self, names: &Names, findings: &[Finding], from_medium: bool) -> Vec<String> {
+        let mut warnings: Vec<String> = names
+            .unknown
+            .iter()
+            .map(|name| format!("{name} is not a file of the log; it is ignored"))
+            .collect();
+        let lost = findings.iter().filter(|finding| finding.kind == DamageKind::Lost);
+        warnings.extend(lost.map(|finding| {
+            format!("positions {} to {} are lost: {}", finding.first, finding.last, finding.problem)
+        }));
+        if !from_medium {
+            warnings.push(
+                "this file system does not let its cache be dropped: what was read may be the \
+                 cache and not the medium"
+                    .into(),
+            );
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        warnings
+    }
+
+    /// Where the log ends, if that is what the caller expects.
+    fn end(&self, segments: &[SegmentSurvey], expect: &Expect) -> Result<Cursor, LogError> {
+        let end = segments.last().and_then(|last| last.groups.as_ref()).map(|groups| groups.end);
+        let records = end.map_or(Position::NONE, |end| end.last);
+        match expect {
+            Expect::New { log_id, .. } if records == Position::NONE => Ok(Cursor {
+                block: 1,
+                group: 0,
+                last: Position::NONE,
+                recorded_at: Millis(i64::MIN),
+                chain: chain_start(*log_id),
+            }),
+            Expect::New { .. } => Err(LogError::Misplaced {
+                file: self.dir.display().to_string(),
+                problem: format!("holds a log up to position {records}, expected none"),
+                hint: "start it as an existing log, or give another folder".into(),
+            }),
+            Expect::Existing { .. } if records == Position::NONE => Err(self.no_log()),
+            Expect::Existing { .. } => end.ok_or_else(|| self.no_log()),
+        }
+    }
+
+    fn no_log(&self) -> LogError {
+        LogError::Misplaced {
+            file: self.dir.display().to_string(),
+            problem: "missing: the folder holds no log, and one is expected".into(),
+            hint: "check `wal.dir` and the mount; restore from a backup if the files are gone"
+                .into(),
+        }
+    }
+
+    /// Renames a file whose every byte is void.
+    fn set_aside(&self, segment: &SegmentSurvey, voided: &[Void<'_>]) -> Result<Voided, LogError> {
+        let kept_as = self.free_name(&segment.name)?;
+        let failed = |op| move |source| survey::io(&segment.name, op, 0, source);
+        self.vfs
+            .rename(&self.dir.join(&segment.name), &self.dir.join(&kept_as))
+            .map_err(failed("rename"))?;
+        self.vfs.sync_dir(self.dir).map_err(failed("sync folder of"))?;
+        Ok(Voided {
+            file: segment.name.clone(),
+            offset: 0,
+            bytes: segment.len,
+            kept_as,
+            because: void(voided, &segment.name).map_or("torn", |(_, because)| because),
+        })
+    }
+
+    /// Copies the void bytes of a segment to a file of their own.
+    fn keep(
+        &self,
+        segment: &SegmentSurvey,
+        finding: &Finding,
+        because: &'static str,
+    ) -> Result<Voided, LogError> {
+        let (from, to) = segment
+            .tail
+            .as_ref()
+            .map_or((finding.offset, finding.offset), |tail| (tail.from, tail.written_to));
+        let kept_as = self.free_name(&segment.name)?;
+        let failed = |op| move |source| survey::io(&segment.name, op, from, source);
+        let source =
+            self.vfs.open(&self.dir.join(&segment.name), Open::Read).map_err(failed("open"))?;
+        let copy = self
+            .vfs
+            .open(&self.dir.join(&kept_as), Open::CreateNew)
+            .map_err(failed("create a copy of"))?;
+        let mut piece = vec![0; 1 << 20];
+        let mut at = from;
+        while at < to {
+            let count = usize::try_from(to - at).unwrap_or(usize::MAX).min(piece.len());
+            let bytes = piece.get_mut(..count).unwrap_or_default();
+            source.read_exact_at(bytes, at).map_err(failed("read"))?;
+            copy.write_at(bytes, at - from).map_err(failed("copy"))?;
+            at += count as u64;
+        }
+        copy.sync_all().map_err(failed("sync the copy of"))?;
+        copy.close().map_err(failed("close the copy of"))?;
+        self.vfs.sync_dir(self.dir).map_err(failed("sync folder of"))?;
+        let (file, bytes) = (segment.name.clone(), to - from);
+        Ok(Voided { file, offset: from, bytes, kept_as, because })
+    }
+
+    fn free_name(&self, segment: &str) -> Result<String, LogError> {
+        let mut name = format!("{segment}.rejected");
+        let mut again = 1;
+        while self
+            .vfs
+            .exists(&self.dir.join(&name))
+            .map_err(|source| survey::io(&name, "look at", 0, source))?
+        {
+            again += 1;
+            name = format!("{segment}.rejected-{again}");
+        }
+        Ok(name)
+    }
+
+    /// Uses the spare that comes next and has the right length; removes all others.
+    fn adopt_spare(
+        &self,
+        spares: Vec<SegmentSurvey>,
+        next_number: u64,
+        names_changed: bool,
+    ) -> Result<Option<Spare>, LogError> {
+        let mut adopted = None;
+        let mut removed = names_changed;
+        for spare in spares {
+            if spare.number == next_number && spare.len == self.config.segment_bytes {
+                let name = spare.name;
+                let file = self
+                    .vfs
+                    .open(&self.dir.join(&name), Open::Write)
+                    .map_err(|source| survey::io(&name, "open", 0, source))?;
+                adopted = Some(Spare { number: spare.number, name, file, bytes: spare.len });
+            } else {
+                self.remove(&spare.name)?;
+                removed = true;
+            }
+        }
+        if removed {
+            let failed = |source| survey::io("folder", "sync", 0, source);
+            self.vfs.sync_dir(self.dir).map_err(failed)?;
+        }
+        Ok(adopted)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), LogError> {
+        match self.vfs.remove_file(&self.dir.join(name)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(survey::io(name, "remove", 0, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on behind the last group: from there to the end of the file all was read as zero.
+    fn resume(&self, last: &SegmentSurvey, end: &Cursor) -> Result<Active, LogError> {
+        let header = last.written_header().ok_or_else(|| self.no_log())?;
+        let file = self
+            .vfs
+            .open(&self.dir.join(&last.name), Open::Write)
+            .map_err(|source| survey::io(&last.name, "open", 0, source))?;
+        Ok(Active {
+            name: last.name.clone(),
+            number: last.number,
+            salt: header.salt,
+            file,
+            next: end.block,
+            blocks: (last.len / BLOCK as u64) as u32,
+        })
+    }
+
+    /// Makes durable, before anything else is answered, that the log ends at `end` and that what
+    /// lies behind it in `last` is void.
+    fn fence(&self, last: &SegmentSurvey, end: &Cursor, spare: Spare) -> Result<Active, LogError> {
+        let previous = last.written_header().ok_or_else(|| self.no_log())?;
+        let header = SegmentHeader {
+            number: spare.number,
+            salt: self.env.rng.next_u64(),
+            segment_bytes: spare.bytes,
+            fence: end.fence(previous.number, previous.salt),
+            ..previous.clone()
+        };
+        let mut block = [0; BLOCK];
+        header.encode(&mut block);
+        let failed = |op| move |source| survey::io(&last.name, op, 0, source);
+        spare.file.write_at(&block, 0).map_err(failed("write the fence of"))?;
+        spare.file.sync_data().map_err(failed("sync the fence of"))?;
+        Ok(Active {
+            name: spare.name,
+            number: spare.number,
+            salt: header.salt,
+            file: spare.file,
+            next: 1,
+            blocks: (spare.bytes / BLOCK as u64) as u32,
+        })
+    }
+}
+
+/// Bytes to give up, and who allows it.
+type Void<'f> = (&'f Finding, &'static str);
+
+/// What is given up of `file`.
+fn void<'f>(voided: &[Void<'f>], file: &str) -> Option<Void<'f>> {
+    voided.iter().find(|(finding, _)| finding.file == file).copied()
+}
+
+/// Whether the cache holds nothing of a file; asks for a page in every MiB before any is read.
+fn evicted(file: &dyn VfsFile) -> io::Result<bool> {
+    let len = file.len()?;
+    let mut byte = [0];
+    let mut at = 0;
+    while at < len {
+        if file.read_nowait(&mut byte, at)?.is_some_and(|read| read > 0) {
+            return Ok(false);
+        }
+        at += 1 << 20;
+    }
+    Ok(true)
+}
+
+fn newer_format(segments: &[SegmentSurvey]) -> Option<(String, u32)> {
+    segments.iter().find_map(|segment| match segment.header {
+        HeaderState::TooNew(format) => Some((segment.name.clone(), format)),
+        _ => None,
+    })
+}
+
+fn entry(segment: SegmentSurvey) -> Option<SegmentEntry> {
+    let (salt, first) = segment.written_header().map(|h| (h.salt, h.fence.position.next()))?;
+    let groups = segment.groups?;
+    Some(SegmentEntry {
+        number: segment.number,
+        salt,
+        first,
+        end: groups.end.block,
+        marks: groups.marks,
+    })
+}

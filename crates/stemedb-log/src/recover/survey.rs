@@ -1,0 +1,228 @@
+//! Reads a folder, or one file, and tells what is there. Decides nothing.
+
+use std::path::Path;
+
+use stemedb_io::{Open, Vfs, VfsFile};
+use stemedb_model::Position;
+
+use super::tail::{Salt, Tail, examine};
+use crate::error::LogError;
+use crate::format::block::{BLOCK, GroupKind, SECTOR};
+use crate::format::group::LostRange;
+use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_number};
+use crate::walk::{Bad, Blocks, Cursor, Group, Marks, Step, Walk};
+
+/// How many blocks a full scan reads at a time: 1 MiB.
+const READ_AHEAD: u32 = 256;
+
+/// Names in a log's folder, sorted out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Segments, by number.
+    pub(crate) segments: Vec<(u64, String)>,
+    /// Segments that were being prepared when the process ended.
+    pub(crate) temporary: Vec<String>,
+    /// What recovery or repair set aside.
+    pub(crate) rejected: Vec<String>,
+    /// Everything else.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// One segment, as found.
+#[derive(Debug)]
+pub(crate) struct SegmentSurvey {
+    pub(crate) name: String,
+    /// The number in its name; the one in its header for a file under another name.
+    pub(crate) number: u64,
+    pub(crate) len: u64,
+    pub(crate) header: HeaderState,
+    /// The groups; `None` without a header that can be read.
+    pub(crate) groups: Option<GroupsSurvey>,
+    /// What lies behind the groups: always looked at where no later segment says where they end.
+    pub(crate) tail: Option<Tail>,
+}
+
+/// The provable groups of a segment, from its start.
+#[derive(Debug)]
+pub(crate) struct GroupsSurvey {
+    /// After the last of them.
+    pub(crate) end: Cursor,
+    pub(crate) count: u64,
+    pub(crate) records: u64,
+    /// Bytes of entries.
+    pub(crate) bytes: u64,
+    /// The last thing is a seal.
+    pub(crate) sealed: bool,
+    pub(crate) lost: Vec<LostRange>,
+    /// Why the walk ended, if not at the end of what was written or at the fence.
+    pub(crate) bad: Option<Bad>,
+    pub(crate) marks: Marks,
+}
+
+/// Sorts out the names of a folder.
+pub(crate) fn names(vfs: &dyn Vfs, dir: &Path) -> Result<Names, LogError> {
+    let listed = vfs.read_dir(dir).map_err(|source| LogError::Io {
+        op: "list",
+        file: dir.display().to_string(),
+        offset: 0,
+        source,
+    })?;
+    let mut names = Names::default();
+    for entry in listed {
+        let name = entry.name.to_string_lossy().into_owned();
+        let stem = name.strip_suffix(".tmp").unwrap_or(&name);
+        let rejected = name.find(".wal.rejected").and_then(|at| name.get(..at + 4));
+        match segment_number(stem) {
+            Some(number) if !entry.is_dir && stem == name => names.segments.push((number, name)),
+            Some(_) if !entry.is_dir => names.temporary.push(name),
+            _ if rejected.and_then(segment_number).is_some() => names.rejected.push(name),
+            _ => names.unknown.push(name),
+        }
+    }
+    names.segments.sort();
+    Ok(names)
+}
+
+/// Reads every segment of a folder.
+pub(crate) fn survey(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    segments: &[(u64, String)],
+) -> Result<Vec<SegmentSurvey>, LogError> {
+    let mut headers = Vec::new();
+    for (number, name) in segments {
+        let file = open(vfs, dir, name)?;
+        headers.push((*number, name, read_header(&*file, name)?));
+    }
+    let mut found = Vec::new();
+    for (i, (number, name, header)) in headers.iter().enumerate() {
+        let next = headers.get(i + 1).and_then(|(_, _, next)| match next {
+            HeaderState::Ok(next) => Some(next),
+            _ => None,
+        });
+        let before = found.iter().rev().find_map(|before: &SegmentSurvey| before.groups.as_ref());
+        let group = before.map_or(0, |groups| groups.end.group);
+        let file = open(vfs, dir, name)?;
+        found.push(survey_segment(&*file, name, *number, header.clone(), next, group)?);
+    }
+    Ok(found)
+}
+
+/// Reads one file by itself; its number is that of its header.
+pub(crate) fn survey_file(vfs: &dyn Vfs, path: &Path) -> Result<SegmentSurvey, LogError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = open(vfs, dir, &name)?;
+    let header = read_header(&*file, &name)?;
+    let number = match &header {
+        HeaderState::Ok(header) => header.number,
+        _ => segment_number(&name).unwrap_or(0),
+    };
+    survey_segment(&*file, &name, number, header, None, 0)
+}
+
+/// `next` is the header of the segment after it, `group` the last group known before it.
+fn survey_segment(
+    file: &dyn VfsFile,
+    name: &str,
+    number: u64,
+    header: HeaderState,
+    next: Option<&SegmentHeader>,
+    group: u64,
+) -> Result<SegmentSurvey, LogError> {
+    let len = file.len().map_err(|source| io(name, "measure", 0, source))?;
+    let mut found =
+        SegmentSurvey { name: name.into(), number, len, header, groups: None, tail: None };
+    match &found.header {
+        HeaderState::Ok(header) => {
+            // A fence that names this very file says where it ends; what is behind is void.
+            let fence = next
+                .map(|next| next.fence)
+                .filter(|fence| fence.segment == header.number && fence.salt == header.salt);
+            let groups = survey_groups(file, name, len, header, fence)?;
+            let reached = fence.is_some_and(|fence| groups.end.last >= fence.position);
+            if !reached {
+                let (salt, from) = (Salt::Known(header.salt), groups.end.block);
+                found.tail = Some(examine(file, name, len, salt, from, groups.end.group)?);
+            }
+            found.groups = Some(groups);
+        }
+        HeaderState::Blank | HeaderState::Bad => {
+            let mut tail = examine(file, name, len, Salt::Claimed, 0, group)?;
+            if found.header == HeaderState::Bad {
+                tail.rotten = Some(0);
+            }
+            found.tail = Some(tail);
+        }
+        HeaderState::TooNew(_) => {}
+    }
+    Ok(found)
+}
+
+fn survey_groups(
+    file: &dyn VfsFile,
+    name: &str,
+    len: u64,
+    header: &SegmentHeader,
+    fence: Option<Fence>,
+) -> Result<GroupsSurvey, LogError> {
+    let blocks = Blocks::new(file, name, (len / BLOCK as u64) as u32, READ_AHEAD);
+    let mut walk = Walk::new(blocks, header.salt, Cursor::start_of(header));
+    let (mut count, mut records, mut bytes) = (0, 0, 0);
+    let (mut sealed, mut bad, mut lost) = (false, None, Vec::new());
+    while fence.is_none_or(|fence| walk.cursor.last < fence.position) {
+        match walk.step()? {
+            Step::Group(Group { kind: GroupKind::Seal, .. }) => sealed = true,
+            Step::Group(group) => {
+                sealed = false;
+                count += 1;
+                bytes += group.bytes;
+                match group.lost {
+                    Some(range) => lost.push(range),
+                    None => records += group.last.0 + 1 - group.first.0,
+                }
+            }
+            Step::Unwritten => break,
+            Step::Bad(found) => {
+                bad = Some(found);
+                break;
+            }
+        }
+    }
+    let (end, marks) = (walk.cursor, walk.marks);
+    Ok(GroupsSurvey { end, count, records, bytes, sealed, lost, bad, marks })
+}
+
+fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState, LogError> {
+    let mut sector = [0; SECTOR];
+    let read = file.read_at(&mut sector, 0).map_err(|source| io(name, "read", 0, source))?;
+    // A file that is shorter than its header has lost it, whatever is left.
+    Ok(if read < SECTOR { HeaderState::Bad } else { SegmentHeader::decode(&sector) })
+}
+
+fn open(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<Box<dyn VfsFile>, LogError> {
+    vfs.open(&dir.join(name), Open::Read).map_err(|source| io(name, "open", 0, source))
+}
+
+pub(crate) fn io(file: &str, op: &'static str, offset: u64, source: std::io::Error) -> LogError {
+    LogError::Io { op, file: file.into(), offset, source }
+}
+
+impl SegmentSurvey {
+    pub(crate) fn written_header(&self) -> Option<&SegmentHeader> {
+        match &self.header {
+            HeaderState::Ok(header) => Some(header),
+            _ => None,
+        }
+    }
+
+    /// Prepared and never used.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.header == HeaderState::Blank && self.tail.as_ref().is_some_and(Tail::unwritten)
+    }
+
+    /// Where its positions end, as far as they are proved.
+    pub(crate) fn last(&self) -> Option<Position> {
+        self.groups.as_ref().map(|groups| groups.end.last)
+    }
+}

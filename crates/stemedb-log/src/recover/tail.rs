@@ -1,0 +1,136 @@
+//! What lies behind the last provable group of a segment.
+
+use stemedb_io::VfsFile;
+use stemedb_model::Position;
+
+use crate::error::LogError;
+use crate::format::block::{BLOCK, BlockHeader, GroupKind, Look, SECTOR, is_zero};
+use crate::walk::Blocks;
+
+/// The evidence in the bytes from some block to the end of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// First byte looked at.
+    pub(crate) from: u64,
+    /// End of the last sector that is not all zero; `from` if all are.
+    pub(crate) written_to: u64,
+    /// Newest watermark of any header that verifies: everything up to there was durable once.
+    pub(crate) watermark: Position,
+    /// First position of the first group after the bad one that verifies.
+    pub(crate) resumes_at: Option<Position>,
+    /// A block verifies that belongs neither to the next group nor to a seal before it.
+    pub(crate) strangers: bool,
+    /// First byte of a sector that was written and does not verify. Without one, a torn write
+    /// explains everything.
+    pub(crate) rotten: Option<u64>,
+}
+
+impl Tail {
+    /// Nothing was ever written here.
+    pub(crate) fn unwritten(&self) -> bool {
+        self.written_to == self.from
+    }
+
+    /// One group was on its way and parts of it never arrived; nothing else is here.
+    pub(crate) fn torn(&self) -> bool {
+        self.rotten.is_none() && !self.strangers
+    }
+}
+
+/// Which salt the blocks of a tail must be written under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Salt {
+    /// The segment's.
+    Known(u64),
+    /// The header that held it is gone: whichever the blocks themselves claim.
+    Claimed,
+}
+
+/// Looks at everything from block `from` on. `group` is the number of the last provable group.
+pub(crate) fn examine(
+    file: &dyn VfsFile,
+    name: &str,
+    len: u64,
+    salt: Salt,
+    from: u32,
+    group: u64,
+) -> Result<Tail, LogError> {
+    let end = (len / BLOCK as u64) as u32;
+    let mut blocks = Blocks::new(file, name, end, 256);
+    let start = u64::from(from) * BLOCK as u64;
+    let mut tail = Tail {
+        from: start.min(len),
+        written_to: start.min(len),
+        watermark: Position::NONE,
+        resumes_at: None,
+        strangers: false,
+        rotten: None,
+    };
+    let mut claimed = match salt {
+        Salt::Known(salt) => Some(salt),
+        Salt::Claimed => None,
+    };
+    for number in from..end {
+        let Some(block) = blocks.get(number)? else { break };
+        if is_zero(block) {
+            continue;
+        }
+        let byte = u64::from(number) * BLOCK as u64;
+        let written = block.chunks_exact(SECTOR).rposition(|sector| !is_zero(sector));
+        tail.written_to = byte + ((written.unwrap_or(0) + 1) * SECTOR) as u64;
+        if claimed.is_none() {
+            claimed = BlockHeader::claimed_salt(block)
+                .filter(|salt| matches!(Look::at(block, *salt, number).header, Some(Ok(_))));
+        }
+        let look = Look::at(block, claimed.unwrap_or_default(), number);
+        if let Some(rotten) = look.first_rotten() {
+            tail.rotten.get_or_insert(byte + rotten as u64);
+        }
+        match look.header {
+            Some(Ok(header)) => tail.note(&header, group),
+            Some(Err(_)) => tail.strangers = true,
+            None => {}
+        }
+    }
+    tail.look_at_the_rest(file, name, len, u64::from(end) * BLOCK as u64)?;
+    Ok(tail)
+}
+
+impl Tail {
+    fn note(&mut self, header: &BlockHeader, group: u64) {
+        self.watermark = self.watermark.max(header.watermark);
+        let expected = match header.kind {
+            GroupKind::Seal => header.group == group,
+            GroupKind::Entries | GroupKind::Lost => header.group == group.saturating_add(1),
+        };
+        if !expected {
+            self.strangers = true;
+            if header.index == 0 && self.resumes_at.is_none() {
+                self.resumes_at = Some(header.first);
+            }
+        }
+    }
+
+    /// A file cut inside a block ends with a part of one; nothing in it can be verified.
+    fn look_at_the_rest(
+        &mut self,
+        file: &dyn VfsFile,
+        name: &str,
+        len: u64,
+        blocks_end: u64,
+    ) -> Result<(), LogError> {
+        let offset = blocks_end.max(self.from);
+        let mut rest = vec![0; len.saturating_sub(offset).min(BLOCK as u64) as usize];
+        file.read_exact_at(&mut rest, offset).map_err(|source| LogError::Io {
+            op: "read",
+            file: name.into(),
+            offset,
+            source,
+        })?;
+        if !is_zero(&rest) {
+            self.written_to = len;
+            self.rotten.get_or_insert(offset);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Numbers and log lines. Names are promised in the documentation of the metrics.
+
+use std::io;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use stemedb_io::Space;
+use stemedb_model::Position;
+
+use crate::error::LogState;
+
+/// Handles taken once: an append must not look names up.
+pub(crate) struct Meters {
+    fsync_duration: Histogram,
+    fsync_latency: Histogram,
+    rotations: Counter,
+    writes: Counter,
+    bytes_written: Counter,
+    batch_size: Histogram,
+    disk_usage: Gauge,
+    disk_available: Gauge,
+    segments: Gauge,
+    durable_position: Gauge,
+    recovery_duration: Gauge,
+}
+
+const STATES: [&str; 4] = ["ok", "degraded", "read_only", "detached"];
+const ERRORS: [&str; 5] = ["io", "no_space", "quota", "read_only_file_system", "other"];
+
+fn error_name(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "no_space",
+        io::ErrorKind::QuotaExceeded => "quota",
+        io::ErrorKind::ReadOnlyFilesystem => "read_only_file_system",
+        // EIO has no kind of its own.
+        _ if error.raw_os_error() == Some(5) => "io",
+        _ => "other",
+    }
+}
+
+impl Meters {
+    pub(crate) fn new() -> Self {
+        for error in ERRORS {
+            counter!("stemedb_wal_write_errors_total", "error" => error).increment(0);
+        }
+        Self {
+            fsync_duration: histogram!("stemedb_wal_fsync_duration_seconds"),
+            fsync_latency: histogram!("stemedb_wal_fsync_latency_seconds"),
+            rotations: counter!("stemedb_wal_segment_rotations_total"),
+            writes: counter!("stemedb_wal_writes_total"),
+            bytes_written: counter!("stemedb_wal_bytes_written_total"),
+            batch_size: histogram!("stemedb_wal_batch_size"),
+            disk_usage: gauge!("stemedb_wal_disk_usage_bytes"),
+            disk_available: gauge!("stemedb_wal_disk_available_bytes"),
+            segments: gauge!("stemedb_wal_segments"),
+            durable_position: gauge!("stemedb_wal_durable_position"),
+            recovery_duration: gauge!("stemedb_wal_recovery_duration_seconds"),
+        }
+    }
+
+    /// Exports the error counter of a segment at 0, so that its first increase is seen.
+    pub(crate) fn segment_in_use(&self, file: &str) {
+        counter!("stemedb_wal_fsync_errors_total", "segment" => file.to_string()).increment(0);
+    }
+
+    pub(crate) fn written(&self, bytes: usize) {
+        self.writes.increment(1);
+        self.bytes_written.increment(bytes as u64);
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        self.fsync_duration.record(took.as_secs_f64());
+        self.fsync_latency.record(took.as_secs_f64());
+    }
+
+    pub(crate) fn committed(&self, entries: usize, durable: Position) {
+        self.batch_size.record(entries as f64);
+        self.durable_position.set(durable.0 as f64);
+    }
+
+    pub(crate) fn rotated(&self) {
+        self.rotations.increment(1);
+    }
+
+    pub(crate) fn recovered(&self, took: Duration, durable: Position) {
+        self.rotations.increment(0);
+        self.writes.increment(0);
+        self.bytes_written.increment(0);
+        self.recovery_duration.set(took.as_secs_f64());
+        self.durable_position.set(durable.0 as f64);
+    }
+
+    pub(crate) fn folder(&self, segments: u64, bytes: u64) {
+        self.segments.set(segments as f64);
+        self.disk_usage.set(bytes as f64);
+    }
+
+    pub(crate) fn space(&self, space: Space) {
+        self.disk_available.set(space.available as f64);
+    }
+
+    pub(crate) fn state(&self, state: &LogState) {
+        let now = match state {
+            LogState::Ok => "ok",
+            LogState::Degraded { .. } => "degraded",
+            LogState::ReadOnly { .. } => "read_only",
+            LogState::Detached => "detached",
+        };
+        for name in STATES {
+            gauge!("stemedb_wal_state", "state" => name).set(f64::from(u8::from(name == now)));
+        }
+    }
+
+    /// Counts an error and says what it means, once, here.
+    pub(crate) fn failed(&self, op: &'static str, file: &str, offset: u64, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        if op == "sync" {
+            counter!("stemedb_wal_fsync_errors_total", "segment" => file.to_string()).increment(1);
+            tracing::error!(
+                segment = file, offset, errno, %error,
+                "fsync failed: Failed to fsync WAL segment {file} at offset {offset} (errno \
+                 {errno}); its bytes are not believed again, the log is read-only, reads go on"
+            );
+        } else {
+            counter!("stemedb_wal_write_errors_total", "error" => error_name(error)).increment(1);
+            tracing::error!(
+                segment = file, offset, errno, %error,
+                "{op} of WAL segment {file} failed at offset {offset} (errno {errno}); the log is \
+                 read-only, reads go on"
+            );
+        }
+    }
+}

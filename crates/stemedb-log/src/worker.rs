@@ -1,0 +1,305 @@
+//! What must not happen on the commit path: preparing the next segment, closing the last one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use stemedb_io::{Open, Vfs, VfsFile};
+
+use crate::error::LogError;
+use crate::format::block::BLOCK;
+use crate::format::group::{GroupPlace, encode_seal};
+use crate::format::header::segment_name;
+use crate::shared::Shared;
+
+/// Zeros are written in pieces, each made durable before the next: one large sync would hold up
+/// the syncs of commits behind it.
+const PIECE: usize = 1 << 20;
+
+/// A segment that is ready to be written to: zero, durable, with its final name.
+pub(crate) struct Spare {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) file: Box<dyn VfsFile>,
+    pub(crate) bytes: u64,
+}
+
+/// Why a segment could not be prepared.
+#[derive(Debug)]
+pub(crate) struct PrepareError {
+    pub(crate) op: &'static str,
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+    pub(crate) source: io::Error,
+}
+
+impl PrepareError {
+    /// No room: nothing is wrong with the medium, and there may be room later.
+    pub(crate) fn full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl From<PrepareError> for LogError {
+    fn from(error: PrepareError) -> Self {
+        let PrepareError { op, file, offset, source } = error;
+        Self::Io { op, file, offset, source }
+    }
+}
+
+/// Makes a segment of zeros under a temporary name, syncs it, gives it its name, syncs the folder.
+pub(crate) fn prepare(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    number: u64,
+    bytes: u64,
+) -> Result<Spare, PrepareError> {
+    let name = segment_name(number);
+    let temporary = format!("{name}.tmp");
+    let path = dir.join(&temporary);
+    let failed = |op, offset, source| PrepareError { op, file: temporary.clone(), offset, source };
+    match vfs.remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", 0, error));
+        }
+        _ => {}
+    }
+    let file = vfs.open(&path, Open::CreateNew).map_err(|error| failed("create", 0, error))?;
+    let filled = fill(&*file, bytes);
+    if let Err((op, offset, source)) = filled {
+        // Give the room back; if that fails too, the next start removes the file.
+        drop(file);
+        let _ = vfs.remove_file(&path);
+        return Err(failed(op, offset, source));
+    }
+    vfs.rename(&path, &dir.join(&name)).map_err(|error| failed("rename", 0, error))?;
+    vfs.sync_dir(dir).map_err(|error| failed("sync folder after", 0, error))?;
+    Ok(Spare { number, name, file, bytes })
+}
+
+fn fill(file: &dyn VfsFile, bytes: u64) -> Result<(), (&'static str, u64, io::Error)> {
+    match file.allocate(bytes) {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+            return Err(("allocate", 0, error));
+        }
+        _ => {}
+    }
+    let zeros = vec![0; PIECE.min(usize::try_from(bytes).unwrap_or(PIECE))];
+    let mut at = 0;
+    while at < bytes {
+        let piece = usize::try_from(bytes - at).unwrap_or(PIECE).min(zeros.len());
+        let zeros = zeros.get(..piece).unwrap_or(&zeros);
+        file.write_at(zeros, at).map_err(|error| ("write", at, error))?;
+        file.sync_data().map_err(|error| ("sync", at, error))?;
+        at += zeros.len() as u64;
+    }
+    file.sync_all().map_err(|error| ("sync", 0, error))
+}
+
+/// A segment that the log has left.
+pub(crate) struct Retired {
+    pub(crate) name: String,
+    pub(crate) file: Box<dyn VfsFile>,
+    /// The seal to put behind its last group, unless there is one already.
+    pub(crate) seal: Option<GroupPlace>,
+    /// The block after its last group or seal.
+    pub(crate) end: u32,
+}
+
+/// Writes the closing seal, cuts the zero tail off, closes.
+fn retire(retired: Retired) -> Result<(), (&'static str, String, u64, io::Error)> {
+    let Retired { name, file, seal, end } = retired;
+    let mut end = u64::from(end) * BLOCK as u64;
+    let failed = |op, offset| {
+        let name = name.clone();
+        move |source| (op, name, offset, source)
+    };
+    if let Some(seal) = seal {
+        let mut block = [0; BLOCK];
+        encode_seal(&seal, &mut block);
+        file.write_at(&block, end).map_err(failed("write", end))?;
+        file.sync_data().map_err(failed("sync", end))?;
+        end += BLOCK as u64;
+    }
+    file.set_len(end).map_err(failed("cut", end))?;
+    file.sync_all().map_err(failed("sync", end))?;
+    file.close().map_err(failed("close", 0))
+}
+
+enum Job {
+    Prepare(u64),
+    Retire(Retired),
+}
+
+/// Where the next segment waits.
+enum Slot {
+    Empty,
+    Working,
+    Ready(Spare),
+    /// No room; the reason.
+    Full(String),
+    /// The medium failed; the log is read-only.
+    Broken,
+}
+
+struct Bench {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    bytes: u64,
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+/// Prepares and retires segments, on a thread of its own or at the call.
+pub(crate) struct Worker {
+    bench: Arc<Bench>,
+    thread: Option<(Sender<Job>, JoinHandle<()>)>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        bytes: u64,
+        spare: Option<Spare>,
+        background: bool,
+    ) -> io::Result<Self> {
+        let dir = shared.dir.clone();
+        let slot = Mutex::new(spare.map_or(Slot::Empty, Slot::Ready));
+        let bench = Arc::new(Bench { shared, dir, bytes, slot, changed: Condvar::new() });
+        let thread = if background {
+            let (sender, jobs) = channel();
+            let bench = Arc::clone(&bench);
+            let run = move || bench.run(&jobs);
+            let handle = std::thread::Builder::new().name("wal-worker".into()).spawn(run)?;
+            Some((sender, handle))
+        } else {
+            None
+        };
+        Ok(Self { bench, thread })
+    }
+
+    fn submit(&self, job: Job) {
+        match &self.thread {
+            // The thread ends only after the sender is gone.
+            Some((sender, _)) => drop(sender.send(job)),
+            None => self.bench.work(job),
+        }
+    }
+
+    /// Starts to prepare segment `number`, unless one is ready or on its way.
+    pub(crate) fn order(&self, number: u64) {
+        {
+            let mut slot = self.bench.lock();
+            match *slot {
+                Slot::Empty | Slot::Full(_) => *slot = Slot::Working,
+                Slot::Working | Slot::Ready(_) | Slot::Broken => return,
+            }
+        }
+        self.submit(Job::Prepare(number));
+    }
+
+    /// Takes the prepared segment, waiting for one that is on its way. Without room it orders
+    /// another attempt and refuses at once.
+    pub(crate) fn take(&self, number: u64) -> Result<Spare, LogError> {
+        self.order_if_empty(number);
+        let mut slot = self.bench.lock();
+        while matches!(*slot, Slot::Working) {
+            slot = self.bench.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        match std::mem::replace(&mut *slot, Slot::Empty) {
+            Slot::Ready(spare) => Ok(spare),
+            Slot::Full(reason) => {
+                *slot = Slot::Full(reason.clone());
+                drop(slot);
+                self.order(number);
+                match &*self.bench.lock() {
+                    // Without a thread the attempt has been made by now.
+                    Slot::Ready(_) => {}
+                    _ => return Err(LogError::Unprepared { reason }),
+                }
+                self.take(number)
+            }
+            other => {
+                *slot = other;
+                drop(slot);
+                self.bench.shared.refuse_if_read_only()?;
+                Err(LogError::Unprepared { reason: "no segment was prepared".into() })
+            }
+        }
+    }
+
+    fn order_if_empty(&self, number: u64) {
+        if matches!(*self.bench.lock(), Slot::Empty) {
+            self.order(number);
+        }
+    }
+
+    /// Finishes a segment that the log has left.
+    pub(crate) fn retire(&self, retired: Retired) {
+        self.submit(Job::Retire(retired));
+    }
+
+    /// Waits for everything that was ordered.
+    pub(crate) fn finish(&mut self) {
+        if let Some((sender, handle)) = self.thread.take() {
+            drop(sender);
+            // A panic there has been reported by its own message; nothing of it is needed here.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Bench {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            self.work(job);
+        }
+    }
+
+    fn work(&self, job: Job) {
+        match job {
+            Job::Prepare(number) => self.prepare(number),
+            Job::Retire(retired) => {
+                if let Err((op, file, offset, error)) = retire(retired) {
+                    self.shared.poison(op, &file, offset, &error);
+                }
+            }
+        }
+        if let Ok(space) = self.shared.vfs.space(&self.dir) {
+            self.shared.meters.space(space);
+        }
+    }
+
+    fn prepare(&self, number: u64) {
+        let filled = match prepare(&*self.shared.vfs, &self.dir, number, self.bytes) {
+            Ok(spare) => {
+                self.shared.degrade(None);
+                Slot::Ready(spare)
+            }
+            Err(error) if error.full() => {
+                let reason = format!("{} {}: {}", error.op, error.file, error.source);
+                tracing::warn!("no room for the next WAL segment: {reason}");
+                self.shared.degrade(Some(format!("no room for the next segment: {reason}")));
+                Slot::Full(reason)
+            }
+            Err(error) => {
+                self.shared.poison(error.op, &error.file, error.offset, &error.source);
+                Slot::Broken
+            }
+        };
+        *self.lock() = filled;
+        self.changed.notify_all();
+    }
+}
