@@ -339,3 +339,28 @@ fn every_prefix_is_refused() {
         }
     }
 }
+
+/// The order of values at its corners, which chance visits rarely: heads of other lengths, units
+/// of other lengths, both signs.
+#[test]
+fn values_order_as_their_bytes_at_the_corners() {
+    let number = |value, unit| Value::number(value, unit).unwrap();
+    let mut values: Vec<Value> = ["", "b", "aa", &"a".repeat(23), &"a".repeat(24), "é"]
+        .map(|text| Value::text(text).unwrap())
+        .into();
+    for unit in [None, Some("m"), Some("kg"), Some("USD"), Some(&*"m".repeat(300))] {
+        values.extend([0.0, -0.0, 1.0, -1.0, 1e300, -1e300, 5e-324].map(|n| number(n, unit)));
+    }
+    for at in [0, 1, 23, 24, 255, 256, 65_535, 65_536, i64::MAX] {
+        values.extend([Value::Time(Millis(at)), Value::Time(Millis(-1 - at))]);
+    }
+    values.extend([Value::Boolean(true), Value::Boolean(false)]);
+    values.extend(["b", "aa"].map(|text| Value::reference(text).unwrap()));
+    for a in &values {
+        for b in &values {
+            let (a_bytes, b_bytes) = (a.canonical_bytes(), b.canonical_bytes());
+            assert_eq!(a.cmp(b), a_bytes.cmp(&b_bytes), "{a:?} and {b:?}");
+            assert_eq!(a == b, a_bytes == b_bytes, "{a:?} and {b:?}");
+        }
+    }
+}
