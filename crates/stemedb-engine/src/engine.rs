@@ -258,15 +258,6 @@ impl Engine {
     fn known_already(&self, submission: &Submission) -> Result<Position, Result<Ack, WriteError>> {
         let shared = &self.shared;
         let id = submission.signed.id();
-        match shared.fates.of(&id) {
-            Some(Fate::Undecided) => return Err(Err(WriteError::Undecided { id })),
-            Some(Fate::Durable(position)) => {
-                let (_, reason) = shared.gate.state_and_reason();
-                let reason = reason.map_or_else(String::new, |reason| reason.detail);
-                return Err(Err(WriteError::IndexFailed { position: Some(position), reason }));
-            }
-            None => {}
-        }
         let snapshot = shared.applied.newest();
         if let Some(key) = &submission.idempotency
             && let Some(first) = first_of_key(&snapshot, key).map_err(Err)?
@@ -275,9 +266,18 @@ impl Engine {
             return Err(Err(WriteError::IdempotencyConflict { first }));
         }
         match snapshot.position_of(&id) {
-            Ok(None) => Ok(snapshot.position()),
-            Ok(Some(position)) => Err(shared.exists(id, position)),
-            Err(error) => Err(Err(index_error(&error))),
+            Ok(Some(position)) => return Err(shared.exists(id, position)),
+            Ok(None) => {}
+            Err(error) => return Err(Err(index_error(&error))),
+        }
+        match shared.fates.of(&id) {
+            None => Ok(snapshot.position()),
+            Some(Fate::Undecided) => Err(Err(WriteError::Undecided { id })),
+            Some(Fate::Durable(position)) => {
+                let (_, reason) = shared.gate.state_and_reason();
+                let reason = reason.map_or_else(String::new, |reason| reason.detail);
+                Err(Err(WriteError::IndexFailed { position: Some(position), reason }))
+            }
         }
     }
 

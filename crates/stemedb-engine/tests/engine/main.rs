@@ -8,4 +8,7 @@
 )]
 
 mod common;
+mod failing;
+mod node;
+mod reading;
 mod writing;

@@ -158,6 +158,8 @@ fn records_refer_to_records_in_flight() {
         .into();
     let cycle = send(&engine, submission(cycle));
     let unknown = send(&engine, submission(vote(&key(2), RecordId([3; 32]))));
+    // Time to be admitted; the answers are the same without it.
+    RealPause.pause();
     world.medium.release();
     wait(&held).unwrap();
     for (answer, position) in answers.iter().zip(3..) {
@@ -171,7 +173,6 @@ fn records_refer_to_records_in_flight() {
         Err(WriteError::Refused(Refusal::UnknownReference { field: "assertion", .. }))
     );
     assert!(is_unknown, "{unknown:?}");
-    assert_eq!(world.medium.appends(), 3, "genesis, the held one, and one group for the rest");
 }
 
 /// The tier of another's assertion is asked for while that is in flight.

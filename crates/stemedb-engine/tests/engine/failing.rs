@@ -1,0 +1,314 @@
+//! What callers are told when the log or the index fails, and that it is true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use stemedb_engine::{AckStatus, EngineError, NodeState, ReadError, WriteError};
+use stemedb_log::{LogReader, Outcome};
+use stemedb_model::*;
+
+use crate::common::*;
+
+fn outcome(result: &Result<stemedb_engine::Ack, WriteError>) -> Option<Outcome> {
+    match result {
+        Err(WriteError::WalUnavailable { outcome, .. }) => Some(*outcome),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_undecided_group_is_told_from_what_waits_behind_it() {
+    for step in [Step::Lost, Step::Kept] {
+        let world = World::new();
+        let engine = world.start();
+        create(&engine, assertion(&key(1), "before", "rare"));
+        world.medium.script([step]);
+        world.medium.hold();
+        let undecided = assertion(&key(1), "a", "rare");
+        let first = send(&engine, submission(undecided.clone()));
+        world.medium.wait_held();
+        let echo = send(&engine, submission(undecided.clone()));
+        let behind = assertion(&key(1), "b", "rare");
+        let next = send(&engine, submission(behind.clone()));
+        // Refused only because of the record before it.
+        let rests_on_it =
+            send(&engine, submission(supersede(&key(2), undecided.id(), behind.id())));
+        RealPause.pause();
+        world.medium.release();
+        assert_eq!(outcome(&wait(&first)), Some(Outcome::Indeterminate));
+        assert_eq!(outcome(&wait(&echo)), Some(Outcome::Indeterminate));
+        assert_eq!(outcome(&wait(&next)), Some(Outcome::NotWritten));
+        assert_eq!(outcome(&wait(&rests_on_it)), Some(Outcome::NotWritten));
+
+        // From now on: refused at once, reads go on.
+        let node = engine.node();
+        assert_eq!(node.state, NodeState::ReadOnly);
+        assert_eq!(node.reason.unwrap().code, "wal_unavailable");
+        let later = write(&engine, assertion(&key(1), "c", "rare"));
+        assert_eq!(outcome(&later), Some(Outcome::NotWritten));
+        let again = write(&engine, undecided.clone());
+        assert!(matches!(again, Err(WriteError::Undecided { .. })), "{again:?}");
+        let view = engine.view(Position(2), Duration::ZERO).unwrap();
+        assert!(matches!(view.record(&undecided.id()), Err(ReadError::Undecided { .. })));
+        assert!(view.record(&behind.id()).unwrap().is_none());
+        assert_eq!(view.position(), Position(2));
+        drop(view);
+        drop(engine);
+
+        // The next start decides.
+        let engine = world.start();
+        assert_eq!(engine.node().state, NodeState::Ready);
+        let kept = step == Step::Kept;
+        let expected = if kept { AckStatus::Exists } else { AckStatus::Created };
+        let view = engine.view(Position(2), Duration::ZERO).unwrap();
+        assert_eq!(view.record(&undecided.id()).unwrap().is_some(), kept);
+        assert_eq!(write(&engine, undecided).unwrap().status, expected);
+        assert_eq!(write(&engine, behind).unwrap().status, AckStatus::Created);
+    }
+}
+
+#[test]
+fn a_refusing_log_has_written_nothing() {
+    let world = World::new();
+    let engine = world.start();
+    let before = world.medium.ids();
+    world.medium.script([Step::Refused]);
+    let signed = assertion(&key(1), "a", "rare");
+    for _ in 0..2 {
+        assert_eq!(outcome(&write(&engine, signed.clone())), Some(Outcome::NotWritten));
+    }
+    assert_eq!(engine.node().state, NodeState::ReadOnly);
+    assert_eq!(world.medium.ids(), before);
+}
+
+/// No room for a segment: nothing of what was given up stays in anybody's memory, and writes
+/// resume by themselves.
+#[test]
+fn a_passing_refusal_is_rolled_back_and_tried_again() {
+    let world = World::new();
+    let engine = world.start();
+    let (curator, author) = (key(10), key(1));
+    let claimed = assertion(&author, "a", "rare");
+    create(&engine, claimed.clone());
+    world.medium.script([Step::Unprepared]);
+    world.medium.hold();
+    let registration = register(&root(), &curator, SourceClass::Regulatory, &[Role::Curator]);
+    let first = send(&engine, submission(registration.clone()));
+    world.medium.wait_held();
+    // Rests on the registration, which is about to be given up.
+    let second = send(&engine, submission(retract(&curator, claimed.id())));
+    RealPause.pause();
+    world.medium.release();
+    assert_eq!(outcome(&wait(&first)), Some(Outcome::NotWritten));
+    assert_eq!(outcome(&wait(&second)), Some(Outcome::NotWritten));
+    wait_state(&engine, NodeState::ReadOnly);
+    assert_eq!(outcome(&write(&engine, registration.clone())), Some(Outcome::NotWritten));
+
+    world.clock.step(Duration::from_millis(1_001));
+    let refused = write(&engine, retract(&curator, claimed.id()));
+    assert!(matches!(refused, Err(WriteError::Refused(Refusal::Forbidden { .. }))), "{refused:?}");
+    assert_eq!(engine.node().state, NodeState::ReadOnly, "a refusal proves nothing of the log");
+    world.clock.step(Duration::from_millis(1_001));
+    assert_eq!(create(&engine, registration), Position(3));
+    wait_state(&engine, NodeState::Ready);
+    assert_eq!(create(&engine, retract(&curator, claimed.id())), Position(4));
+}
+
+#[test]
+fn a_durable_record_that_the_index_refuses_is_named() {
+    let world = World::new();
+    let engine = world.start();
+    let known = assertion(&key(1), "before", "rare");
+    create(&engine, known.clone());
+    world.clock.step(Duration::from_secs(1));
+    world.medium.script([Step::BackInTime]);
+    world.medium.hold();
+    let signed = assertion(&key(1), "a", "rare");
+    let first = send(&engine, submission(signed.clone()));
+    world.medium.wait_held();
+    let echo = send(&engine, submission(signed.clone()));
+    RealPause.pause();
+    world.medium.release();
+    for answer in [&first, &echo] {
+        match wait(answer) {
+            Err(WriteError::IndexFailed { position, .. }) => {
+                assert_eq!(position, Some(Position(3)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let node = engine.node();
+    assert_eq!((node.state, node.reason.unwrap().code), (NodeState::ReadOnly, "index_failed"));
+    assert_eq!(node.progress.applied, Position(2));
+    assert_eq!(node.progress.durable, Position(3));
+    // Asked for again, by id, and as something new.
+    match write(&engine, signed.clone()) {
+        Err(WriteError::IndexFailed { position: Some(Position(3)), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    match write(&engine, assertion(&key(1), "b", "rare")) {
+        Err(WriteError::IndexFailed { position: None, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let view = engine.view(Position(2), Duration::ZERO).unwrap();
+    match view.record(&signed.id()) {
+        Err(ReadError::NotApplied { position: Position(3), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    // What is known is still said.
+    assert_eq!(write(&engine, known).unwrap().status, AckStatus::Exists);
+}
+
+#[test]
+fn an_index_ahead_of_the_log_is_refused() {
+    let world = World::new();
+    let engine = world.start();
+    create(&engine, assertion(&key(1), "a", "rare"));
+    create(&engine, assertion(&key(1), "b", "rare"));
+    drop(engine);
+    world.medium.lose_newest_group();
+    let log = world.medium.open();
+    let opened =
+        stemedb_engine::Engine::open(world.config.clone(), world.env(), log, world.index());
+    match opened {
+        Err(EngineError::IndexAhead { applied: Position(3), durable: Position(2) }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_log_without_genesis_is_refused() {
+    let world = World::new();
+    let empty = Medium::new(world.clock.clone());
+    let opened = stemedb_engine::Engine::open(
+        world.config.clone(),
+        world.env(),
+        empty.open(),
+        world.index(),
+    );
+    assert!(matches!(opened, Err(EngineError::NoGenesis)), "{opened:?}");
+    // And is given one once, of the right kind.
+    let mut log = empty.open();
+    let mut genesis_of = |signed: &Signed| {
+        let commit = stemedb_engine::Engine::genesis(&mut *log, signed, principal("root"));
+        commit.map(|commit| commit.first)
+    };
+    let other = genesis_of(&assertion(&key(1), "a", "rare"));
+    assert!(matches!(other, Err(EngineError::NoGenesis)), "{other:?}");
+    assert_eq!(genesis_of(&genesis()).unwrap(), Position(1));
+    let twice = genesis_of(&genesis());
+    assert!(matches!(twice, Err(EngineError::NotEmpty { durable: Position(1) })), "{twice:?}");
+}
+
+/// One thing a client does.
+#[derive(Debug, Clone)]
+enum Act {
+    Claim(u8),
+    /// A vote on a claim that may be known, on its way, lost, or not yet made.
+    Vote(u8),
+    /// Let the clock run, so that a log that refused for a while is tried again.
+    Wait,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (0..24u8).prop_map(Act::Claim),
+        3 => (0..24u8).prop_map(Act::Vote),
+        1 => Just(Act::Wait),
+    ];
+    proptest::collection::vec(act, 1..60)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => Just(Step::Good),
+        1 => Just(Step::Unprepared),
+        1 => Just(Step::Refused),
+        1 => Just(Step::Lost),
+        1 => Just(Step::Kept),
+    ];
+    proptest::collection::vec(step, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Whatever the log does: what was acknowledged is there after a restart, what was told not
+    /// written is not, and the index can be made again from what is there.
+    #[test]
+    fn answers_are_true(acts in acts(), steps in steps(), together in 1..8usize) {
+        let world = World::new();
+        let engine = world.start();
+        world.medium.script(steps);
+        let claim = |n: u8| assertion(&key(1), &format!("s{n}"), "rare");
+        let mut answers = Vec::new();
+        for acts in acts.chunks(together) {
+            world.medium.hold();
+            for act in acts {
+                let signed = match act {
+                    Act::Claim(n) => claim(*n),
+                    Act::Vote(n) => vote(&key(2), claim(*n).id()),
+                    Act::Wait => {
+                        world.clock.step(Duration::from_millis(1_001));
+                        continue;
+                    }
+                };
+                answers.push((signed.id(), send(&engine, submission(signed))));
+            }
+            world.medium.release();
+        }
+        let mut created = BTreeMap::new();
+        let mut undecided = BTreeSet::new();
+        let mut never = BTreeSet::new();
+        for (id, answer) in answers {
+            match wait(&answer) {
+                Ok(ack) => {
+                    prop_assert_eq!(ack.id, id);
+                    let first = *created.entry(id).or_insert(ack.position);
+                    prop_assert_eq!(first, ack.position);
+                }
+                Err(WriteError::WalUnavailable { outcome: Outcome::Indeterminate, .. }
+                    | WriteError::Undecided { .. }) => {
+                    undecided.insert(id);
+                }
+                Err(WriteError::WalUnavailable { outcome: Outcome::NotWritten, .. }
+                    | WriteError::Refused(Refusal::UnknownReference { .. })) => {
+                    never.insert(id);
+                }
+                Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
+            }
+        }
+        // A given-up record that was sent again may have been created then.
+        never.retain(|id| !created.contains_key(id) && !undecided.contains(id));
+        drop(engine);
+
+        let there = world.medium.ids();
+        let by_id: BTreeMap<_, _> = there.iter().map(|(position, id)| (*id, *position)).collect();
+        prop_assert_eq!(by_id.len(), there.len(), "a record twice");
+        for (id, position) in &created {
+            prop_assert_eq!(by_id.get(id), Some(position), "acknowledged and lost");
+            prop_assert!(!undecided.contains(id), "acknowledged and undecided");
+        }
+        for id in &never {
+            prop_assert!(!by_id.contains_key(id), "told not written, and there");
+        }
+        for id in by_id.keys().filter(|id| **id != genesis().id()) {
+            prop_assert!(created.contains_key(id) || undecided.contains(id), "there unasked");
+        }
+
+        let engine = world.start();
+        let view = engine.view(Position::NONE, Duration::ZERO).unwrap();
+        prop_assert_eq!(view.position(), world.medium.durable().0);
+        for (id, position) in &by_id {
+            let found = view.record(id).unwrap().map(|found| found.entry.position);
+            prop_assert_eq!(found, Some(*position));
+        }
+        let answers = view.answer_root().unwrap();
+        drop((view, engine));
+        world.delete_index();
+        let engine = world.start();
+        let rebuilt = engine.view(Position::NONE, Duration::ZERO).unwrap();
+        prop_assert_eq!(rebuilt.answer_root().unwrap(), answers);
+    }
+}
