@@ -53,7 +53,7 @@ impl Counters {
         self.records.get(usize::from(kind.tag())).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, kind: Kind) {
+    pub(crate) fn add(&mut self, kind: Kind) {
         if let Some(count) = self.records.get_mut(usize::from(kind.tag())) {
             *count += 1;
         }

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod candidates;
+mod check;
 mod entry;
 mod error;
 mod fold;
@@ -17,6 +18,7 @@ mod rows;
 mod snapshot;
 mod store;
 
+pub use check::{Report, Stats, TableStats, check};
 pub use entry::Entry;
 pub use error::{ErrorKind, IndexError};
 pub use index::{Counters, Index, IndexConfig};

@@ -39,9 +39,9 @@ pub struct Page<T> {
 pub struct KeyFilter {
     /// In this space; `None`: in all.
     pub space: Option<Space>,
-    /// Subjects that begin with these bytes. Used only with a space.
+    /// Subjects that begin with these bytes. Saves reading the others only with a space.
     pub subject_prefix: Option<String>,
-    /// This subject, as written. Used only with a space.
+    /// This subject, as written. Saves reading the others only with a space.
     pub subject: Option<Subject>,
     /// This predicate.
     pub predicate: Option<PredicateName>,
@@ -88,9 +88,6 @@ impl Filter {
 
     /// Whether a record is one; the epoch was compared already.
     fn fits(&self, record: &Record, assertion: &Assertion) -> bool {
-        fn same<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
-            wanted.is_none_or(|wanted| wanted == found)
-        }
         let prefix = self.subject_prefix.as_deref().unwrap_or_default();
         self.space == record.space
             && same(self.subject.as_ref(), &assertion.subject)
@@ -142,7 +139,7 @@ impl Snapshot {
             let (row, value) = row?;
             let key = parse_key(&row).ok_or_else(|| self.bad(Table::Keys, &row))?;
             let first = number(&value).map_err(|Malformed| self.bad(Table::Keys, &row))?;
-            if first <= as_of.0 && filter.predicate.as_ref().is_none_or(|p| *p == key.predicate) {
+            if first <= as_of.0 && filter.fits(&key) {
                 items.push(key.clone());
             }
             examined = Some(key);
@@ -388,6 +385,14 @@ enum Walk {
 }
 
 impl KeyFilter {
+    fn fits(&self, key: &Key) -> bool {
+        let prefix = self.subject_prefix.as_deref().unwrap_or_default();
+        same(self.space.as_ref(), &key.space)
+            && same(self.subject.as_ref(), &key.subject)
+            && key.subject.as_str().starts_with(prefix)
+            && same(self.predicate.as_ref(), &key.predicate)
+    }
+
     /// The rows of `keys` that may fit lie from the first, included, to the second, excluded.
     fn range(&self) -> (Vec<u8>, Vec<u8>) {
         let mut start = Vec::new();
@@ -411,4 +416,8 @@ fn bytes_of(key: &Key) -> Vec<u8> {
     let mut out = Vec::new();
     key_key(&mut out, &key.space, &key.subject, &key.predicate);
     out
+}
+
+fn same<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
+    wanted.is_none_or(|wanted| wanted == found)
 }

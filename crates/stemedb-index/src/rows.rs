@@ -411,3 +411,7 @@ fn value(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
         _ => return Err(Malformed),
     })
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

@@ -180,6 +180,12 @@ impl Snapshot {
             .map(|row| row.into_inner().map_err(|error| self.store.fail("read index", error)))
     }
 
+    /// The rows of a table. Costs its scan.
+    pub(crate) fn count(&self, table: Table) -> Result<u64, IndexError> {
+        let rows = self.tables().len(self.store.table(table));
+        rows.map(|rows| rows as u64).map_err(|error| self.store.fail("read index", error))
+    }
+
     pub(crate) fn bad(&self, table: Table, key: &[u8]) -> IndexError {
         self.store.damaged_row(table, key)
     }

@@ -1,0 +1,293 @@
+//! What a folder can be instead of a good index, and what survives a crash.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use fjall::{Database, KeyspaceCreateOptions};
+use stemedb_index::format::FORMAT;
+use stemedb_index::*;
+use stemedb_model::*;
+use support::*;
+
+fn refusal(dir: &Path, identity: Option<(LogId, Timeline)>) -> IndexError {
+    Index::open(&config(dir), identity).expect_err("must be refused")
+}
+
+fn some_claims(count: usize) -> Vec<Entry> {
+    records((0..count).map(|i| (i, Body::Assertion(assertion(i, i / 4, i as f64)))))
+}
+
+/// As a process that is killed leaves it: no flush, no close.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Changes the rows of an index behind its back.
+fn tamper(dir: &Path, change: impl FnOnce(&dyn Fn(Table) -> fjall::Keyspace)) {
+    let db = Database::builder(dir).open().unwrap();
+    change(&|table: Table| db.keyspace(table.name(), KeyspaceCreateOptions::default).unwrap());
+    db.persist(fjall::PersistMode::SyncAll).unwrap();
+}
+
+use stemedb_index::format::Table;
+
+#[test]
+fn another_database_and_another_branch_are_refused_by_name() {
+    let folder = Folder::new();
+    folder.open().apply(&some_claims(3)).unwrap();
+    let error = refusal(&folder.path(), Some((LogId([8; 16]), TIMELINE)));
+    assert!(matches!(error, IndexError::Foreign { what: "log", .. }), "{error}");
+    assert!(error.to_string().contains(&LOG.to_string()), "{error}");
+    let error = refusal(&folder.path(), Some((LOG, Timeline([1; 16]))));
+    assert!(matches!(error, IndexError::Foreign { what: "timeline", .. }), "{error}");
+    let error = refusal(&folder.path(), None);
+    assert!(matches!(error, IndexError::Foreign { what: "log", .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(folder.open().applied(), Position(4), "the refusals changed nothing");
+}
+
+#[test]
+fn an_index_opened_before_genesis_learns_its_name_from_it() {
+    let folder = Folder::new();
+    let index = Index::open(&config(&folder.path()), None).unwrap();
+    assert_eq!(index.applied(), Position::NONE);
+    index.apply(&some_claims(1)).unwrap();
+    drop(index);
+    let error = refusal(&folder.path(), Some((LogId([8; 16]), TIMELINE)));
+    assert!(matches!(error, IndexError::Foreign { what: "log", .. }), "{error}");
+    let index = folder.open();
+    index.identify(LOG, TIMELINE).unwrap();
+    assert!(matches!(
+        index.identify(LOG, Timeline([1; 16])),
+        Err(IndexError::Foreign { what: "timeline", .. })
+    ));
+    drop(index);
+    let error = refusal(&folder.path(), Some((LOG, Timeline([1; 16]))));
+    assert!(matches!(error, IndexError::Foreign { what: "timeline", .. }), "{error}");
+}
+
+#[test]
+fn an_unknown_format_is_named() {
+    let folder = Folder::new();
+    drop(folder.open());
+    tamper(&folder.path(), |table| table(Table::Meta).insert("format", [99u8]).unwrap());
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(
+        matches!(error, IndexError::UnknownFormat { found: 99, supported: FORMAT, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("rebuilt from the log"), "{error}");
+}
+
+#[test]
+fn what_is_no_index_is_left_alone() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path()).unwrap();
+    fs::copy(
+        file!()
+            .rsplit('/')
+            .next()
+            .map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(f))
+            .unwrap(),
+        folder.path().join("thesis.txt"),
+    )
+    .unwrap();
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(
+        matches!(&error, IndexError::NotAnIndex { file, .. } if file == "thesis.txt"),
+        "{error}"
+    );
+    assert!(matches!(remove(&folder.path()), Err(IndexError::NotAnIndex { .. })));
+    assert!(folder.path().join("thesis.txt").exists());
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(matches!(error, IndexError::InUse { .. }), "{error}");
+    // A snapshot reads from the folder, so it holds it too.
+    let snapshot = index.snapshot();
+    drop(index);
+    assert!(matches!(refusal(&folder.path(), Some((LOG, TIMELINE))), IndexError::InUse { .. }));
+    drop(snapshot);
+    folder.open();
+}
+
+#[test]
+fn a_killed_process_leaves_whole_groups() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let entries = some_claims(40);
+    for (group, entries) in entries.chunks(7).enumerate() {
+        index.apply(entries).unwrap();
+        let dead = folder.path().with_file_name(format!("dead-{group}"));
+        copy(&folder.path(), &dead);
+        let risen = open(&dead);
+        assert_eq!(risen.applied(), index.applied());
+        let report = check(&risen.snapshot()).unwrap();
+        assert!(report.is_whole(), "{:?}", report.problems);
+    }
+}
+
+/// A power cut may take the end of the journal, anywhere. What is left is a shorter history.
+#[test]
+fn a_torn_journal_leaves_whole_groups() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let entries = some_claims(30);
+    for group in entries.chunks(4) {
+        index.apply(group).unwrap();
+    }
+    let journal = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .find(|name| name.to_string_lossy().ends_with(".jnl"))
+        .unwrap();
+    // The file is allocated ahead; what was written ends before its zeros.
+    let mut bytes = Vec::new();
+    fs::File::options()
+        .read(true)
+        .open(folder.path().join(&journal))
+        .and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut bytes))
+        .unwrap();
+    let whole = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+    let mut seen = Vec::new();
+    for cut in 0..24 {
+        let dead = folder.path().with_file_name(format!("torn-{cut}"));
+        copy(&folder.path(), &dead);
+        let file = fs::OpenOptions::new().write(true).open(dead.join(&journal)).unwrap();
+        file.set_len(whole - whole * cut / 25 - cut % 3).unwrap();
+        let risen = open(&dead);
+        let applied = risen.applied();
+        assert!(applied.0 % 4 == 0 || applied.0 == 31, "{applied} is inside a group");
+        let report = check(&risen.snapshot()).unwrap();
+        assert!(report.is_whole(), "{:?}", report.problems);
+        risen.apply(&entries[applied.0 as usize..]).unwrap();
+        let report = check(&risen.snapshot()).unwrap();
+        assert!(report.is_whole(), "after the replay: {:?}", report.problems);
+        seen.push(applied.0);
+    }
+    seen.dedup();
+    assert!(seen.len() > 5, "the cuts made a difference: {seen:?}");
+}
+
+#[test]
+fn a_half_made_folder_is_rebuilt() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path().join("keyspaces")).unwrap();
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(matches!(error, IndexError::Damaged { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Rebuild);
+    remove(&folder.path()).unwrap();
+    assert!(!folder.path().exists());
+    remove(&folder.path()).unwrap();
+    // Made by fjall, never marked by us.
+    drop(Database::builder(folder.path()).open().unwrap());
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(matches!(error, IndexError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("delete the folder"), "{error}");
+}
+
+#[test]
+fn damaged_files_are_an_error_not_a_panic() {
+    let folder = Folder::new();
+    let index = folder.open();
+    index.apply(&some_claims(20)).unwrap();
+    index.compact().unwrap();
+    drop(index);
+    let mut files = Vec::new();
+    list(&folder.path(), &mut files);
+    let mut refused = 0;
+    for (number, file) in files.iter().enumerate() {
+        let length = fs::metadata(file).unwrap().len();
+        if length == 0 || file.extension().is_some_and(|ext| ext == "jnl") {
+            continue;
+        }
+        let dead = folder.path().with_file_name(format!("damaged-{number}"));
+        copy(&folder.path(), &dead);
+        let file = dead.join(file.strip_prefix(folder.path()).unwrap());
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+        match Index::open(&config(&dead), Some((LOG, TIMELINE))) {
+            Err(IndexError::Damaged { .. }) => refused += 1,
+            Err(other) => panic!("{}: {other}", file.display()),
+            // Some files are rewritten, or read only when a row of theirs is asked for.
+            Ok(index) => match check(&index.snapshot()) {
+                Ok(report) => assert!(report.is_whole(), "{:?}", report.problems),
+                Err(error) => {
+                    assert!(index.failure().is_some(), "{error} must stop the index");
+                    refused += 1;
+                }
+            },
+        }
+    }
+    assert!(refused > 10, "only {refused} of {} damaged files were noticed", files.len());
+}
+
+fn list(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list(&path, files) } else { files.push(path) }
+    }
+}
+
+#[test]
+fn records_and_position_must_agree() {
+    let folder = Folder::new();
+    folder.open().apply(&some_claims(5)).unwrap();
+    tamper(&folder.path(), |table| {
+        table(Table::Records).remove(6u64.to_be_bytes().as_slice()).unwrap();
+    });
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(matches!(error, IndexError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn the_inspector_sees_a_missing_a_changed_and_a_surplus_row() {
+    let folder = Folder::new();
+    let entries = some_claims(5);
+    folder.open().apply(&entries).unwrap();
+    let posting = |position: u64| {
+        let mut key = vec![1];
+        key.extend(2u64.to_be_bytes());
+        key.extend(position.to_be_bytes());
+        key
+    };
+    let problems = || {
+        let index = folder.open();
+        let report = check(&index.snapshot()).unwrap();
+        assert_eq!(report.problems.len() as u64, report.problem_count);
+        report.problems
+    };
+    assert_eq!(problems(), Vec::<String>::new());
+
+    tamper(&folder.path(), |table| table(Table::Postings).insert(posting(99), "").unwrap());
+    let found = problems();
+    assert!(found.len() == 1 && found[0].contains("call for"), "{found:?}");
+
+    tamper(&folder.path(), |table| {
+        table(Table::Postings).remove(posting(99)).unwrap();
+        table(Table::Postings).remove(posting(2)).unwrap();
+    });
+    let found = problems();
+    assert!(found.len() == 2 && found[0].contains("is missing"), "{found:?}");
+
+    tamper(&folder.path(), |table| {
+        table(Table::Postings).insert(posting(2), "").unwrap();
+        table(Table::Times).insert((2_000_002u64 ^ (1 << 63)).to_be_bytes(), [1u8]).unwrap();
+    });
+    let found = problems();
+    assert!(found.len() == 1 && found[0].contains("differs"), "{found:?}");
+}
