@@ -7,6 +7,7 @@ use stemedb_model::{Cardinality, Key, Position, PredicateName, Subject};
 
 use crate::bytes::Malformed;
 use crate::error::IndexError;
+use crate::fold::key_of;
 use crate::format::{Table, last_position, pair_key};
 use crate::rows::ClaimsRow;
 use crate::snapshot::Snapshot;
@@ -46,31 +47,23 @@ impl Snapshot {
         gather.check()?;
         claims.sort_unstable_by_key(|claim| claim.position);
         opposing.sort_unstable_by_key(|claim| claim.position);
-        let related = gather.related(&[&claims, &opposing])?;
-        let mut facts = gather.found.facts;
-        facts.sort_unstable_by_key(|fact| fact.position);
-
-        let all = [&claims, &opposing, &related];
-        let epochs: BTreeSet<Position> =
-            all.into_iter().flatten().filter_map(|claim| claim.epoch).collect();
-        let epochs = epochs
-            .into_iter()
-            .map(|epoch| match self.id(epoch)? {
-                Some(id) => Ok((epoch, id)),
-                None => Err(self.store().damaged(format_args!("no record of epoch {epoch}"))),
-            })
-            .collect::<Result<_, _>>()?;
         let name = subjects.into_iter().next().unwrap_or_else(|| key.subject.clone());
-        Ok(Candidates {
-            key: Key { subject: name, ..key.clone() },
-            as_of,
-            claims,
-            opposing,
-            related,
-            facts,
-            registry: registry.clone(),
-            epochs,
-        })
+        gather.finish(Key { subject: name, ..key.clone() }, claims, opposing)
+    }
+
+    /// The same for one assertion alone, without the others of its key; `None` if none is there.
+    pub(crate) fn candidates_of_one(
+        &self,
+        position: Position,
+    ) -> Result<Option<Candidates>, IndexError> {
+        let Some(signed) = self.signed(position)? else { return Ok(None) };
+        let (Some(key), Some(claim)) = (key_of(signed.record()), self.claim(position)?) else {
+            return Ok(None);
+        };
+        let as_of = self.position();
+        let found = Found { facts: self.facts_under(position, as_of)?, ..Found::default() };
+        let gather = Gather { snapshot: self, as_of, bound: usize::MAX, found };
+        gather.finish(key, vec![claim], Vec::new()).map(Some)
     }
 }
 
@@ -172,6 +165,29 @@ impl Gather<'_> {
         }
         related.sort_unstable_by_key(|claim| claim.position);
         Ok(related)
+    }
+
+    fn finish(
+        mut self,
+        key: Key,
+        claims: Vec<Claim>,
+        opposing: Vec<Claim>,
+    ) -> Result<Candidates, IndexError> {
+        let related = self.related(&[&claims, &opposing])?;
+        let Self { snapshot, as_of, found: Found { mut facts, .. }, .. } = self;
+        facts.sort_unstable_by_key(|fact| fact.position);
+        let all = [&claims, &opposing, &related];
+        let epochs: BTreeSet<Position> =
+            all.into_iter().flatten().filter_map(|claim| claim.epoch).collect();
+        let epochs = epochs
+            .into_iter()
+            .map(|epoch| match snapshot.id(epoch)? {
+                Some(id) => Ok((epoch, id)),
+                None => Err(snapshot.store().damaged(format_args!("no record of epoch {epoch}"))),
+            })
+            .collect::<Result<_, _>>()?;
+        let registry = snapshot.registry().clone();
+        Ok(Candidates { key, as_of, claims, opposing, related, facts, registry, epochs })
     }
 
     fn check(&self) -> Result<(), IndexError> {

@@ -1,9 +1,7 @@
 //! What admission asks of the log, answered from a snapshot.
 
-use std::collections::BTreeSet;
-
-use stemedb_lens::FactKind;
-use stemedb_model::{Head, Known, Position, RecordId, Tier};
+use stemedb_lens::{FactKind, LensName, Options, standings};
+use stemedb_model::{Head, Known, RecordId, Tier};
 
 use crate::error::IndexError;
 use crate::snapshot::Snapshot;
@@ -30,21 +28,13 @@ impl Snapshot {
         Ok(self.signed(position)?.map(|signed| Head::of(position, signed.record())))
     }
 
-    /// The worst of the claim's own tier and those of all it rests on.
+    /// As resolution has it: premises count, and so does who stands for a revoked author.
     fn tier_now(&self, id: &RecordId) -> Result<Option<Tier>, IndexError> {
         let Some(position) = self.position_of(id)? else { return Ok(None) };
-        let Some(signed) = self.signed(position)? else { return Ok(None) };
-        let (registry, space, now) = (self.registry(), &signed.record().space, self.position());
-        let mut worst = None;
-        let mut seen: BTreeSet<Position> = BTreeSet::from([position]);
-        let mut todo = vec![position];
-        while let Some(position) = todo.pop() {
-            let Some(claim) = self.claim(position)? else { return Ok(worst) };
-            let tier = registry.base_tier(space, &claim.agent, &claim.source, claim.class, now);
-            worst = Some(worst.map_or(tier, |worst: Tier| worst.worst(tier)));
-            todo.extend(claim.premises.iter().copied().filter(|premise| seen.insert(*premise)));
-        }
-        Ok(worst)
+        let Some(candidates) = self.candidates_of_one(position)? else { return Ok(None) };
+        // Tiers depend on neither lens nor time.
+        let options = Options::new(LensName::Authority, self.recorded_at());
+        Ok(standings(&candidates, &options).first().map(|standing| standing.tier))
     }
 
     fn new_ends(&self, id: &RecordId) -> Result<Vec<RecordId>, IndexError> {

@@ -1,5 +1,12 @@
 //! The index is a fold: how the log was cut into groups, when it was reopened and how much came
 //! later must not show in any answer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 mod support;
 
