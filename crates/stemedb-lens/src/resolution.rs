@@ -21,6 +21,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons, in the order in which the first one is told.
+    pub const ALL: [Self; 10] = [
+        Self::Retracted,
+        Self::SourceRetracted,
+        Self::Superseded,
+        Self::Replaced,
+        Self::EpochSuperseded,
+        Self::Lifecycle,
+        Self::NotValidThen,
+        Self::AgentRevoked,
+        Self::Undermined,
+        Self::Filtered,
+    ];
+
     /// The name in answers.
     pub fn as_str(self) -> &'static str {
         match self {
