@@ -11,7 +11,7 @@ use crate::entry::{Commit, NewEntry};
 use crate::error::LogError;
 use crate::format::block::{BLOCK, PAYLOAD, first_of};
 use crate::format::group::{GroupPlace, blocks_of, encode_entries, encode_seal};
-use crate::format::header::{Fence, SegmentHeader};
+use crate::format::header::{Fence, SegmentHeader, encode_mark};
 use crate::recover::open::{Active, Opened, make_folder, open};
 use crate::shared::{Published, SegmentEntry, Shared};
 use crate::telemetry::Meters;
@@ -83,6 +83,7 @@ impl Wal {
         let shared = Arc::new(Shared::new(env.vfs.clone(), config.dir.clone(), meters, published));
         let worker = Worker::new(
             Arc::clone(&shared),
+            env.clone(),
             config.segment_bytes,
             spare,
             config.prepare_in_background,
@@ -168,7 +169,7 @@ impl Wal {
             parent: None,
             partition: self.config.partition,
             number: spare.number,
-            salt: self.env.rng.next_u64(),
+            salt: spare.salt,
             segment_bytes: spare.bytes,
             fence,
         };
@@ -246,6 +247,7 @@ impl Wal {
         let (header_space, group_space) = self.blocks.split_at_mut(header_blocks * BLOCK);
         if let Some((_, header)) = &turned {
             header.encode(header_space);
+            encode_mark(header.number, header.salt, header_space);
         }
         let chain = encode_entries(group, &place, group_space, &mut self.head);
 

@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use stemedb_io::{Open, Vfs, VfsFile};
+use stemedb_io::{Env, Open, VfsFile};
 
 use crate::error::LogError;
 use crate::format::block::BLOCK;
 use crate::format::group::{GroupPlace, encode_seal};
-use crate::format::header::segment_name;
+use crate::format::header::{encode_mark, segment_name};
 use crate::shared::Shared;
 
 /// Zeros are written in pieces, each made durable before the next: one large sync would hold up
@@ -24,6 +24,7 @@ pub(crate) struct Spare {
     pub(crate) name: String,
     pub(crate) file: Box<dyn VfsFile>,
     pub(crate) bytes: u64,
+    pub(crate) salt: u64,
 }
 
 /// Why a segment could not be prepared.
@@ -49,13 +50,15 @@ impl From<PrepareError> for LogError {
     }
 }
 
-/// Makes a segment of zeros under a temporary name, syncs it, gives it its name, syncs the folder.
+/// Makes a segment of zeros, but for its mark, under a temporary name, syncs it, gives it its name,
+/// syncs the folder.
 pub(crate) fn prepare(
-    vfs: &dyn Vfs,
+    env: &Env,
     dir: &Path,
     number: u64,
     bytes: u64,
 ) -> Result<Spare, PrepareError> {
+    let (vfs, salt) = (&*env.vfs, env.rng.next_u64());
     let name = segment_name(number);
     let temporary = format!("{name}.tmp");
     let path = dir.join(&temporary);
@@ -67,7 +70,7 @@ pub(crate) fn prepare(
         _ => {}
     }
     let file = vfs.open(&path, Open::CreateNew).map_err(|error| failed("create", 0, error))?;
-    let filled = fill(&*file, bytes);
+    let filled = fill(&*file, bytes, number, salt);
     if let Err((op, offset, source)) = filled {
         // Give the room back; if that fails too, the next start removes the file.
         drop(file);
@@ -76,24 +79,33 @@ pub(crate) fn prepare(
     }
     vfs.rename(&path, &dir.join(&name)).map_err(|error| failed("rename", 0, error))?;
     vfs.sync_dir(dir).map_err(|error| failed("sync folder after", 0, error))?;
-    Ok(Spare { number, name, file, bytes })
+    Ok(Spare { number, name, file, bytes, salt })
 }
 
-fn fill(file: &dyn VfsFile, bytes: u64) -> Result<(), (&'static str, u64, io::Error)> {
+fn fill(
+    file: &dyn VfsFile,
+    bytes: u64,
+    number: u64,
+    salt: u64,
+) -> Result<(), (&'static str, u64, io::Error)> {
     match file.allocate(bytes) {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => {
             return Err(("allocate", 0, error));
         }
         _ => {}
     }
-    let zeros = vec![0; PIECE.min(usize::try_from(bytes).unwrap_or(PIECE))];
+    let mut piece = vec![0; PIECE.min(usize::try_from(bytes).unwrap_or(PIECE))];
+    encode_mark(number, salt, &mut piece);
     let mut at = 0;
     while at < bytes {
-        let piece = usize::try_from(bytes - at).unwrap_or(PIECE).min(zeros.len());
-        let zeros = zeros.get(..piece).unwrap_or(&zeros);
-        file.write_at(zeros, at).map_err(|error| ("write", at, error))?;
+        let count = usize::try_from(bytes - at).unwrap_or(PIECE).min(piece.len());
+        let now = piece.get(..count).unwrap_or(&piece);
+        file.write_at(now, at).map_err(|error| ("write", at, error))?;
         file.sync_data().map_err(|error| ("sync", at, error))?;
-        at += zeros.len() as u64;
+        at += count as u64;
+        if at == count as u64 {
+            piece.fill(0);
+        }
     }
     file.sync_all().map_err(|error| ("sync", 0, error))
 }
@@ -146,6 +158,7 @@ enum Slot {
 
 struct Bench {
     shared: Arc<Shared>,
+    env: Env,
     dir: PathBuf,
     bytes: u64,
     slot: Mutex<Slot>,
@@ -161,13 +174,14 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        env: Env,
         bytes: u64,
         spare: Option<Spare>,
         background: bool,
     ) -> io::Result<Self> {
         let dir = shared.dir.clone();
         let slot = Mutex::new(spare.map_or(Slot::Empty, Slot::Ready));
-        let bench = Arc::new(Bench { shared, dir, bytes, slot, changed: Condvar::new() });
+        let bench = Arc::new(Bench { shared, env, dir, bytes, slot, changed: Condvar::new() });
         let thread = if background {
             let (sender, jobs) = channel();
             let bench = Arc::clone(&bench);
@@ -283,7 +297,7 @@ impl Bench {
     }
 
     fn prepare(&self, number: u64) {
-        let filled = match prepare(&*self.shared.vfs, &self.dir, number, self.bytes) {
+        let filled = match prepare(&self.env, &self.dir, number, self.bytes) {
             Ok(spare) => {
                 self.shared.degrade(None);
                 Slot::Ready(spare)

@@ -1,11 +1,13 @@
-//! The segment header: one sector, so that a torn write leaves all of it or nothing. The layout is
-//! in `docs/format/wal.md`.
+//! The start of a segment: in its first sector the header, in its second the mark that preparing
+//! it left. Each is one sector, so that a torn write leaves all of it or nothing. The layout is in
+//! `docs/format/wal.md`.
 
 use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 
 use super::block::{BLOCK, SECTOR, is_zero, sector_verifies, stamp_sector};
 
 const MAGIC: [u8; 8] = *b"STEMEWAL";
+const MARK_MAGIC: [u8; 8] = *b"STEMEPRE";
 /// The format that this build writes, and the newest that it reads.
 pub(crate) const FORMAT: u32 = 0;
 
@@ -50,13 +52,14 @@ pub struct Fence {
 /// What the first sector of a segment turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HeaderState {
-    /// All zero: a prepared segment that was never used, or one that lost its header.
-    Blank,
+    /// All zero: a prepared segment that was never used, or one that lost its header. With the
+    /// salt of the mark, if that is there.
+    Blank(Option<u64>),
     Ok(SegmentHeader),
     /// The preamble is intact and names a format this build does not read.
     TooNew(u32),
-    /// Neither.
-    Bad,
+    /// Neither. With the salt of the mark, if that is there.
+    Bad(Option<u64>),
 }
 
 impl SegmentHeader {
@@ -89,12 +92,14 @@ impl SegmentHeader {
         }
     }
 
-    /// Reads the first sector of a segment.
-    pub(crate) fn decode(sector: &[u8]) -> HeaderState {
-        if is_zero(sector) {
-            return HeaderState::Blank;
+    /// Reads the first two sectors of a segment.
+    pub(crate) fn decode(start: &[u8; 2 * SECTOR]) -> HeaderState {
+        let (header, mark) = start.split_at(SECTOR);
+        let salt = decode_mark(mark);
+        if is_zero(header) {
+            return HeaderState::Blank(salt);
         }
-        Self::decode_written(sector).unwrap_or(HeaderState::Bad)
+        Self::decode_written(header).unwrap_or(HeaderState::Bad(salt))
     }
 
     fn decode_written(sector: &[u8]) -> Option<HeaderState> {
@@ -146,6 +151,29 @@ impl SegmentHeader {
             fence,
         }))
     }
+}
+
+/// Writes the mark of a prepared segment into its second sector; `block` is its first block. The
+/// mark names the salt before the header does, so that of a torn first write every sector can be
+/// judged.
+pub(crate) fn encode_mark(number: u64, salt: u64, block: &mut [u8]) {
+    let mut bytes = Vec::with_capacity(SECTOR);
+    bytes.extend_from_slice(&MARK_MAGIC);
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes.extend_from_slice(&salt.to_le_bytes());
+    bytes.resize(SECTOR, 0);
+    stamp_sector(&mut bytes, salt, 1);
+    for (to, from) in block.iter_mut().skip(SECTOR).zip(bytes) {
+        *to = from;
+    }
+}
+
+fn decode_mark(sector: &[u8]) -> Option<u64> {
+    let mut rest = sector;
+    let magic: [u8; 8] = take(&mut rest)?;
+    let _number: [u8; 8] = take(&mut rest)?;
+    let salt = u64::from_le_bytes(take(&mut rest)?);
+    (magic == MARK_MAGIC && sector_verifies(sector, salt, 1)).then_some(salt)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -320,7 +320,7 @@ impl Judge {
         let Some(tail) = &segment.tail else { return };
         let first = before.and_then(SegmentSurvey::last).unwrap_or(Position::NONE).next();
         let what = match segment.header {
-            HeaderState::Blank => "the segment header is gone",
+            HeaderState::Blank(_) => "the segment header is gone",
             _ => "the segment header does not match its checksum",
         };
         let bad = |acknowledged, last: Position, problem: String| Finding {

@@ -11,7 +11,7 @@ use super::survey::{self, Names, SegmentSurvey, survey};
 use crate::chain::chain_start;
 use crate::config::{Expect, Recovery, Voided, WalConfig};
 use crate::error::LogError;
-use crate::format::block::BLOCK;
+use crate::format::block::{BLOCK, SECTOR};
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
 use crate::shared::SegmentEntry;
 use crate::walk::Cursor;
@@ -128,7 +128,7 @@ impl Opener<'_> {
                 report = Some(self.keep(last, finding, because)?);
                 let ready = match spare.take() {
                     Some(spare) => spare,
-                    None => prepare(self.vfs, self.dir, next_number, self.config.segment_bytes)?,
+                    None => prepare(self.env, self.dir, next_number, self.config.segment_bytes)?,
                 };
                 active = Some(self.fence(last, &end, ready)?);
             } else {
@@ -353,13 +353,18 @@ impl Opener<'_> {
         let mut adopted = None;
         let mut removed = names_changed;
         for spare in spares {
-            if spare.number == next_number && spare.len == self.config.segment_bytes {
-                let name = spare.name;
+            let marked = match spare.header {
+                HeaderState::Blank(marked) => marked,
+                _ => None,
+            };
+            let fits = spare.number == next_number && spare.len == self.config.segment_bytes;
+            if let Some(salt) = marked.filter(|_| fits) {
+                let (number, name, bytes) = (spare.number, spare.name, spare.len);
                 let file = self
                     .vfs
                     .open(&self.dir.join(&name), Open::Write)
                     .map_err(|source| survey::io(&name, "open", 0, source))?;
-                adopted = Some(Spare { number: spare.number, name, file, bytes: spare.len });
+                adopted = Some(Spare { number, name, file, bytes, salt });
             } else {
                 self.remove(&spare.name)?;
                 removed = true;
@@ -404,15 +409,15 @@ impl Opener<'_> {
         let previous = last.written_header().ok_or_else(|| self.no_log())?;
         let header = SegmentHeader {
             number: spare.number,
-            salt: self.env.rng.next_u64(),
+            salt: spare.salt,
             segment_bytes: spare.bytes,
             fence: end.fence(previous.number, previous.salt),
             ..previous.clone()
         };
-        let mut block = [0; BLOCK];
-        header.encode(&mut block);
+        let mut sector = [0; SECTOR];
+        header.encode(&mut sector);
         let failed = |op| move |source| survey::io(&last.name, op, 0, source);
-        spare.file.write_at(&block, 0).map_err(failed("write the fence of"))?;
+        spare.file.write_at(&sector, 0).map_err(failed("write the fence of"))?;
         spare.file.sync_data().map_err(failed("sync the fence of"))?;
         Ok(Active {
             name: spare.name,

@@ -5,7 +5,7 @@ use std::path::Path;
 use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Position;
 
-use super::tail::{Salt, Tail, examine};
+use super::tail::{Tail, claimed_salt, examine};
 use crate::error::LogError;
 use crate::format::block::{BLOCK, GroupKind, SECTOR};
 use crate::format::group::LostRange;
@@ -142,14 +142,18 @@ fn survey_segment(
             let groups = survey_groups(file, name, len, header, fence)?;
             let reached = fence.is_some_and(|fence| groups.end.last >= fence.position);
             if !reached {
-                let (salt, from) = (Salt::Known(header.salt), groups.end.block);
-                found.tail = Some(examine(file, name, len, salt, from, groups.end.group)?);
+                let end = &groups.end;
+                found.tail = Some(examine(file, name, len, header.salt, end.block, end.group)?);
             }
             found.groups = Some(groups);
         }
-        HeaderState::Blank | HeaderState::Bad => {
-            let mut tail = examine(file, name, len, Salt::Claimed, 0, group)?;
-            if found.header == HeaderState::Bad {
+        HeaderState::Blank(marked) | HeaderState::Bad(marked) => {
+            let salt = match marked {
+                Some(salt) => *salt,
+                None => claimed_salt(file, name, len)?,
+            };
+            let mut tail = examine(file, name, len, salt, 1, group)?;
+            if matches!(found.header, HeaderState::Bad(_)) {
                 tail.rotten = Some(0);
             }
             found.tail = Some(tail);
@@ -194,10 +198,10 @@ fn survey_groups(
 }
 
 fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState, LogError> {
-    let mut sector = [0; SECTOR];
-    let read = file.read_at(&mut sector, 0).map_err(|source| io(name, "read", 0, source))?;
+    let mut start = [0; 2 * SECTOR];
+    let read = file.read_at(&mut start, 0).map_err(|source| io(name, "read", 0, source))?;
     // A file that is shorter than its header has lost it, whatever is left.
-    Ok(if read < SECTOR { HeaderState::Bad } else { SegmentHeader::decode(&sector) })
+    Ok(if read < SECTOR { HeaderState::Bad(None) } else { SegmentHeader::decode(&start) })
 }
 
 fn open(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<Box<dyn VfsFile>, LogError> {
@@ -218,7 +222,8 @@ impl SegmentSurvey {
 
     /// Prepared and never used.
     pub(crate) fn is_spare(&self) -> bool {
-        self.header == HeaderState::Blank && self.tail.as_ref().is_some_and(Tail::unwritten)
+        matches!(self.header, HeaderState::Blank(_))
+            && self.tail.as_ref().is_some_and(Tail::unwritten)
     }
 
     /// Where its positions end, as far as they are proved.

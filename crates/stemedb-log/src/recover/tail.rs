@@ -37,21 +37,13 @@ impl Tail {
     }
 }
 
-/// Which salt the blocks of a tail must be written under.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Salt {
-    /// The segment's.
-    Known(u64),
-    /// The header that held it is gone: whichever the blocks themselves claim.
-    Claimed,
-}
-
-/// Looks at everything from block `from` on. `group` is the number of the last provable group.
+/// Looks at everything from block `from` on, which was written under `salt`. `group` is the number
+/// of the last provable group.
 pub(crate) fn examine(
     file: &dyn VfsFile,
     name: &str,
     len: u64,
-    salt: Salt,
+    salt: u64,
     from: u32,
     group: u64,
 ) -> Result<Tail, LogError> {
@@ -66,10 +58,6 @@ pub(crate) fn examine(
         strangers: false,
         rotten: None,
     };
-    let mut claimed = match salt {
-        Salt::Known(salt) => Some(salt),
-        Salt::Claimed => None,
-    };
     for number in from..end {
         let Some(block) = blocks.get(number)? else { break };
         if is_zero(block) {
@@ -78,11 +66,7 @@ pub(crate) fn examine(
         let byte = u64::from(number) * BLOCK as u64;
         let written = block.chunks_exact(SECTOR).rposition(|sector| !is_zero(sector));
         tail.written_to = byte + ((written.unwrap_or(0) + 1) * SECTOR) as u64;
-        if claimed.is_none() {
-            claimed = BlockHeader::claimed_salt(block)
-                .filter(|salt| matches!(Look::at(block, *salt, number).header, Some(Ok(_))));
-        }
-        let look = Look::at(block, claimed.unwrap_or_default(), number);
+        let look = Look::at(block, salt, number);
         if let Some(rotten) = look.first_rotten() {
             tail.rotten.get_or_insert(byte + rotten as u64);
         }
@@ -94,6 +78,22 @@ pub(crate) fn examine(
     }
     tail.look_at_the_rest(file, name, len, u64::from(end) * BLOCK as u64)?;
     Ok(tail)
+}
+
+/// The salt that the blocks of a file claim, where header and mark are gone; 0, under which
+/// nothing verifies, if none does.
+pub(crate) fn claimed_salt(file: &dyn VfsFile, name: &str, len: u64) -> Result<u64, LogError> {
+    let end = (len / BLOCK as u64) as u32;
+    let mut blocks = Blocks::new(file, name, end, 256);
+    for number in 1..end {
+        let Some(block) = blocks.get(number)? else { break };
+        let salt = BlockHeader::claimed_salt(block)
+            .filter(|salt| matches!(Look::at(block, *salt, number).header, Some(Ok(_))));
+        if let Some(salt) = salt {
+            return Ok(salt);
+        }
+    }
+    Ok(0)
 }
 
 impl Tail {

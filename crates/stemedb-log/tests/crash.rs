@@ -1,0 +1,261 @@
+//! Power is cut, syncs fail, processes die: acknowledged records stay, and no record appears that
+//! was not written.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test the panic is the verdict")]
+
+mod world;
+
+use proptest::prelude::*;
+use stemedb_io::sim::{EIO, ENOSPC, Fault, OpKind, Personality, SimVfs, When};
+use stemedb_log::{Log, LogError, LogState, NewEntry, Outcome, Recovery, Wal, WalConfig};
+use world::*;
+
+/// Runs a script from an empty disk, the power going after so many changes.
+fn until_power_off(seed: u64, groups: &[Vec<NewEntry>], changes: u64) -> (SimVfs, Ran) {
+    let vfs = SimVfs::new(seed);
+    vfs.power_off_after(changes);
+    let mut ran = Ran::default();
+    match open(&vfs, NEW) {
+        Ok((mut wal, _)) => run(&mut wal, groups, &mut ran),
+        Err(error) => ran.error = Some(error),
+    }
+    (vfs, ran)
+}
+
+/// Opens as a database would: with what its index knows, and as new if nothing was ever
+/// acknowledged and nothing is there.
+fn reopen(vfs: &SimVfs, ran: &Ran) -> Result<(Wal, Recovery), LogError> {
+    reopen_with(vfs, ran, config())
+}
+
+fn reopen_with(vfs: &SimVfs, ran: &Ran, config: WalConfig) -> Result<(Wal, Recovery), LogError> {
+    if ran.acknowledged == 0
+        && let Ok(opened) = Wal::open(config.clone(), env_on(vfs, 77), NEW)
+    {
+        return Ok(opened);
+    }
+    let witness = (ran.acknowledged > 0).then_some(ran.acknowledged as u64);
+    Wal::open(config, env_on(vfs, 77), existing(witness))
+}
+
+/// Whatever the crash left: nothing acknowledged is missing, nothing else appears, and the log
+/// goes on from there and can be opened once more.
+fn check_recovery(vfs: &SimVfs, ran: &Ran, groups: &[Vec<NewEntry>]) {
+    let (mut wal, recovery) = match (reopen(vfs, ran), &ran.error) {
+        // A write that failed in the middle of a sector leaves bytes that nothing can explain:
+        // the operator is asked, and may void them.
+        (Err(LogError::TailUndecided { .. }), Some(LogError::Io { op: "write", .. })) => {
+            reopen_with(vfs, ran, WalConfig { void_tail: true, ..config() }).unwrap()
+        }
+        (opened, _) => opened.unwrap(),
+    };
+    let durable = check_prefix(&*wal.reader(), groups);
+    assert!(durable >= ran.acknowledged, "{durable} of {} acknowledged", ran.acknowledged);
+    assert!(durable <= ran.possible.max(ran.acknowledged), "{durable} records, {ran:?}");
+    assert_eq!(recovery.durable.0 as usize, durable);
+    assert!(recovery.read_from_medium);
+
+    let mut written = 0;
+    let rest: Vec<_> = groups
+        .iter()
+        .skip_while(|group| {
+            written += group.len();
+            written <= durable
+        })
+        .cloned()
+        .collect();
+    let mut again = Ran { acknowledged: durable, ..Ran::default() };
+    run(&mut wal, &rest, &mut again);
+    assert!(again.error.is_none(), "{again:?}");
+    drop(wal);
+    let all: usize = groups.iter().map(Vec::len).sum();
+    let (wal, _) = open(&vfs.crash(), existing(Some(all as u64))).unwrap();
+    assert_eq!(check_prefix(&*wal.reader(), groups), all);
+}
+
+#[test]
+fn power_is_cut_at_every_change() {
+    for seed in 1..4 {
+        let groups = script(seed, 24);
+        let (whole, ran) = until_power_off(seed, &groups, u64::MAX);
+        assert!(ran.error.is_none());
+        assert!(whole.files().len() > 3, "the script is long enough to rotate");
+        for changes in 0..whole.changes() {
+            let (vfs, ran) = until_power_off(seed, &groups, changes);
+            for _ in 0..3 {
+                check_recovery(&vfs.crash(), &ran, &groups);
+            }
+        }
+    }
+}
+
+#[test]
+fn power_is_cut_again_at_every_change_of_the_recovery() {
+    let groups = script(5, 10);
+    let total = until_power_off(5, &groups, u64::MAX).0.changes();
+    for changes in (total / 3..total).step_by(3) {
+        let (vfs, ran) = until_power_off(5, &groups, changes);
+        let crashed = vfs.crash();
+        for again in 0..12 {
+            let second = crashed.fork();
+            second.power_off_after(again);
+            let _ = reopen(&second, &ran);
+            check_recovery(&second.crash(), &ran, &groups);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Random groups, a cut at a random change, a random survival of what was not synced.
+    #[test]
+    fn recovery_gives_the_acknowledged_prefix(seed in any::<u32>(), part in 0u64..1000) {
+        let groups = script(u64::from(seed), 12);
+        let total = until_power_off(u64::from(seed), &groups, u64::MAX).0.changes();
+        let (vfs, ran) = until_power_off(u64::from(seed), &groups, total * part / 1000);
+        check_recovery(&vfs.crash(), &ran, &groups);
+    }
+}
+
+/// Lines 1 to 3 of the evidence: a failed sync, then a new process on the same machine, whose
+/// first sync says ok and whose cache still shows the group. Only the medium counts.
+#[test]
+fn a_failed_sync_is_decided_by_the_medium() {
+    let groups = script(9, 8);
+    let (mut appeared, mut vanished) = (0, 0);
+    for personality in [Personality::KeepsNew, Personality::Reverts, Personality::Redirties] {
+        for seed in 0..40 {
+            for nth in [4, 5, 6, 9] {
+                let vfs = SimVfs::new(seed);
+                vfs.set_personality(personality);
+                let (mut wal, _) = open(&vfs, NEW).unwrap();
+                vfs.inject(fault(Some(OpKind::SyncData), When::Nth(nth), EIO));
+                let mut ran = Ran::default();
+                run(&mut wal, &groups, &mut ran);
+                assert!(ran.error.is_some());
+                let reader = wal.reader();
+                assert_eq!(reader.durable().0.0 as usize, ran.acknowledged);
+                assert!(matches!(reader.state(), LogState::ReadOnly { .. }));
+                check_prefix(&*reader, &groups);
+                drop(wal);
+
+                let restarted = vfs.fork();
+                let (wal, _) = reopen(&restarted, &ran).unwrap();
+                let durable = wal.reader().durable().0.0 as usize;
+                drop(wal);
+                if durable > ran.acknowledged {
+                    appeared += 1;
+                } else {
+                    vanished += 1;
+                }
+                // What the restarted process showed must survive the power cut that follows.
+                let (wal, _) = open(&restarted.crash(), existing(Some(durable as u64))).unwrap();
+                let later = wal.reader().durable().0.0 as usize;
+                assert_eq!(later, durable, "a value appeared and vanished");
+                drop(wal);
+                check_recovery(&restarted, &ran, &groups);
+            }
+        }
+    }
+    assert!(appeared > 10 && vanished > 10, "both fates were seen: {appeared}, {vanished}");
+}
+
+fn fault(op: Option<OpKind>, when: When, errno: i32) -> Fault {
+    Fault { op, path: DIR.into(), when, errno }
+}
+
+/// One operation fails, or everything from one operation on: outcomes are honest, the log never
+/// goes on after an error, and the next process finds what was acknowledged.
+#[test]
+fn any_operation_may_fail() {
+    let groups = script(21, 12);
+    let (whole, _) = until_power_off(21, &groups, u64::MAX);
+    let total = whole.count_all();
+    let (mut not_written, mut indeterminate, mut read_only_later) = (0, 0, 0);
+    for n in 1..=total {
+        for when in [When::Nth(n), When::From(n)] {
+            let vfs = SimVfs::new(21);
+            vfs.inject(fault(None, when, EIO));
+            let mut ran = Ran::default();
+            let opened = open(&vfs, NEW);
+            let Ok((mut wal, _)) = opened else {
+                check_recovery(&vfs.fork(), &ran, &groups);
+                continue;
+            };
+            run(&mut wal, &groups, &mut ran);
+            if let Some(error) = &ran.error {
+                match error.outcome() {
+                    Outcome::NotWritten => not_written += 1,
+                    Outcome::Indeterminate => indeterminate += 1,
+                }
+                vfs.clear_faults();
+                let again = wal.append(&groups[0]).unwrap_err();
+                assert!(matches!(again, LogError::ReadOnly { .. }), "{again}");
+                read_only_later += 1;
+            }
+            drop(wal);
+            check_recovery(&vfs.fork(), &ran, &groups);
+            check_recovery(&vfs.crash(), &ran, &groups);
+        }
+    }
+    let all = (not_written, indeterminate, read_only_later);
+    assert!(not_written > 10 && indeterminate > 10 && read_only_later > 20, "{all:?}");
+}
+
+/// No room for the next segment refuses before a byte is written, and ends when there is room.
+#[test]
+fn no_room_is_not_a_failure_of_the_medium() {
+    let groups = script(3, 40);
+    let vfs = SimVfs::new(3);
+    vfs.set_capacity(3 * config().segment_bytes + 100);
+    let (mut wal, _) = open(&vfs, NEW).unwrap();
+    let mut ran = Ran::default();
+    run(&mut wal, &groups, &mut ran);
+    let reader = wal.reader();
+    let error = ran.error.take().unwrap();
+    assert!(matches!(error, LogError::Unprepared { .. }), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotWritten);
+    assert!(matches!(reader.state(), LogState::Degraded { .. }));
+    assert_eq!(check_prefix(&*reader, &groups), ran.acknowledged);
+
+    vfs.set_capacity(u64::MAX);
+    let mut written = 0;
+    let rest: Vec<_> = groups
+        .iter()
+        .skip_while(|group| {
+            written += group.len();
+            written <= ran.acknowledged
+        })
+        .cloned()
+        .collect();
+    run(&mut wal, &rest, &mut ran);
+    assert!(ran.error.is_none(), "{ran:?}");
+    assert_eq!(reader.state(), LogState::Ok);
+    assert_eq!(check_prefix(&*reader, &groups), groups.concat().len());
+}
+
+#[test]
+fn no_room_at_a_sync_is_a_failure_of_the_medium() {
+    let groups = script(3, 4);
+    let vfs = SimVfs::new(3);
+    let (mut wal, _) = open(&vfs, NEW).unwrap();
+    let in_the_log =
+        Fault { path: "segment.001".into(), ..fault(Some(OpKind::SyncData), When::Nth(2), ENOSPC) };
+    vfs.inject(in_the_log);
+    let mut ran = Ran::default();
+    run(&mut wal, &groups, &mut ran);
+    assert_eq!(ran.error.map(|error| error.outcome()), Some(Outcome::Indeterminate));
+    assert!(matches!(wal.reader().state(), LogState::ReadOnly { .. }));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let (vfs, ran) = until_power_off(seed, &script(seed, 12), 60);
+        let crashed = vfs.crash();
+        let durable = reopen(&crashed, &ran).map(|(_, recovery)| recovery.durable);
+        (vfs.fingerprint(), crashed.fingerprint(), durable.unwrap())
+    };
+    assert_eq!(run(4), run(4));
+    assert_ne!(run(4).0, run(5).0);
+}
