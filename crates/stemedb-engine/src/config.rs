@@ -29,8 +29,8 @@ pub struct EngineConfig {
     pub queue_bytes_max: usize,
     /// Records in one group, and so behind one sync. Default 4,096, at least 1.
     pub group_records_max: usize,
-    /// Bytes of bodies in one group. Default 2 MiB, at least 512 KiB; the log must take a group
-    /// of this size plus 512 bytes a record, so keep it well below the length of a segment.
+    /// Bytes of one group, as the sum of `NewEntry::encoded_len`. Default 2 MiB, at least 512 KiB;
+    /// not more than the log takes, for a WAL `Wal::group_bytes_max`.
     pub group_bytes_max: usize,
     /// Rest after the last write before the log is sealed. Default 100 ms.
     pub idle_seal: Duration,

@@ -113,7 +113,7 @@ impl Slot {
         item: Item,
         entry: Option<NewEntry>,
     ) -> Result<(), Item> {
-        let bytes = entry.as_ref().map_or(0, |entry| entry.body.len());
+        let bytes = entry.as_ref().map_or(0, NewEntry::encoded_len);
         let full = |inner: &mut Inner| {
             inner.generation == generation
                 && !inner.group.items.is_empty()

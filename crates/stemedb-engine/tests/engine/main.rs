@@ -9,6 +9,8 @@
 
 mod common;
 mod failing;
+mod metrics;
 mod node;
 mod reading;
+mod wal;
 mod writing;
