@@ -1,8 +1,9 @@
 # The menu. `make` alone lists it.
 SHELL := /bin/bash
 CACHE ?= $(or $(STEMEDB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stemedb)
-# Dependencies are built once for all clones; final artifacts stay in the clone.
-export CARGO_BUILD_BUILD_DIR ?= $(CACHE)/build
+# Where artifacts go. CI points it at a cache that clean clones share, one after the other.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STEMEDB := $(TARGET)/release/stemedb
 export PATH := $(PATH):$(CACHE)/venv/bin:/usr/sbin
 export STEMEDB_VENV := $(CACHE)/venv
 
@@ -10,7 +11,7 @@ export STEMEDB_VENV := $(CACHE)/venv
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-build: ## the release binary: target/release/stemedb
+build: ## the release binary, target/release/stemedb
 	cargo build --release --locked -p stemedb-cli
 
 setup: ## install what the tests need, by package name
@@ -33,13 +34,20 @@ interop: setup ## the record format written again in Python, against the test ve
 
 STATES ?= 500
 CYCLES ?= 20
-HARNESS = cargo run --quiet --locked -p xtask --
+HARNESS = cargo run --quiet --locked -p xtask -- --binary
 
 crash: build setup ## power cuts under a real file system: STATES=500 SEED=…
-	$(HARNESS) $(if $(SEED),--seed $(SEED)) crash --states $(STATES)
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) crash --states $(STATES)
 
 kill: build setup ## kill -9 in the middle of an import: CYCLES=20 SEED=…
-	$(HARNESS) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES)
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES)
 
 order: build setup ## no answer before the sync that covers it
-	$(HARNESS) order
+	$(HARNESS) $(STEMEDB) order
+
+.PHONY: mutants
+mutants: setup ## each known wrong behaviour must be caught by its harness
+	cargo build --release --locked -p stemedb-cli --features mutants --target-dir $(TARGET)/mutants
+	$(HARNESS) $(TARGET)/mutants/release/stemedb order --mutant ack_before_sync --expect-early
+	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant ack_before_sync --expect-loss --states 120
+	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant no_dir_sync --expect-loss --states 120
