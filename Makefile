@@ -47,7 +47,7 @@ order: build setup ## no answer before the sync that covers it
 
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught by its harness
-	cargo build --release --locked -p stemedb-cli --features mutants --target-dir $(TARGET)/mutants
+	CARGO_BUILD_BUILD_DIR=$(TARGET) cargo build --release --locked -p stemedb-cli --features mutants --target-dir $(TARGET)/mutants
 	$(HARNESS) $(TARGET)/mutants/release/stemedb order --mutant ack_before_sync --expect-early
 	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant ack_before_sync --expect-loss --states 120
 	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant no_dir_sync --expect-loss --states 120

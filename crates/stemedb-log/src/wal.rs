@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stemedb_io::{Env, FolderLock, VfsFile};
+use stemedb_io::{Env, FolderLock, VfsFile, mutant};
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
 use crate::config::{Expect, Recovery, SEGMENT_BYTES_MAX, WalConfig};
@@ -194,7 +194,9 @@ impl Wal {
         file.write_at(&self.blocks, offset).map_err(|source| failed("write", source))?;
         self.shared.meters.written(self.blocks.len());
         let started = self.env.clock.monotonic();
-        file.sync_data().map_err(|source| failed("sync", source))?;
+        if !mutant("ack_before_sync") {
+            file.sync_data().map_err(|source| failed("sync", source))?;
+        }
         let took = self.env.clock.monotonic().saturating_sub(started);
         self.shared.meters.synced(took);
         if took > SLOW_SYNC {
