@@ -221,7 +221,7 @@ impl Place {
                 Step::Group(group) => {
                     let mut entries = walk.take_entries();
                     entries.retain(|entry| entry.position >= *next);
-                    if group.kind != GroupKind::Seal {
+                    if group.kind.is_link() {
                         *next = (*next).max(group.last.next());
                     }
                     if !entries.is_empty() && !visit(entries)? {

@@ -9,7 +9,7 @@ use stemedb_model::{LogId, Millis, Position, Timeline};
 use crate::config::{Expect, Recovery, SEGMENT_BYTES_MAX, WalConfig};
 use crate::entry::{Commit, NewEntry};
 use crate::error::LogError;
-use crate::format::block::{BLOCK, PAYLOAD, first_of};
+use crate::format::block::{BLOCK, GroupKind, PAYLOAD, first_of};
 use crate::format::group::{GroupPlace, blocks_of, encode_entries, encode_seal};
 use crate::format::header::{Fence, SegmentHeader, encode_mark};
 use crate::recover::open::{Active, Opened, make_folder, open};
@@ -21,8 +21,10 @@ use crate::{Log, LogReader};
 
 /// Syncs that take longer than this are worth a line in the log.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
-/// Header, one block of a group, one seal.
-const BLOCKS_MIN: u64 = 3;
+/// Blocks that a segment keeps for a seal and for the closing seal.
+const SEAL_BLOCKS: usize = 2;
+/// Header, one block of a group, the seals.
+const BLOCKS_MIN: u64 = 2 + SEAL_BLOCKS as u64;
 
 /// The write-ahead log on a file system.
 pub struct Wal {
@@ -115,7 +117,7 @@ impl Wal {
 
     /// The most bytes a group may have, as the sum of [`NewEntry::encoded_len`].
     pub fn group_bytes_max(&self) -> usize {
-        // Less the header, and room for a seal.
+        // Less the header and the seals.
         let blocks = (self.config.segment_bytes / BLOCK as u64).saturating_sub(BLOCKS_MIN - 1);
         usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(PAYLOAD)
     }
@@ -137,11 +139,11 @@ impl Wal {
         self.active.as_ref().map_or(1, |active| active.number + 1)
     }
 
-    /// Room for `blocks` and for the seal that will follow.
+    /// Room for `blocks` and for the seals that will follow.
     fn fits(&self, blocks: usize) -> bool {
-        self.active
-            .as_ref()
-            .is_some_and(|active| active.blocks.saturating_sub(active.next) as usize > blocks)
+        self.active.as_ref().is_some_and(|active| {
+            active.blocks.saturating_sub(active.next) as usize >= blocks + SEAL_BLOCKS
+        })
     }
 
     fn place(&self, salt: u64, block: u32, recorded_at: Millis) -> GroupPlace {
@@ -262,7 +264,7 @@ impl Wal {
             }
         }
         let left = self.end;
-        let was_sealed = std::mem::replace(&mut self.sealed, false);
+        self.sealed = false;
         self.end = Cursor {
             block: group_block + blocks as u32,
             group: place.group,
@@ -279,7 +281,7 @@ impl Wal {
         });
         self.publish(entry, start);
         if let Some((active, _)) = turned {
-            self.turned_over(active, &left, was_sealed);
+            self.turned_over(active, &left);
         }
         if let Some(active) = &mut self.active {
             active.next = self.end.block;
@@ -290,7 +292,7 @@ impl Wal {
 
     /// The first group of `active` is durable: hands the segment before it to the worker, which
     /// also prepares the one after it.
-    fn turned_over(&mut self, active: Active, left: &Cursor, was_sealed: bool) {
+    fn turned_over(&mut self, active: Active, left: &Cursor) {
         self.shared.meters.segment_in_use(&active.name);
         self.bytes += u64::from(active.blocks) * BLOCK as u64;
         let number = active.number;
@@ -306,10 +308,8 @@ impl Wal {
                 recorded_at: left.recorded_at,
                 chain: left.chain,
             };
-            let seal = (!was_sealed && old.next < old.blocks).then_some(seal);
-            let end = old.next + u32::from(seal.is_some());
-            self.bytes -= u64::from(old.blocks.saturating_sub(end)) * BLOCK as u64;
-            self.worker.retire(Retired { name: old.name, file: old.file, seal, end: old.next });
+            self.bytes -= u64::from(old.blocks.saturating_sub(old.next + 1)) * BLOCK as u64;
+            self.worker.retire(Retired { name: old.name, file: old.file, seal });
         }
         self.worker.order(number + 1);
     }
@@ -334,10 +334,9 @@ impl Log for Wal {
 
     fn seal(&mut self) -> Result<(), LogError> {
         self.shared.refuse_if_read_only()?;
-        let Some(active) = self.active.as_ref().filter(|_| !self.sealed) else {
-            return Ok(());
-        };
-        if active.next >= active.blocks {
+        let Some(active) = &self.active else { return Ok(()) };
+        // Room for a seal is kept behind every group.
+        if self.sealed || active.next >= active.blocks {
             return Ok(());
         }
         let (salt, block) = (active.salt, active.next);
@@ -345,7 +344,7 @@ impl Log for Wal {
             GroupPlace { group: self.end.group, ..self.place(salt, block, self.end.recorded_at) };
         self.blocks.clear();
         self.blocks.resize(BLOCK, 0);
-        encode_seal(&place, &mut self.blocks);
+        encode_seal(GroupKind::Seal, &place, &mut self.blocks);
         self.commit(&*active.file, &active.name, block)?;
         self.sealed = true;
         self.end.block = block + 1;

@@ -105,10 +105,7 @@ impl Cursor {
 
     /// Just before the group whose first block has `header`, which is believed.
     pub(crate) fn before(header: &BlockHeader) -> Self {
-        let group = match header.kind {
-            GroupKind::Seal => header.group,
-            GroupKind::Entries | GroupKind::Lost => header.group.saturating_sub(1),
-        };
+        let group = header.group.saturating_sub(u64::from(header.kind.is_link()));
         Self {
             block: header.block,
             group,
@@ -287,10 +284,7 @@ impl<'a> Walk<'a> {
         let cursor = &self.cursor;
         let byte = u64::from(cursor.block) * BLOCK as u64;
         let bad = |problem: String| Bad { byte, problem, too_new: false };
-        let number = match header.kind {
-            GroupKind::Seal => cursor.group,
-            GroupKind::Entries | GroupKind::Lost => cursor.group.saturating_add(1),
-        };
+        let number = cursor.group.saturating_add(u64::from(header.kind.is_link()));
         if header.group != number || header.first != cursor.last.next() {
             return Err(bad(format!(
                 "group {} from position {} where group {number} from position {} belongs",
@@ -307,7 +301,7 @@ impl<'a> Walk<'a> {
         }
         self.heads.clear();
         let (last, chain, lost) = match header.kind {
-            GroupKind::Seal => (cursor.last, cursor.chain, None),
+            GroupKind::Seal | GroupKind::Close => (cursor.last, cursor.chain, None),
             GroupKind::Lost => match LostRange::decode(&self.payload) {
                 Some(lost) if lost.first == header.first => {
                     (lost.last, lost.chain_after, Some(lost))

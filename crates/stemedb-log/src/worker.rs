@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use stemedb_io::{Env, Open, VfsFile};
 
 use crate::error::LogError;
-use crate::format::block::BLOCK;
+use crate::format::block::{BLOCK, GroupKind};
 use crate::format::group::{GroupPlace, encode_seal};
 use crate::format::header::{encode_mark, segment_name};
 use crate::shared::Shared;
@@ -114,27 +114,23 @@ fn fill(
 pub(crate) struct Retired {
     pub(crate) name: String,
     pub(crate) file: Box<dyn VfsFile>,
-    /// The seal to put behind its last group, unless there is one already.
-    pub(crate) seal: Option<GroupPlace>,
-    /// The block after its last group or seal.
-    pub(crate) end: u32,
+    /// Where the closing seal goes.
+    pub(crate) seal: GroupPlace,
 }
 
 /// Writes the closing seal, cuts the zero tail off, closes.
 fn retire(retired: Retired) -> Result<(), (&'static str, String, u64, io::Error)> {
-    let Retired { name, file, seal, end } = retired;
-    let mut end = u64::from(end) * BLOCK as u64;
+    let Retired { name, file, seal } = retired;
+    let at = u64::from(seal.block) * BLOCK as u64;
+    let end = at + BLOCK as u64;
     let failed = |op, offset| {
         let name = name.clone();
         move |source| (op, name, offset, source)
     };
-    if let Some(seal) = seal {
-        let mut block = [0; BLOCK];
-        encode_seal(&seal, &mut block);
-        file.write_at(&block, end).map_err(failed("write", end))?;
-        file.sync_data().map_err(failed("sync", end))?;
-        end += BLOCK as u64;
-    }
+    let mut block = [0; BLOCK];
+    encode_seal(GroupKind::Close, &seal, &mut block);
+    file.write_at(&block, at).map_err(failed("write", at))?;
+    file.sync_data().map_err(failed("sync", at))?;
     file.set_len(end).map_err(failed("cut", end))?;
     file.sync_all().map_err(failed("sync", end))?;
     file.close().map_err(failed("close", 0))

@@ -31,8 +31,17 @@ pub enum GroupKind {
     Entries,
     /// No records: it carries the newest watermark.
     Seal,
+    /// A seal that ends its segment: the log went on in the next one.
+    Close,
     /// Written by a repair in place of positions that damage took.
     Lost,
+}
+
+impl GroupKind {
+    /// Whether it is a link of the chain and takes positions; seals do not.
+    pub fn is_link(self) -> bool {
+        matches!(self, Self::Entries | Self::Lost)
+    }
 }
 
 /// The head of a block.
@@ -168,6 +177,7 @@ impl BlockHeader {
             GroupKind::Entries => 1,
             GroupKind::Seal => 2,
             GroupKind::Lost => 3,
+            GroupKind::Close => 4,
         };
         let mut out = block;
         put(&mut out, &MAGIC);
@@ -205,6 +215,7 @@ impl BlockHeader {
             1 => GroupKind::Entries,
             2 => GroupKind::Seal,
             3 => GroupKind::Lost,
+            4 => GroupKind::Close,
             _ => return Err(BadHeader::TooNew),
         };
         if flags != 0 {

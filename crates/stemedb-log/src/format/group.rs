@@ -57,9 +57,9 @@ pub(crate) fn encode_entries(
     chain.finish()
 }
 
-/// A seal in one zero block.
-pub(crate) fn encode_seal(place: &GroupPlace, block: &mut [u8]) {
-    stamp_group(GroupKind::Seal, place, block, 0, &[None], place.first);
+/// A seal, or a closing one, in one zero block.
+pub(crate) fn encode_seal(kind: GroupKind, place: &GroupPlace, block: &mut [u8]) {
+    stamp_group(kind, place, block, 0, &[None], place.first);
 }
 
 fn stamp_group(

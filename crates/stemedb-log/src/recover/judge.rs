@@ -283,7 +283,9 @@ impl Judge {
         } else if let Some(found) = groups.bad.as_ref().filter(|bad| bad.too_new) {
             self.findings.push(finding(segment, DamageKind::TooNew, found.problem.clone()));
         } else if tail.unwritten() && groups.bad.is_none() {
-            if segment.len < header.segment_bytes && !(followed || self.sealed_alone(groups)) {
+            if followed || (groups.closed && self.known.single_file) {
+                // What comes next is judged by itself, or is not to be judged.
+            } else if groups.closed || segment.len < header.segment_bytes {
                 self.findings.push(cut(segment, header, groups));
             }
         } else if tail.torn() && segment.len >= header.segment_bytes {
@@ -302,12 +304,6 @@ impl Judge {
             let problem = format!("{what}; nothing says whether it was durable");
             self.findings.push(bad(None, first, problem));
         }
-    }
-
-    /// A short file ends with a seal where the log went on to another segment. By itself that is
-    /// all one can ask of it.
-    fn sealed_alone(&self, groups: &GroupsSurvey) -> bool {
-        self.known.single_file && groups.sealed
     }
 
     /// A segment without a readable header, in use or not.
@@ -329,14 +325,13 @@ impl Judge {
             acknowledged,
             ..finding(segment, DamageKind::Corrupt, problem)
         };
-        let cut_before = before.is_some_and(|before| {
-            before.written_header().is_some_and(|header| before.len < header.segment_bytes)
-        });
+        let closed_before =
+            before.is_some_and(|before| before.groups.as_ref().is_some_and(|groups| groups.closed));
         let found = if let Some(next) = next.and_then(SegmentSurvey::written_header) {
             let problem = format!("{what}; the next segment proves that it was in use");
             bad(Some(true), next.fence.position, problem)
-        } else if cut_before {
-            // Rotation cuts a segment only once the next one holds a durable group.
+        } else if closed_before {
+            // A segment is closed only once the next one holds a durable group.
             let problem = format!("{what}; the segment before proves that it was in use");
             bad(Some(true), tail.watermark, problem)
         } else if tail.watermark >= first {
@@ -400,11 +395,10 @@ fn stop(segment: &SegmentSurvey, groups: &GroupsSurvey) -> (u64, String) {
     }
 }
 
-/// A file that is shorter than it was prepared, and whose groups are whole.
+/// A file whose groups are whole, but which cannot be where the log ends.
 fn cut(segment: &SegmentSurvey, header: &SegmentHeader, groups: &GroupsSurvey) -> Finding {
     let first = groups.end.last.next();
-    if groups.sealed {
-        // Only rotation cuts the zero tail off, and only once the next segment is in use.
+    if groups.closed {
         return Finding {
             offset: segment.len,
             first,

@@ -53,6 +53,8 @@ pub(crate) struct GroupsSurvey {
     pub(crate) bytes: u64,
     /// The last thing is a seal.
     pub(crate) sealed: bool,
+    /// The last thing is a closing seal: the log went on in the next segment.
+    pub(crate) closed: bool,
     pub(crate) lost: Vec<LostRange>,
     /// Why the walk ended, if not at the end of what was written or at the fence.
     pub(crate) bad: Option<Bad>,
@@ -121,6 +123,17 @@ pub(crate) fn survey_file(vfs: &dyn Vfs, path: &Path) -> Result<SegmentSurvey, L
     survey_segment(&*file, &name, number, header, None, 0)
 }
 
+/// Reads one segment of a folder as if none came after it.
+pub(crate) fn survey_last(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    (number, name): &(u64, String),
+) -> Result<SegmentSurvey, LogError> {
+    let file = open(vfs, dir, name)?;
+    let header = read_header(&*file, name)?;
+    survey_segment(&*file, name, *number, header, None, 0)
+}
+
 /// `next` is the header of the segment after it, `group` the last group known before it.
 fn survey_segment(
     file: &dyn VfsFile,
@@ -173,10 +186,14 @@ fn survey_groups(
     let blocks = Blocks::new(file, name, (len / BLOCK as u64) as u32, READ_AHEAD);
     let mut walk = Walk::new(blocks, header.salt, Cursor::start_of(header));
     let (mut count, mut records, mut bytes) = (0, 0, 0);
-    let (mut sealed, mut bad, mut lost) = (false, None, Vec::new());
+    let (mut sealed, mut closed, mut bad, mut lost) = (false, false, None, Vec::new());
     while fence.is_none_or(|fence| walk.cursor.last < fence.position) {
         match walk.step()? {
             Step::Group(Group { kind: GroupKind::Seal, .. }) => sealed = true,
+            Step::Group(Group { kind: GroupKind::Close, .. }) => {
+                closed = true;
+                break;
+            }
             Step::Group(group) => {
                 sealed = false;
                 count += 1;
@@ -194,10 +211,10 @@ fn survey_groups(
         }
     }
     let (end, marks) = (walk.cursor, walk.marks);
-    Ok(GroupsSurvey { end, count, records, bytes, sealed, lost, bad, marks })
+    Ok(GroupsSurvey { end, count, records, bytes, sealed, closed, lost, bad, marks })
 }
 
-fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState, LogError> {
+pub(crate) fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState, LogError> {
     let mut start = [0; 2 * SECTOR];
     let read = file.read_at(&mut start, 0).map_err(|source| io(name, "read", 0, source))?;
     // A file that is shorter than its header has lost it, whatever is left.

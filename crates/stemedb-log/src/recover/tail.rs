@@ -4,7 +4,7 @@ use stemedb_io::VfsFile;
 use stemedb_model::Position;
 
 use crate::error::LogError;
-use crate::format::block::{BLOCK, BlockHeader, GroupKind, Look, SECTOR, is_zero};
+use crate::format::block::{BLOCK, BlockHeader, Look, SECTOR, is_zero};
 use crate::walk::Blocks;
 
 /// The evidence in the bytes from some block to the end of the file.
@@ -99,11 +99,8 @@ pub(crate) fn claimed_salt(file: &dyn VfsFile, name: &str, len: u64) -> Result<u
 impl Tail {
     fn note(&mut self, header: &BlockHeader, group: u64) {
         self.watermark = self.watermark.max(header.watermark);
-        let expected = match header.kind {
-            GroupKind::Seal => header.group == group,
-            GroupKind::Entries | GroupKind::Lost => header.group == group.saturating_add(1),
-        };
-        if !expected {
+        let expected = if header.kind.is_link() { group.saturating_add(1) } else { group };
+        if header.group != expected {
             self.strangers = true;
             if header.index == 0 && self.resumes_at.is_none() {
                 self.resumes_at = Some(header.first);

@@ -1,0 +1,128 @@
+//! Is everything that was written still there, and is nothing else?
+
+use std::path::Path;
+
+use stemedb_io::Vfs;
+use stemedb_model::{LogId, Position, Timeline};
+
+use crate::error::LogError;
+use crate::recover::judge::{DamageKind, Finding, Known, judge};
+use crate::recover::survey::{self, SegmentSurvey, names, survey_file};
+
+/// A log that is being written to can look torn for a moment; it is looked at this often before
+/// that is believed.
+const LOOKS: u32 = 3;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// One for each segment, by number.
+    pub segments: Vec<SegmentReport>,
+    /// Everything that is wrong or worth knowing, by segment.
+    pub findings: Vec<Finding>,
+    /// Names in the folder that are not files of the log.
+    pub unknown: Vec<String>,
+}
+
+/// One segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// File name.
+    pub file: String,
+    /// Its number.
+    pub number: u64,
+    /// Prepared and not yet used.
+    pub spare: bool,
+    /// The database and branch that its header names.
+    pub identity: Option<(LogId, Timeline)>,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Bytes of its entries: heads and bodies.
+    pub entry_bytes: u64,
+    /// Groups that are proved.
+    pub groups: u64,
+    /// Records that are proved.
+    pub records: u64,
+    /// First and last position that is proved or lost; `None` without any.
+    pub positions: Option<(Position, Position)>,
+    /// First bad byte, its kind, and whether durable records are concerned (`None`: nothing can
+    /// tell).
+    pub damage: Option<(u64, DamageKind, Option<bool>)>,
+}
+
+impl VerifyReport {
+    /// Whole, or whole up to a tail that was never durable. Lost positions are damage that was
+    /// repaired: they are reported and do not make a log less than whole.
+    pub fn whole(&self) -> bool {
+        self.findings
+            .iter()
+            .all(|finding| matches!(finding.kind, DamageKind::TornTail | DamageKind::Lost))
+    }
+
+    /// What the tools exit with: 0 whole, 1 damage. (An `Err` of [`verify`] is 2.)
+    pub fn exit_status(&self) -> u8 {
+        u8::from(!self.whole())
+    }
+}
+
+/// Checks a folder, or one segment by itself. Never writes; works beside a running server. An
+/// `Err` means that it could not be checked. Time: one pass at the speed of the device.
+pub fn verify(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
+    let mut looks = 1;
+    loop {
+        let report = look(path, vfs);
+        let settled = match &report {
+            Ok(report) => report.findings.iter().all(|finding| finding.acknowledged == Some(true)),
+            // A file that was renamed or cut between listing and reading.
+            Err(_) => false,
+        };
+        if settled || looks == LOOKS {
+            return report;
+        }
+        looks += 1;
+    }
+}
+
+fn look(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
+    let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
+    let (surveys, unknown, single_file) = if vfs.metadata(path).map_err(failed)?.is_dir {
+        let names = names(vfs, path)?;
+        (survey::survey(vfs, path, &names.segments)?, names.unknown, false)
+    } else {
+        (vec![survey_file(vfs, path)?], Vec::new(), true)
+    };
+    if surveys.is_empty() {
+        return Err(LogError::Misplaced {
+            file: path.display().to_string(),
+            problem: "missing: the folder holds no log".into(),
+            hint: "name a segment, or the folder of the segments".into(),
+        });
+    }
+    let findings = judge(&surveys, Known { single_file, ..Known::default() });
+    let segments = surveys.iter().map(|survey| report(survey, &findings)).collect();
+    Ok(VerifyReport { segments, findings, unknown })
+}
+
+fn report(survey: &SegmentSurvey, findings: &[Finding]) -> SegmentReport {
+    let header = survey.written_header();
+    let groups = survey.groups.as_ref();
+    let positions = header.zip(groups).and_then(|(header, groups)| {
+        let (before, last) = (header.fence.position, groups.end.last);
+        (last > before).then(|| (before.next(), last))
+    });
+    SegmentReport {
+        file: survey.name.clone(),
+        number: survey.number,
+        spare: survey.is_spare(),
+        identity: header.map(|header| (header.log_id, header.timeline)),
+        bytes: survey.len,
+        entry_bytes: groups.map_or(0, |groups| groups.bytes),
+        groups: groups.map_or(0, |groups| groups.count),
+        records: groups.map_or(0, |groups| groups.records),
+        positions,
+        damage: findings
+            .iter()
+            .find(|finding| finding.file == survey.name)
+            .map(|finding| (finding.offset, finding.kind, finding.acknowledged)),
+    }
+}
