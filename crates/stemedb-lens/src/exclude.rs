@@ -200,7 +200,7 @@ pub(crate) fn exclude<'a>(candidates: &'a Candidates, options: &Options) -> Excl
     let before = options.asserted_before;
     let mut lookup =
         Lookup::new(&candidates.registry, candidates.space(), candidates.as_of, before);
-    let cardinality = cardinality(&lookup, &candidates.key.predicate);
+    let cardinality = cardinality(&lookup, &candidates.key.predicate, Cardinality::One);
     let facts = live_facts(&candidates.facts, before, &mut lookup);
     let table = Table::new(candidates, cardinality, before);
     let mut falls = judge_alone(&table, candidates, &facts, choosing, &mut lookup);
@@ -238,9 +238,13 @@ pub(crate) fn exclude<'a>(candidates: &'a Candidates, options: &Options) -> Excl
     Exclusion { judged, votes: facts.votes, lookup, cardinality }
 }
 
-fn cardinality(lookup: &Lookup<'_>, predicate: &PredicateName) -> Cardinality {
+fn cardinality(
+    lookup: &Lookup<'_>,
+    predicate: &PredicateName,
+    unregistered: Cardinality,
+) -> Cardinality {
     let registered = lookup.registry().predicate(lookup.space(), predicate, lookup.as_of());
-    registered.map_or(Cardinality::One, |predicate| predicate.cardinality)
+    registered.map_or(unregistered, |predicate| predicate.cardinality)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -434,39 +438,39 @@ fn inherit_falls(table: &Table<'_>, facts: &Facts<'_>, falls: &mut [Fall<'_>]) {
     for (old, new) in &links {
         successors[*old].push(*new);
     }
+    if links.is_empty() {
+        // Premises are older, so ascending order decides each before what rests on it.
+        (0..table.nodes.len()).for_each(|node| settle(table, &successors, &[node], falls));
+        return;
+    }
     let premises = table.premises.iter().enumerate();
     let mut edges: Vec<(usize, usize)> =
         premises.flat_map(|(node, of)| of.iter().map(move |premise| (node, *premise))).collect();
     edges.extend(&links);
-    let knots = components(table.nodes.len(), &edges);
+    for knot in components(table.nodes.len(), &edges).members {
+        settle(table, &successors, &knot, falls);
+    }
+}
 
-    for (knot, members) in knots.members.iter().enumerate() {
-        // Superseded from outside the knot: decided already.
-        for &node in members {
-            let mut outside = successors[node].iter().filter(|new| knots.of[**new] != knot);
-            if table.nodes[node].kept && outside.any(|new| !falls[*new].gone) {
-                falls[node].undermines = true;
-            }
+/// Decides one knot, ascending, all that it depends on being decided.
+fn settle(table: &Table<'_>, successors: &[Vec<usize>], knot: &[usize], falls: &mut [Fall<'_>]) {
+    let kept = |node: usize| table.nodes[node].kept;
+    let position = |node: usize| Some(table.nodes[node].claim.position);
+    for &node in knot.iter().filter(|node| kept(**node)) {
+        // Superseded from outside the knot: that undermines inside, too.
+        let mut outside = successors[node].iter().filter(|new| knot.binary_search(new).is_err());
+        falls[node].undermines |= outside.any(|new| !falls[*new].gone);
+    }
+    for &node in knot.iter().filter(|node| kept(**node)) {
+        let mut premises = table.premises[node].iter().copied();
+        if let Some(fallen) = premises.find(|premise| kept(*premise) && falls[*premise].undermines)
+        {
+            falls[node].note(Reason::Undermined, position(fallen));
         }
-        // Premises are older, so ascending order decides each before what rests on it.
-        for &node in members {
-            let fallen = table.premises[node]
-                .iter()
-                .find(|premise| table.nodes[**premise].kept && falls[**premise].undermines);
-            if table.nodes[node].kept
-                && let Some(premise) = fallen
-            {
-                let premise = table.nodes[*premise].claim.position;
-                falls[node].note(Reason::Undermined, Some(premise));
-            }
-        }
-        for &node in members {
-            let new = successors[node].iter().copied().find(|new| !falls[*new].gone);
-            if table.nodes[node].kept
-                && let Some(new) = new
-            {
-                falls[node].note(Reason::Superseded, Some(table.nodes[new].claim.position));
-            }
+    }
+    for &node in knot.iter().filter(|node| kept(**node)) {
+        if let Some(new) = successors[node].iter().copied().find(|new| !falls[*new].gone) {
+            falls[node].note(Reason::Superseded, position(new));
         }
     }
 }
@@ -523,8 +527,11 @@ fn replace<'a>(judged: &mut [Judged<'a>], asked: &'a PredicateName, lookup: &Loo
         }
         let claim = statement.claim;
         let predicate = named(statement);
-        let cardinality =
-            *predicates.entry(predicate).or_insert_with(|| cardinality(lookup, predicate));
+        // Who denies two of many values denies both, unless the opposite was registered otherwise.
+        let unregistered = if statement.opposing { Cardinality::Many } else { Cardinality::One };
+        let cardinality = *predicates
+            .entry(predicate)
+            .or_insert_with(|| cardinality(lookup, predicate, unregistered));
         if cardinality == Cardinality::One {
             let place = (predicate, statement.author, claim.valid_from, claim.valid_to);
             let holder = *newest.entry(place).or_insert(claim.position);

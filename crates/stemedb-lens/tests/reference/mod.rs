@@ -30,6 +30,9 @@ pub struct Reference<'a> {
     many: bool,
 }
 
+/// A claim, whether it denies, and why it takes no part.
+type Judged<'a> = (&'a Claim, bool, Option<(Reason, Option<Position>)>);
+
 /// A claim that takes part.
 #[derive(Clone)]
 struct Member {
@@ -271,7 +274,7 @@ impl<'a> Reference<'a> {
     }
 
     /// The claims considered, each with its exclusion before filters.
-    fn considered(&self) -> Vec<(&'a Claim, bool, Option<(Reason, Option<Position>)>)> {
+    fn considered(&self) -> Vec<Judged<'a>> {
         let key = self.c.claims.iter().map(|claim| (claim, false));
         let opposing = self.c.opposing.iter().filter(|_| self.many).map(|claim| (claim, true));
         let mut judged: Vec<_> = key
@@ -291,8 +294,12 @@ impl<'a> Reference<'a> {
             }
             let predicate = named(claim, *opposing);
             let replaces = |other: &Claim, other_opposing: bool| {
-                let same_statement = self.cardinality(&predicate) == Cardinality::One
-                    && (other.valid_from, other.valid_to) == (claim.valid_from, claim.valid_to);
+                let one = match self.predicate(&predicate) {
+                    Some(registered) => registered.cardinality == Cardinality::One,
+                    None => !*opposing,
+                };
+                let same_statement =
+                    one && (other.valid_from, other.valid_to) == (claim.valid_from, claim.valid_to);
                 other.position > claim.position
                     && self.lineage(&other.agent) == self.lineage(&claim.agent)
                     && named(self.claim(other.position).unwrap(), other_opposing) == predicate

@@ -1,0 +1,115 @@
+//! What resolving one key costs, by lens and number of claims:
+//! `cargo run --release -p stemedb-lens --example cost`.
+//!
+//! Every claim is by an agent and from a source of its own; a tenth of them are voted on, one in
+//! fifty is superseded, one in fifty retracted. `values` is how many values they name. The best of
+//! a few runs counts.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a measurement of wall time, for people"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stemedb_lens::{
+    Candidates, Claim, Decay, Fact, FactKind, LensName, Options, resolve, resolve_many,
+    root_options,
+};
+use stemedb_model::{
+    AgentId, Key, LifecycleState, Millis, Position, PredicateName, Principal, Registry,
+    SourceClass, SourceKey, Space, Subject, Value,
+};
+
+const NOW: Millis = Millis(1_700_000_000_000);
+
+fn candidates(claims: u64, values: u64) -> Candidates {
+    let subject = Subject::parse("s").expect("a subject");
+    let predicate = PredicateName::parse("p").expect("a predicate");
+    let agent = |n: u64| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        AgentId(bytes)
+    };
+    let principal = |n: u64| Principal::parse(&format!("p{n}")).expect("a principal");
+    let claim = |n: u64| Claim {
+        position: Position(n),
+        subject: subject.clone(),
+        predicate: predicate.clone(),
+        agent: agent(n),
+        principal: principal(n),
+        at: Millis(NOW.0 - (n as i64 * 7_919_000) % 31_536_000_000),
+        recorded_at: NOW,
+        source: SourceKey::Uri(format!("https://example.org/{n}").into()),
+        class: Some(SourceClass::Community),
+        object: Value::text(&format!("value {}", n * n % values)).expect("a text"),
+        confidence: 0.5 + (n % 50) as f64 / 100.0,
+        valid_from: None,
+        valid_to: None,
+        epoch: None,
+        lifecycle: LifecycleState::Proposed,
+        parent: None,
+        premises: Arc::from([]),
+    };
+    let fact = |n: u64, kind: FactKind| Fact {
+        position: Position(claims + n),
+        target: Position(n),
+        agent: agent(n + 1),
+        principal: principal(n + 1),
+        at: NOW,
+        recorded_at: NOW,
+        kind,
+    };
+    let facts = (1..claims).filter_map(|n| match n % 50 {
+        3 => Some(fact(n, FactKind::Supersede { new: Position(n + 1) })),
+        7 => Some(fact(n, FactKind::Retract)),
+        0 | 10 | 20 | 30 | 40 => Some(fact(n, FactKind::Vote { weight: 0.5 })),
+        _ => None,
+    });
+    Candidates {
+        key: Key {
+            space: Space::default(),
+            subject: subject.clone(),
+            predicate: predicate.clone(),
+        },
+        as_of: Position(2 * claims),
+        claims: (1..=claims).map(claim).collect(),
+        opposing: Vec::new(),
+        related: Vec::new(),
+        facts: facts.collect(),
+        registry: Registry::default(),
+        epochs: Vec::new(),
+    }
+}
+
+/// The shortest of several runs.
+fn time(mut run: impl FnMut() -> usize) -> Duration {
+    let mut best = Duration::MAX;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(300) {
+        let start = Instant::now();
+        std::hint::black_box(run());
+        best = best.min(start.elapsed());
+    }
+    best
+}
+
+fn main() {
+    println!("{:>8} {:>8}  {:<24} {:>12}", "claims", "values", "lens", "microseconds");
+    for (claims, values) in [(10, 3), (1_000, 10), (10_000, 10), (10_000, 10_000)] {
+        let candidates = candidates(claims, values);
+        let row = |name: &str, took: Duration| {
+            println!("{claims:>8} {values:>8}  {name:<24} {:>12.1}", took.as_secs_f64() * 1e6);
+        };
+        for lens in LensName::ALL {
+            let options = Options::new(lens, NOW);
+            row(lens.as_str(), time(|| resolve(&candidates, &options, None).values.len()));
+        }
+        let decayed = Options { decay: Decay::PerClass, ..Options::new(LensName::Authority, NOW) };
+        row("authority, decay", time(|| resolve(&candidates, &decayed, None).values.len()));
+        let all = root_options(NOW);
+        row("all eight at once", time(|| resolve_many(&candidates, &all, None).len()));
+    }
+}
