@@ -16,7 +16,7 @@ use support::*;
 type Case<'a> = (&'a str, World, Option<&'a str>, &'a [(u64, &'a str)]);
 
 /// Plays histories whose claims are of the key ("s", "p") and by agents 1, 2, 3.
-fn table(cases: Vec<Case>) {
+fn table(cases: Vec<Case<'_>>) {
     for (case, world, winner, excluded) in cases {
         let resolution = world.ask(LensName::Recency);
         assert_eq!(answer(&resolution), winner, "{case}");
