@@ -211,11 +211,9 @@ impl Index {
         let store = self.store();
         store.check_alive()?;
         for table in Table::ALL {
-            let keyspace = store.table(table);
-            keyspace
-                .rotate_memtable_and_wait()
-                .and_then(|()| keyspace.major_compact())
-                .map_err(|error| store.fail("compact index", error))?;
+            store.flush(table)?;
+            let compacted = store.table(table).major_compact();
+            compacted.map_err(|error| store.fail("compact index", error))?;
         }
         Ok(())
     }

@@ -158,6 +158,7 @@ impl Index {
     pub fn apply(&self, group: &[Entry]) -> Result<(), IndexError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.check_alive()?;
+        self.store.room()?;
         let before = self.current();
         check_order(&before.applied, group)?;
         let (Some(last), false) = (group.last(), group.is_empty()) else { return Ok(()) };

@@ -4,9 +4,11 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use fjall::{Database, Keyspace, Readable, UserValue};
 use quick_cache::Weighter;
+use stemedb_io::{Clock, RealClock};
 use stemedb_model::{AgentId, Hash, Principal, SourceKey};
 
 use crate::bytes::{Malformed, Reader};
@@ -15,6 +17,12 @@ use crate::format::{NameTag, Table, number_key};
 
 /// Names by number, in memory. A number never changes its name, so every snapshot shares it.
 const NAMES_CACHE_BYTES: u64 = 16 << 20;
+/// Write buffers of one table on their way to disk. fjall stalls at four; one batch adds at most
+/// one.
+const SEALED_MAX: usize = 3;
+/// Tables not merged yet. fjall stalls at 30 runs.
+const L0_MAX: usize = 24;
+const WAIT: Duration = Duration::from_millis(2);
 
 /// Shared by an index and its snapshots.
 pub(crate) struct Store {
@@ -22,6 +30,7 @@ pub(crate) struct Store {
     tables: [Keyspace; Table::ALL.len()],
     pub(crate) dir: PathBuf,
     names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
+    clock: RealClock,
     /// Set by the first error of the storage, or by rows that make no sense.
     failed: OnceLock<String>,
 }
@@ -51,7 +60,7 @@ impl Store {
     pub(crate) fn new(db: Database, dir: PathBuf, tables: [Keyspace; Table::ALL.len()]) -> Self {
         let slots = usize::try_from(NAMES_CACHE_BYTES / 96).unwrap_or(usize::MAX);
         let names = quick_cache::sync::Cache::with_weighter(slots, NAMES_CACHE_BYTES, ByBytes);
-        Self { db, tables, dir, names, failed: OnceLock::new() }
+        Self { db, tables, dir, names, clock: RealClock::new(), failed: OnceLock::new() }
     }
 
     pub(crate) fn table(&self, table: Table) -> &Keyspace {
@@ -115,6 +124,42 @@ impl Store {
 
     pub(crate) fn damaged_row(&self, table: Table, key: &[u8]) -> IndexError {
         self.damaged(format_args!("table {}, row {}", table.name(), Hex(key)))
+    }
+
+    /// Waits until the storage has room for another batch.
+    ///
+    /// fjall stalls a batch while too many write buffers wait to become tables, and would stall it
+    /// for ever once the threads that write tables have died of an error. So it is never let come
+    /// to that: the wait is here, one step earlier, and ends when the storage has failed.
+    pub(crate) fn room(&self) -> Result<(), IndexError> {
+        for table in &self.tables {
+            self.wait(|| {
+                table.sealed_memtable_count() < SEALED_MAX && table.l0_table_count() < L0_MAX
+            })?;
+        }
+        self.check_storage()
+    }
+
+    /// Waits for the write buffers of a table to become tables.
+    pub(crate) fn flush(&self, table: Table) -> Result<(), IndexError> {
+        let table = self.table(table);
+        table.rotate_memtable().map_err(|error| self.fail("write index", error))?;
+        self.wait(|| table.sealed_memtable_count() == 0)
+    }
+
+    fn wait(&self, done: impl Fn() -> bool) -> Result<(), IndexError> {
+        while !done() {
+            self.check_storage()?;
+            self.clock.sleep(WAIT);
+        }
+        Ok(())
+    }
+
+    /// Fails if a thread of the storage has.
+    fn check_storage(&self) -> Result<(), IndexError> {
+        // Nothing is buffered between batches, so this only looks.
+        let looked = self.db.persist(fjall::PersistMode::Buffer);
+        looked.map_err(|error| self.fail("write index", error))
     }
 
     /// A row as of `at`, decoded by `decode`.

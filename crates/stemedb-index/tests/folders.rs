@@ -285,3 +285,22 @@ fn the_inspector_sees_a_missing_a_changed_and_a_surplus_row() {
     let found = problems();
     assert!(found.len() == 1 && found[0].contains("differs"), "{found:?}");
 }
+
+/// Storage that fails must stop the index, not hang it: its threads die, and nobody else would
+/// write the buffers out that fjall waits for.
+#[test]
+fn failing_storage_stops_the_index() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let entries = some_claims(12);
+    index.apply(&entries[..8]).unwrap();
+    fs::remove_dir_all(folder.path().join("keyspaces")).unwrap();
+    let error = index.compact().expect_err("nowhere to write tables");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let error = index.apply(&entries[8..]).expect_err("stopped");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(index.failure().is_some());
+    assert_eq!(index.applied(), Position(8));
+    let snapshot = index.snapshot();
+    assert_eq!(snapshot.entry(Position(8)).unwrap().as_ref(), Some(&entries[7]), "reads go on");
+}

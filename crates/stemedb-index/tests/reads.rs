@@ -140,6 +140,56 @@ fn deep_premises_do_not_exhaust_the_stack() {
     assert_eq!(snapshot.tier(&below), Some(SourceClass::Anecdotal.tier()));
 }
 
+/// What admission is told is what resolution says: premises cap, and a cosigner stands for a
+/// revoked author.
+#[test]
+fn the_tier_of_a_claim_is_that_of_resolution() {
+    let register = |agent: usize, ceiling| {
+        let key = key(agent).agent_id();
+        let act = AgentAct::Register { name: None, ceiling, operator: None, roles: Vec::new() };
+        Body::Agent(Agent { key, act })
+    };
+    let declared = |class| {
+        let mut claim = assertion(0, 0, 1.0);
+        claim.source = Some(Provenance { class: Some(class), ..Provenance::default() });
+        claim.source.as_mut().unwrap().evidence = Some(Hash([1; 32]));
+        claim
+    };
+    let mut history = History { entries: records([]) };
+    let mut push = |agent, body| history.push(agent, space(0), body, 0);
+    push(0, register(1, SourceClass::Observational));
+    push(0, register(2, SourceClass::Expert));
+    let source = Source {
+        keys: vec![SourceKey::Evidence(Hash([1; 32]))],
+        class: SourceClass::Clinical,
+        title: None,
+    };
+    push(0, Body::Source(source));
+    let own = push(1, Body::Assertion(declared(SourceClass::Clinical)));
+    let root = push(0, Body::Assertion(declared(SourceClass::Regulatory)));
+    let plain = push(3, Body::Assertion(assertion(1, 1, 1.0)));
+    let mut resting = declared(SourceClass::Clinical);
+    resting.derived_from = [own, plain].into();
+    resting.derived_from.sort();
+    let resting = push(1, Body::Assertion(resting));
+    push(2, Body::Cosign(Cosign { assertion: own }));
+    let folder = Folder::new();
+    let index = folder.open();
+    index.apply(&history.entries).unwrap();
+    let snapshot = index.snapshot();
+    for (id, tier) in [(own, 2), (root, 1), (plain, 5), (resting, 5)] {
+        assert_eq!(snapshot.tier(&id), Some(Tier(tier)));
+    }
+    assert_eq!(snapshot.tier(&history.entries[1].signed.id()), None, "no assertion");
+
+    let act = AgentAct::Revoke { from_position: Position(2) };
+    let revoked = key(1).agent_id();
+    history.push(0, space(0), Body::Agent(Agent { key: revoked, act }), 0);
+    index.apply(&history.entries[index.applied().0 as usize..]).unwrap();
+    assert_eq!(index.snapshot().tier(&own), Some(Tier(3)), "that of its cosigner");
+    assert_eq!(snapshot.tier(&own), Some(Tier(2)), "as it was");
+}
+
 /// A second copy of a record, which a log never holds, changes no answer.
 #[test]
 fn the_first_copy_of_a_record_stands() {
