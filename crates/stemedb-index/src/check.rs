@@ -199,7 +199,7 @@ impl Index {
             }
         });
         let journal_bytes =
-            store.db.journal_disk_space().map_err(|error| store.fail("read index", error))?;
+            store.db.journal_disk_space().map_err(|error| store.storage("read index", &error))?;
         Ok(Stats { tables: tables.to_vec(), journal_bytes })
     }
 
@@ -213,7 +213,7 @@ impl Index {
         for table in Table::ALL {
             store.flush(table)?;
             let compacted = store.table(table).major_compact();
-            compacted.map_err(|error| store.fail("compact index", error))?;
+            compacted.map_err(|error| store.storage("compact index", &error))?;
         }
         Ok(())
     }

@@ -190,7 +190,7 @@ impl Index {
 
         let (batch, count) = (rows.batch, group.len().max(1));
         let rows_per_entry = batch.len() / count + 1;
-        batch.commit().map_err(|error| self.store.fail("write index", error))?;
+        batch.commit().map_err(|error| self.store.storage("write index", &error))?;
         writer.rows_per_entry = rows_per_entry;
         writer.remember();
         let cut = Cut { tables: self.store.db.snapshot(), registry, applied };
@@ -205,7 +205,7 @@ impl Index {
         self.store
             .db
             .persist(PersistMode::SyncAll)
-            .map_err(|error| self.store.fail("sync index", error))
+            .map_err(|error| self.store.storage("sync index", &error))
     }
 
     /// The newest position applied; [`Position::NONE`] when empty.
@@ -358,7 +358,7 @@ impl Rows<'_> {
         decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Option<T>, IndexError> {
         let found = self.store.table(table).get(key);
-        match found.map_err(|error| self.store.fail("read index", error))? {
+        match found.map_err(|error| self.store.storage("read index", &error))? {
             Some(row) => {
                 let row = decode(&row);
                 row.map(Some).map_err(|Malformed| self.store.damaged_row(table, key))

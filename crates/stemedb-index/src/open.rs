@@ -12,7 +12,7 @@ use crate::error::IndexError;
 use crate::format::{FORMAT, Table, meta, parse_position, position_key};
 use crate::index::{Applied, Cut, IndexConfig};
 use crate::rows::RecordRow;
-use crate::store::{Store, number};
+use crate::store::{Store, is_damage, number};
 
 pub(crate) struct Opened {
     pub(crate) store: Store,
@@ -32,7 +32,7 @@ pub(crate) fn open(
     identity: Option<(LogId, Timeline)>,
 ) -> Result<Opened, IndexError> {
     let fresh = look(&config.dir)?;
-    let store = open_tables(config)?;
+    let store = open_tables(config, fresh)?;
     let format = read_meta(&store, meta::FORMAT)?;
     match format {
         Some(row) => {
@@ -105,13 +105,19 @@ pub fn remove(dir: &Path) -> Result<(), IndexError> {
     }
 }
 
-fn open_tables(config: &IndexConfig) -> Result<Store, IndexError> {
-    let open = || -> Result<(Database, [Keyspace; Table::ALL.len()]), fjall::Error> {
+fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
+    type Tables = [Keyspace; Table::ALL.len()];
+    let open = || -> Result<Option<(Database, Tables)>, fjall::Error> {
         let db = Database::builder(&config.dir)
             .cache_size(config.cache_bytes)
             .worker_threads(WORKERS)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()?;
+        // fjall takes a table that lost its root file for one that was never there, and starts it
+        // anew; here that is damage.
+        if !fresh && !Table::ALL.iter().all(|table| db.keyspace_exists(table.name())) {
+            return Ok(None);
+        }
         let table = |table: Table| db.keyspace(table.name(), || table.options());
         let tables = [
             table(Table::Meta)?,
@@ -126,26 +132,21 @@ fn open_tables(config: &IndexConfig) -> Result<Store, IndexError> {
             table(Table::Postings)?,
             table(Table::Registry)?,
         ];
-        Ok((db, tables))
+        Ok(Some((db, tables)))
     };
     // fjall asserts some of what it reads; on a damaged folder that must be an error here.
     let opened = catch_unwind(AssertUnwindSafe(open))
         .map_err(|panic| damaged(&config.dir, &panic_message(&*panic)))?;
-    let (db, tables) = opened.map_err(|error| match error {
+    let opened = opened.map_err(|error| match &error {
         fjall::Error::Locked => IndexError::InUse { dir: config.dir.display().to_string() },
-        fjall::Error::Io(error) if !is_content(error.kind()) => IndexError::Failed {
+        error if is_damage(error) => damaged(&config.dir, &error.to_string()),
+        error => IndexError::Failed {
             op: "open index",
             reason: format!("{}: {error}", config.dir.display()),
         },
-        other => damaged(&config.dir, &other.to_string()),
     })?;
+    let (db, tables) = opened.ok_or_else(|| damaged(&config.dir, "a table is missing"))?;
     Ok(Store::new(db, config.dir.clone(), tables))
-}
-
-/// Errors that speak of what is in the files, not of the medium.
-fn is_content(kind: std::io::ErrorKind) -> bool {
-    use std::io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, UnexpectedEof};
-    matches!(kind, AlreadyExists | InvalidData | InvalidInput | NotFound | UnexpectedEof)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -177,11 +178,11 @@ fn write_meta(store: &Store, rows: &[(&[u8], Vec<u8>)]) -> Result<(), IndexError
     for (key, value) in rows {
         batch.insert(store.table(Table::Meta), *key, value.as_slice());
     }
-    batch.commit().map_err(|error| store.fail("write index", error))
+    batch.commit().map_err(|error| store.storage("write index", &error))
 }
 
 fn read_meta(store: &Store, key: &[u8]) -> Result<Option<fjall::UserValue>, IndexError> {
-    store.table(Table::Meta).get(key).map_err(|error| store.fail("read index", error))
+    store.table(Table::Meta).get(key).map_err(|error| store.storage("read index", &error))
 }
 
 fn read_identity(
@@ -245,7 +246,7 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
         store.read(&tables, Table::Meta, meta::APPLIED, Applied::decode)?.unwrap_or(Applied::NONE);
     let newest = match tables.last_key_value(store.table(Table::Records)) {
         Some(row) => {
-            let key = row.key().map_err(|error| store.fail("read index", error))?;
+            let key = row.key().map_err(|error| store.storage("read index", &error))?;
             parse_position(&key).ok_or_else(|| store.damaged_row(Table::Records, &key))?
         }
         None => Position::NONE,
@@ -258,7 +259,7 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
     }
     let mut registry = Registry::default();
     for row in tables.iter(store.table(Table::Registry)) {
-        let key = row.key().map_err(|error| store.fail("read index", error))?;
+        let key = row.key().map_err(|error| store.storage("read index", &error))?;
         let position =
             parse_position(&key).ok_or_else(|| store.damaged_row(Table::Registry, &key))?;
         let row = store.get(&tables, Table::Records, &position_key(position))?;

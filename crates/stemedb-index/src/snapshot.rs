@@ -177,13 +177,13 @@ impl Snapshot {
     ) -> impl DoubleEndedIterator<Item = Result<(UserKey, UserValue), IndexError>> {
         self.tables()
             .range(self.store.table(table), range)
-            .map(|row| row.into_inner().map_err(|error| self.store.fail("read index", error)))
+            .map(|row| row.into_inner().map_err(|error| self.store.storage("read index", &error)))
     }
 
     /// The rows of a table. Costs its scan.
     pub(crate) fn count(&self, table: Table) -> Result<u64, IndexError> {
         let rows = self.tables().len(self.store.table(table));
-        rows.map(|rows| rows as u64).map_err(|error| self.store.fail("read index", error))
+        rows.map(|rows| rows as u64).map_err(|error| self.store.storage("read index", &error))
     }
 
     pub(crate) fn bad(&self, table: Table, key: &[u8]) -> IndexError {

@@ -108,7 +108,10 @@ impl Store {
     }
 
     /// An error of the storage: the index stops.
-    pub(crate) fn fail(&self, op: &'static str, error: impl Display) -> IndexError {
+    pub(crate) fn storage(&self, op: &'static str, error: &fjall::Error) -> IndexError {
+        if is_damage(error) {
+            return self.damaged(format_args!("{op}: {error}"));
+        }
         let reason = error.to_string();
         // Only the first reason is kept; the later ones follow from it.
         let _ = self.failed.set(format!("{op}: {reason}"));
@@ -143,7 +146,7 @@ impl Store {
     /// Waits for the write buffers of a table to become tables.
     pub(crate) fn flush(&self, table: Table) -> Result<(), IndexError> {
         let table = self.table(table);
-        table.rotate_memtable().map_err(|error| self.fail("write index", error))?;
+        table.rotate_memtable().map_err(|error| self.storage("write index", &error))?;
         self.wait(|| table.sealed_memtable_count() == 0)
     }
 
@@ -159,7 +162,7 @@ impl Store {
     fn check_storage(&self) -> Result<(), IndexError> {
         // Nothing is buffered between batches, so this only looks.
         let looked = self.db.persist(fjall::PersistMode::Buffer);
-        looked.map_err(|error| self.fail("write index", error))
+        looked.map_err(|error| self.storage("write index", &error))
     }
 
     /// A row as of `at`, decoded by `decode`.
@@ -182,7 +185,7 @@ impl Store {
         table: Table,
         key: &[u8],
     ) -> Result<Option<UserValue>, IndexError> {
-        at.get(self.table(table), key).map_err(|error| self.fail("read index", error))
+        at.get(self.table(table), key).map_err(|error| self.storage("read index", &error))
     }
 
     /// The name that a number stands for, as of `at`.
@@ -214,6 +217,24 @@ fn parse_name(tag: NameTag, row: &[u8]) -> Result<Name, Malformed> {
         }
         NameTag::Uri => Name::Source(SourceKey::Uri(text()?.into())),
     })
+}
+
+/// Whether an error speaks of what is in the files, not of the medium or of this process.
+pub(crate) fn is_damage(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    let content = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            AlreadyExists | InvalidData | InvalidInput | NotFound | UnexpectedEof
+        )
+    };
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            content(error)
+        }
+        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
+        _ => true,
+    }
 }
 
 /// A row that is one varint.

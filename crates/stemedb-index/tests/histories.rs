@@ -201,7 +201,7 @@ proptest! {
 
     #[test]
     fn groups_and_reopening_do_not_show(
-        ops in ops(1..120),
+        ops in ops(1..80),
         sizes in prop::collection::vec(1usize..9, 1..6),
         reopen in any::<Pick>(),
     ) {
@@ -223,6 +223,20 @@ proptest! {
         let now = index.snapshot();
         let all = reads(&now, &entries);
         prop_assert_eq!(&all, &reads(&one_by_one.snapshot(), &entries));
+        for entry in &entries {
+            let id = entry.signed.id();
+            prop_assert_eq!(now.entry(entry.position).unwrap(), Some(entry.clone()));
+            prop_assert_eq!(now.position_of(&id).unwrap(), Some(entry.position));
+            prop_assert_eq!(now.head(&id), Some(Head::of(entry.position, entry.signed.record())));
+            if let Some(hash) = entry.idempotency {
+                let newest = entries.iter().rfind(|entry| entry.idempotency == Some(hash));
+                prop_assert_eq!(now.idempotency(&hash).unwrap(), newest.map(|e| e.position));
+            }
+        }
+        let kinds = Kind::ALL.map(|kind| {
+            entries.iter().filter(|e| e.signed.record().kind() == kind).count() as u64
+        });
+        prop_assert_eq!(now.counters().records, kinds);
         // Reopened once more, nothing is lost.
         drop((index, now));
         let index = grouped.open();
