@@ -1,3 +1,27 @@
 //! HTTP: wire types, handlers, limits, error mapping, metrics.
+//!
+//! [`Server`] puts an [`Engine`](stemedb_engine::Engine) behind HTTP/1.1. Every endpoint is in
+//! `handlers`, every error in [`wire::ErrorCode`], every bound in [`Limits`]. The specification is
+//! made from the code: [`openapi`].
 
+mod answer;
+mod app;
+mod body;
+mod config;
+mod cursor;
+mod custodial;
+mod error;
+mod guard;
+mod handlers;
+mod metrics;
+mod openapi;
+mod question;
+mod routes;
+mod serve;
 pub mod wire;
+
+pub use config::{Limits, NotLoopback, ServerConfig, SigningConfig, check_loopback};
+pub use custodial::{custodial_dir, open_key, read_key, write_key};
+pub use metrics::install_recorder;
+pub use routes::openapi;
+pub use serve::Server;

@@ -21,9 +21,10 @@ pub use node::{Drain, Health, Node, NodeReason};
 pub use object::{Object, Tagged};
 pub use problem::{ErrorCode, Problem};
 pub use read::{
-    AsOf, AssertionPage, AtLeast, Decay, ExportFormat, ExportParams, Fact, FactKind, KeyParams,
-    KeyRef, LensName, QueryParams, QueryResult, RecordAnswer, RecordParams, ResolutionPage,
-    ResolveRequest, ResolveResult, ResolvedKey, StoredRecord, Tier,
+    AsOf, AssertionPage, AtLeast, Decay, DrainParams, ExportFormat, ExportParams, Fact, FactKind,
+    ImportParams, ImportResults, KeyParams, KeyRef, LensName, QueryParams, QueryResult, ReadyFor,
+    ReadyParams, RecordAnswer, RecordParams, ResolutionPage, ResolveRequest, ResolveResult,
+    ResolvedKey, Standing, StoredRecord, Tier,
 };
 pub use record::*;
 pub use resolution::{Dissent, Excluded, Layer, Reference, Resolution, Status, Value};
@@ -82,7 +83,7 @@ pub fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a [u8]) -> Result<T, Wir
 
 /// Of a missing, repeated or unknown field serde tells the name in the message, and the path of
 /// what should or should not hold it.
-fn field_error(path: &str, message: &str) -> WireError {
+pub fn field_error(path: &str, message: &str) -> WireError {
     let path = if path == "." { "" } else { path };
     let problems = [
         ("missing field `", Some("is missing")),

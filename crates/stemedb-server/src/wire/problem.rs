@@ -78,7 +78,6 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, false, "A parameter is not as it must be";
     KeyReplaced = "key_replaced", 403, false, "The key gave its place to another";
     KeyRevoked = "key_revoked", 403, false, "The key is revoked";
-    LensUnavailable = "lens_unavailable", 422, false, "The lens cannot be used here";
     MalformedJson = "malformed_json", 400, false, "The body is not JSON";
     MethodNotAllowed = "method_not_allowed", 405, false, "The path has no such method";
     NotFound = "not_found", 404, false, "There is nothing at this path";
@@ -159,22 +158,33 @@ impl Problem {
         }
     }
 
-    /// A problem of the server itself: what `docs/errors.md` lists, as one table.
-    pub fn table() -> String {
-        let mut table =
-            String::from("| code | status | retryable | meaning |\n|---|---:|---|---|\n");
+    /// The page of all codes, `docs/errors.md`.
+    pub fn page() -> String {
+        let mut page = String::from(PAGE);
         for code in ErrorCode::ALL {
             let retryable = if code.retryable() { "yes" } else { "no" };
-            table.push_str(&format!(
-                "| `{}` | {} | {retryable} | {} |\n",
-                code.as_str(),
-                code.status(),
-                code.title()
-            ));
+            let (name, status, title) = (code.as_str(), code.status(), code.title());
+            page.push_str(&format!("| `{name}` | {status} | {retryable} | {title} |\n"));
         }
-        table
+        page
     }
 }
+
+const PAGE: &str = "\
+# Errors
+
+Made from `ErrorCode` in `crates/stemedb-server/src/wire/problem.rs`; a test keeps the two the same.
+
+Every error is an `application/problem+json` document (RFC 9457): `type` (`urn:stemedb:error:<code>`),
+`title`, `status`, `detail`, `code`, `retryable`; where it applies also `field`, `id`, `position`, and
+`outcome`: `not_written` (the record is not in the log and will not appear), `indeterminate` (it may
+appear) or `durable_not_applied` (it is in the log, but cannot be read yet). Programs look at `code`;
+the wording of `detail` may change. Sending a write again is always safe: the same record is
+answered `exists`. Answers with status 503 carry `Retry-After`.
+
+| code | status | retryable | meaning |
+|---|---:|---|---|
+";
 
 impl From<super::WireError> for Problem {
     fn from(error: super::WireError) -> Self {

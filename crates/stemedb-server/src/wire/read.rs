@@ -532,14 +532,32 @@ pub struct RecordAnswer {
     pub custodial: bool,
     /// The record, with its id and signature.
     pub record: AnyRecord,
-    /// Of an assertion: why it takes no part under default options, if it does not.
+    /// Why it does not count, if it does not: of an assertion, under default options.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excluded: Option<Exclusion>,
+    /// Of an assertion: its tier, lifecycle state and voice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
     /// Names the state of the database that this was read from.
     pub snapshot: String,
     /// Of an assertion asked for as such: what others said of it, ascending by position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facts: Option<Vec<Fact>>,
+}
+
+/// How an assertion stands, whatever its author declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Standing {
+    /// The worst of what its author, its source and its premises allow, 0 the best.
+    #[schema(minimum = 0, maximum = 5)]
+    pub tier: u8,
+    /// The class that this tier is named by.
+    pub class: Class,
+    /// Its state now.
+    pub lifecycle: LifecycleState,
+    /// Whom it counts for: an operator, a registered agent or a principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<String>,
 }
 
 /// What a later record says of an assertion.
@@ -626,4 +644,53 @@ pub enum QueryResult {
     Resolutions(ResolutionPage),
     /// Without a lens.
     Assertions(AssertionPage),
+}
+
+/// What POST /v1/import asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportParams {
+    /// Which results to send. Default: `all`.
+    pub results: Option<ImportResults>,
+}
+
+/// Which results of an import are sent; the summary always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportResults {
+    /// One a line.
+    All,
+    /// Those of lines that were not written.
+    Errors,
+}
+
+/// What GET /readyz asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReadyParams {
+    /// Ready for what. Default: everything.
+    #[serde(rename = "for")]
+    pub what: Option<ReadyFor>,
+}
+
+/// What a node may be ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadyFor {
+    /// Questions.
+    Read,
+    /// Records.
+    Write,
+}
+
+/// What POST /v1/admin/node/drain asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DrainParams {
+    /// How long to wait, in milliseconds. Default: the server's `drain_timeout_ms`.
+    #[param(minimum = 0, maximum = 600000)]
+    pub timeout_ms: Option<u64>,
 }

@@ -42,6 +42,8 @@ pub struct Value {
     pub share: f64,
     /// Undecayed independent support: the sum of confidences, one voice each.
     pub support: f64,
+    /// Of a predicate with many values: the same under its opposites.
+    pub against: f64,
     /// Share under the lens, 0 to 1.
     pub lens_share: f64,
     /// Weight under the lens, in the lens's own integer unit, as text: it may not fit a float.

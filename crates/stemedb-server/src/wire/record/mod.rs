@@ -632,6 +632,15 @@ pub struct SignedBytes {
     pub signature: SignatureHex,
 }
 
+/// What may be sent where any kind is taken: fields, or canonical bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "each variant is documented by the struct it holds")]
+pub enum AnyBody {
+    Record(Box<AnyRecord>),
+    Bytes(SignedBytes),
+}
+
 /// A record of any kind; `kind` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]

@@ -1,0 +1,212 @@
+//! Settings of the server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use stemedb_model::{Role, SourceClass};
+
+/// Settings of the HTTP server. Times and sizes that nobody would set well are constants beside
+/// their use, each with its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where node-local state lives: custodial keys in `node/custodial`.
+    pub data_dir: PathBuf,
+    /// Signing for callers without keys.
+    pub signing: SigningConfig,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// How long a drain may take before what is left is reported. Default 25 s, at most 600 s.
+    pub drain_timeout: Duration,
+    /// Commit that the binary was built from, for `/v1/health` and `stemedb_build_info`.
+    pub commit: String,
+}
+
+/// Signing for callers without keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningConfig {
+    /// Whether the server signs at all. Default true.
+    pub custodial: bool,
+    /// The best class that claims signed by the server can have. Default expert.
+    pub ceiling: SourceClass,
+    /// Roles of the custodial agent. Default curator and reviewer: enough to decide among claims,
+    /// not to change registries.
+    pub roles: Vec<Role>,
+}
+
+/// Bounds on requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A body, unpacked. Default 2 MiB, at least 64 KiB and at most 64 MiB: a record of 256 KiB as
+    /// hex, or 1,000 keys, must fit.
+    pub body_bytes: usize,
+    /// One line of an import, unpacked. Default 2 MiB, at least 64 KiB and at most 64 MiB.
+    pub line_bytes: usize,
+    /// The body of an import, unpacked. Default 64 GiB, at least 1 MiB.
+    pub import_bytes: u64,
+    /// Path and query. Default 8 KiB, at least 1 KiB and at most 32 KiB.
+    pub uri_bytes: usize,
+    /// The request line and all headers. Default 32 KiB, at least 8 KiB and at most 1 MiB.
+    pub head_bytes: usize,
+    /// Requests at once; more are answered 503. Default 1,024, at least 1.
+    pub requests: usize,
+    /// Connections at once; more wait to be accepted. Default 4,096, at least 1.
+    pub connections: usize,
+    /// Reads that work at once; more wait. Default 64, at least 1.
+    pub reads: usize,
+    /// Imports and exports at once; more are answered 503. Default 16, at least 1.
+    pub streams: usize,
+    /// From the first byte of a request to the end of its head. Default 10 s, at least 1 ms.
+    pub head_timeout: Duration,
+    /// From the head to the end of the body; of an import, between any two pieces. Default 30 s,
+    /// at least 1 ms.
+    pub body_timeout: Duration,
+    /// From the end of the body to the answer. Default 30 s, at least 1 ms.
+    pub request_timeout: Duration,
+    /// How long a read waits for the position that `at_least` names. Default 5 s.
+    pub at_least_timeout: Duration,
+}
+
+impl ServerConfig {
+    /// The defaults, for this data folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            signing: SigningConfig::default(),
+            limits: Limits::default(),
+            drain_timeout: Duration::from_secs(25),
+            commit: "unknown".into(),
+        }
+    }
+
+    /// Reports every bound that fails, each naming its key, and changes nothing.
+    pub fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        let limits = &self.limits;
+        let mebibyte = 1u64 << 20;
+        let sizes = [
+            ("limits.body_bytes", limits.body_bytes as u64, 64 << 10, 64 * mebibyte),
+            ("limits.line_bytes", limits.line_bytes as u64, 64 << 10, 64 * mebibyte),
+            ("limits.import_bytes", limits.import_bytes, mebibyte, u64::MAX),
+            ("limits.uri_bytes", limits.uri_bytes as u64, 1 << 10, 32 << 10),
+            ("limits.head_bytes", limits.head_bytes as u64, 8 << 10, mebibyte),
+            ("limits.requests", limits.requests as u64, 1, 1 << 20),
+            ("limits.connections", limits.connections as u64, 1, 1 << 20),
+            ("limits.reads", limits.reads as u64, 1, 512),
+            ("limits.streams", limits.streams as u64, 1, 1 << 20),
+        ];
+        for (key, value, least, most) in sizes {
+            if !(least..=most).contains(&value) {
+                problems.push(format!("{key} is {value}, expected {least} to {most}"));
+            }
+        }
+        if limits.head_bytes < limits.uri_bytes {
+            problems.push(format!(
+                "limits.head_bytes is {}, expected at least limits.uri_bytes ({})",
+                limits.head_bytes, limits.uri_bytes
+            ));
+        }
+        let hour = 3_600_000;
+        let times = [
+            ("limits.head_timeout_ms", limits.head_timeout, 1, hour),
+            ("limits.body_timeout_ms", limits.body_timeout, 1, hour),
+            ("limits.request_timeout_ms", limits.request_timeout, 1, hour),
+            ("limits.at_least_timeout_ms", limits.at_least_timeout, 0, hour),
+            ("server.drain_timeout_ms", self.drain_timeout, 0, 600_000),
+        ];
+        for (key, value, least, most) in times {
+            if !(least..=most).contains(&value.as_millis()) {
+                let ms = value.as_millis();
+                problems.push(format!("{key} is {ms}, expected {least} to {most}"));
+            }
+        }
+        if self.signing.roles.iter().enumerate().any(|(index, role)| {
+            self.signing.roles.iter().take(index).any(|earlier| earlier == role)
+        }) {
+            problems.push("signing.roles names a role twice".into());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+impl Default for SigningConfig {
+    fn default() -> Self {
+        Self {
+            custodial: true,
+            ceiling: SourceClass::Expert,
+            roles: vec![Role::Curator, Role::Reviewer],
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 2 << 20,
+            line_bytes: 2 << 20,
+            import_bytes: 64 << 30,
+            uri_bytes: 8 << 10,
+            head_bytes: 32 << 10,
+            requests: 1_024,
+            connections: 4_096,
+            reads: 64,
+            streams: 16,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(30),
+            at_least_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a server does not listen where it was told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("server.listen is {0}: without authentication only a loopback address is served")]
+pub struct NotLoopback(pub SocketAddr);
+
+/// Without authentication everybody who reaches the server may do everything, so only this
+/// machine may reach it.
+pub fn check_loopback(listen: SocketAddr) -> Result<(), NotLoopback> {
+    // An IPv4 address in IPv6 clothes is judged as what it is.
+    if listen.ip().to_canonical().is_loopback() { Ok(()) } else { Err(NotLoopback(listen)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        let with = |change: fn(&mut ServerConfig)| {
+            let mut config = ServerConfig::new("data");
+            change(&mut config);
+            config.validate().err().map_or(0, |problems| problems.len())
+        };
+        assert_eq!(with(|_| ()), 0);
+        assert_eq!(with(|c| c.limits.body_bytes = 64 << 10), 0);
+        assert_eq!(with(|c| c.limits.body_bytes = (64 << 10) - 1), 1);
+        assert_eq!(with(|c| c.limits.uri_bytes = 32 << 10), 0);
+        assert_eq!(with(|c| c.limits.uri_bytes = (32 << 10) + 1), 2);
+        assert_eq!(with(|c| c.limits.requests = 0), 1);
+        assert_eq!(with(|c| c.limits.body_timeout = Duration::ZERO), 1);
+        assert_eq!(with(|c| c.drain_timeout = Duration::from_secs(600)), 0);
+        assert_eq!(with(|c| c.drain_timeout = Duration::from_millis(600_001)), 1);
+        assert_eq!(with(|c| c.signing.roles = vec![Role::Trust, Role::Trust]), 1);
+    }
+
+    #[test]
+    fn only_loopback() {
+        for (listen, fine) in [
+            ("127.0.0.1:18180", true),
+            ("127.8.9.1:0", true),
+            ("[::1]:18180", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:18180", false),
+            ("[::]:18180", false),
+            ("192.168.1.5:18180", false),
+            ("[::ffff:10.0.0.1]:1", false),
+        ] {
+            assert_eq!(check_loopback(listen.parse().unwrap()).is_ok(), fine, "{listen}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Keys that the server keeps for callers without keys.
+//!
+//! One key a principal, in `<data_dir>/node/custodial/<principal>.key`: the 32 secret bytes as
+//! hex and a line feed, readable by the owner only. A key file appears whole or not at all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use stemedb_io::{Env, Open, Vfs};
+use stemedb_model::{Principal, SigningKey};
+
+/// A key file is 64 hex digits and a line feed; a little more room for editors.
+const KEY_FILE_BYTES_MAX: u64 = 128;
+
+/// The folder of the custodial keys.
+pub fn custodial_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("node").join("custodial")
+}
+
+/// Reads the key of a principal, or makes it.
+pub fn open_key(env: &Env, data_dir: &Path, principal: &Principal) -> io::Result<SigningKey> {
+    let dir = custodial_dir(data_dir);
+    let path = dir.join(format!("{principal}.key"));
+    if env.vfs.exists(&path)? {
+        return read_key(&*env.vfs, &path);
+    }
+    create_dir(&*env.vfs, &dir)?;
+    let mut seed = [0; 32];
+    env.rng.fill(&mut seed);
+    let key = SigningKey::from_seed(&seed);
+    write_key(&*env.vfs, &path, &key)?;
+    Ok(key)
+}
+
+/// Creates a folder and makes the names above it durable, up to the first one that was there.
+fn create_dir(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+    let mut new = Vec::new();
+    let mut at = Some(dir);
+    while let Some(path) = at {
+        if path.as_os_str().is_empty() || vfs.exists(path)? {
+            break;
+        }
+        new.push(path);
+        at = path.parent();
+    }
+    vfs.create_dir_all(dir)?;
+    for path in new {
+        if let Some(parent) = path.parent() {
+            vfs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a key file.
+pub fn read_key(vfs: &dyn Vfs, path: &Path) -> io::Result<SigningKey> {
+    let invalid = || {
+        let problem = format!("{}: expected 64 hex digits", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, problem)
+    };
+    let file = vfs.open(path, Open::Read)?;
+    let len = file.len()?;
+    if len > KEY_FILE_BYTES_MAX {
+        return Err(invalid());
+    }
+    let mut text = vec![0; usize::try_from(len).map_err(|_| invalid())?];
+    file.read_exact_at(&mut text, 0)?;
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim_ascii(), &mut seed).map_err(|_| invalid())?;
+    Ok(SigningKey::from_seed(&seed))
+}
+
+/// Writes a key file, readable by its owner only. After a crash it is there whole or not at all.
+pub fn write_key(vfs: &dyn Vfs, path: &Path, key: &SigningKey) -> io::Result<()> {
+    let temporary = path.with_extension("key.new");
+    // What an earlier crash left behind was never anybody's key.
+    match vfs.remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = vfs.open(&temporary, Open::CreateNew)?;
+    file.write_at(format!("{}\n", hex::encode(key.seed())).as_bytes(), 0)?;
+    file.sync_all()?;
+    file.close()?;
+    vfs.rename(&temporary, path)?;
+    match path.parent() {
+        Some(dir) => vfs.sync_dir(dir),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "somebody else tampers with the file")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::real();
+        let local = Principal::parse("local").unwrap();
+        let key = open_key(&env, dir.path(), &local).unwrap();
+        assert_eq!(open_key(&env, dir.path(), &local).unwrap().agent_id(), key.agent_id());
+        let other = open_key(&env, dir.path(), &Principal::parse("other").unwrap()).unwrap();
+        assert_ne!(other.agent_id(), key.agent_id());
+        let path = custodial_dir(dir.path()).join("local.key");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error_not_a_new_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::real();
+        let local = Principal::parse("local").unwrap();
+        open_key(&env, dir.path(), &local).unwrap();
+        let path = custodial_dir(dir.path()).join("local.key");
+        for text in ["", "ab", &"zz".repeat(32), &"ab".repeat(400)] {
+            std::fs::write(&path, text).unwrap();
+            let error = open_key(&env, dir.path(), &local).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text:?}");
+        }
+    }
+}

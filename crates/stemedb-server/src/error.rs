@@ -1,0 +1,272 @@
+//! Everything that can go wrong, as the answer that a caller gets.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use stemedb_engine::{ReadError, WriteError, outcome_str};
+use stemedb_index::{ErrorKind, IndexError};
+use stemedb_model::{DecodeError, RecordId, Refusal, VerifyError};
+
+use crate::wire::{ErrorCode, Id, Problem, WireError};
+
+/// An error answer. Counted where it is sent, logged where it is the server's fault.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) problem: Box<Problem>,
+    /// The value of `Retry-After`, where a later try makes sense.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the engine has counted the refusal already.
+    pub(crate) counted: bool,
+}
+
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            retry_after: retry_after(code),
+            problem: Box::new(Problem::new(code, detail)),
+            counted: false,
+        }
+    }
+
+    pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
+        self.problem.field = Some(field.into());
+        self
+    }
+
+    pub(crate) fn outcome(mut self, outcome: &str) -> Self {
+        self.problem.outcome = Some(outcome.to_owned());
+        self
+    }
+
+    pub(crate) fn position(mut self, position: Option<stemedb_model::Position>) -> Self {
+        self.problem.position = position.map(|position| position.0);
+        self
+    }
+
+    pub(crate) fn id(mut self, id: RecordId) -> Self {
+        self.problem.id = Some(Id(id));
+        self
+    }
+
+    /// A parameter of the path or the query.
+    pub(crate) fn parameter(name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::new(ErrorCode::InvalidParameter, format!("{name}: {problem}")).field(name)
+    }
+
+    /// Something that should not be possible.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Internal, detail)
+    }
+}
+
+/// When to try again: soon where a queue drains by itself, later where somebody has to act.
+fn retry_after(code: ErrorCode) -> Option<Duration> {
+    match code {
+        ErrorCode::Overloaded | ErrorCode::PositionAhead | ErrorCode::QueueFull => {
+            Some(Duration::from_secs(1))
+        }
+        ErrorCode::Draining
+        | ErrorCode::NotReady
+        | ErrorCode::ClockJump
+        | ErrorCode::Indeterminate => Some(Duration::from_secs(5)),
+        ErrorCode::AgentUnregistered
+        | ErrorCode::AtAhead
+        | ErrorCode::BadSignature
+        | ErrorCode::BodyTimeout
+        | ErrorCode::BodyTooLarge
+        | ErrorCode::Conflict
+        | ErrorCode::CursorMismatch
+        | ErrorCode::Cycle
+        | ErrorCode::DeadlineExceeded
+        | ErrorCode::Forbidden
+        | ErrorCode::ForeignHost
+        | ErrorCode::HeadersTooLarge
+        | ErrorCode::IdMismatch
+        | ErrorCode::IdempotencyConflict
+        | ErrorCode::IndexDamaged
+        | ErrorCode::IndexFailed
+        | ErrorCode::Internal
+        | ErrorCode::InvalidBody
+        | ErrorCode::InvalidField
+        | ErrorCode::InvalidParameter
+        | ErrorCode::KeyReplaced
+        | ErrorCode::KeyRevoked
+        | ErrorCode::MalformedJson
+        | ErrorCode::MethodNotAllowed
+        | ErrorCode::NotFound
+        | ErrorCode::OutcomeUnknown
+        | ErrorCode::RecordNotFound
+        | ErrorCode::ResolveTooLarge
+        | ErrorCode::SigningDisabled
+        | ErrorCode::UnknownReference
+        | ErrorCode::UnsupportedMediaType
+        | ErrorCode::UriTooLong
+        | ErrorCode::WalUnavailable
+        | ErrorCode::WrongKind
+        | ErrorCode::WrongLog
+        | ErrorCode::WrongSpace
+        | ErrorCode::WrongState
+        | ErrorCode::WrongTimeline => None,
+    }
+}
+
+/// The code of an error answer, for the metrics of whoever sends it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) code: ErrorCode,
+    pub(crate) counted: bool,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let code = self.problem.code;
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let status =
+            StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        response.extensions_mut().insert(Sent { code, counted: self.counted });
+        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::error!(code = code.as_str(), detail = self.problem.detail, "request failed");
+        }
+        response
+    }
+}
+
+impl From<WireError> for ApiError {
+    fn from(error: WireError) -> Self {
+        let problem = Problem::from(error);
+        Self { problem: Box::new(problem), retry_after: None, counted: false }
+    }
+}
+
+impl From<VerifyError> for ApiError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Record(DecodeError::Invalid(invalid)) => WireError::from(invalid).into(),
+            VerifyError::Record(decode) => {
+                Self::new(ErrorCode::InvalidField, format!("bytes: {decode}")).field("bytes")
+            }
+            VerifyError::Signature(bad) => {
+                let detail = format!(
+                    "signature: {bad}; the record that was signed must have exactly these fields"
+                );
+                Self::new(ErrorCode::BadSignature, detail).field("signature")
+            }
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let code = match &refusal {
+            Refusal::Forbidden { .. } => ErrorCode::Forbidden,
+            Refusal::KeyRevoked { .. } => ErrorCode::KeyRevoked,
+            Refusal::KeyReplaced { .. } => ErrorCode::KeyReplaced,
+            Refusal::Unregistered { .. } => ErrorCode::AgentUnregistered,
+            Refusal::UnknownReference { .. } => ErrorCode::UnknownReference,
+            Refusal::WrongSpace { .. } => ErrorCode::WrongSpace,
+            Refusal::WrongKind { .. } => ErrorCode::WrongKind,
+            Refusal::Cycle { .. } => ErrorCode::Cycle,
+            Refusal::WrongLog { .. } => ErrorCode::WrongLog,
+            Refusal::Conflict(_) => ErrorCode::Conflict,
+            // The enum may grow; what is refused by the log's state is a conflict with it.
+            _ => ErrorCode::Conflict,
+        };
+        let field = match &refusal {
+            Refusal::UnknownReference { field, .. }
+            | Refusal::WrongSpace { field, .. }
+            | Refusal::WrongKind { field, .. } => Some((*field).to_owned()),
+            Refusal::WrongLog { .. } => Some("log_id".to_owned()),
+            _ => None,
+        };
+        let mut error = Self::new(code, refusal.to_string());
+        error.problem.field = field;
+        error
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        let detail = error.to_string();
+        let mut api = match error {
+            WriteError::Refused(refusal) => refusal.into(),
+            WriteError::AtAhead { .. } => Self::new(ErrorCode::AtAhead, detail).field("at"),
+            WriteError::IdempotencyConflict { first } => {
+                Self::new(ErrorCode::IdempotencyConflict, detail).id(first)
+            }
+            WriteError::QueueFull { .. } => Self::new(ErrorCode::QueueFull, detail),
+            WriteError::Draining { .. } => Self::new(ErrorCode::Draining, detail),
+            WriteError::NotReady { .. } => Self::new(ErrorCode::NotReady, detail),
+            WriteError::ClockJump { .. } => Self::new(ErrorCode::ClockJump, detail),
+            WriteError::DeadlineBeforeQueue => {
+                Self::new(ErrorCode::DeadlineExceeded, detail).outcome("not_written")
+            }
+            WriteError::Indeterminate { .. } => {
+                Self::new(ErrorCode::OutcomeUnknown, detail).outcome("indeterminate")
+            }
+            WriteError::Undecided { id } => {
+                Self::new(ErrorCode::Indeterminate, detail).outcome("indeterminate").id(id)
+            }
+            WriteError::WalUnavailable { outcome, .. } => {
+                Self::new(ErrorCode::WalUnavailable, detail).outcome(outcome_str(outcome))
+            }
+            WriteError::IndexFailed { position, .. } => {
+                let outcome =
+                    if position.is_some() { "durable_not_applied" } else { "not_written" };
+                Self::new(ErrorCode::IndexFailed, detail).outcome(outcome).position(position)
+            }
+            // The enum may grow; nothing is known about such a write.
+            _ => Self::new(ErrorCode::OutcomeUnknown, detail).outcome("indeterminate"),
+        };
+        api.counted = true;
+        api
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ReadError::NotReady { .. } => Self::new(ErrorCode::NotReady, detail),
+            ReadError::Behind { .. } => {
+                Self::new(ErrorCode::PositionAhead, detail).field("at_least")
+            }
+            ReadError::WrongTimeline { .. } => Self::new(ErrorCode::WrongTimeline, detail),
+            ReadError::AheadOfLog { .. } | ReadError::AheadOfClock { .. } => {
+                Self::new(ErrorCode::InvalidParameter, detail).field("as_of")
+            }
+            ReadError::Undecided { id } => {
+                Self::new(ErrorCode::Indeterminate, detail).outcome("indeterminate").id(id)
+            }
+            ReadError::NotApplied { id, position } => Self::new(ErrorCode::IndexFailed, detail)
+                .outcome("durable_not_applied")
+                .position(Some(position))
+                .id(id),
+            ReadError::Index(index) => index.into(),
+            _ => Self::internal(detail),
+        }
+    }
+}
+
+impl From<IndexError> for ApiError {
+    fn from(error: IndexError) -> Self {
+        let detail = error.to_string();
+        match error.kind() {
+            ErrorKind::TooLarge => Self::new(ErrorCode::ResolveTooLarge, detail),
+            ErrorKind::Rebuild => Self::new(ErrorCode::IndexDamaged, detail),
+            ErrorKind::Unavailable => Self::new(ErrorCode::IndexDamaged, detail),
+            ErrorKind::Configuration | ErrorKind::Bug => Self::internal(detail),
+        }
+    }
+}

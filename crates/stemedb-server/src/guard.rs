@@ -1,0 +1,194 @@
+//! What every request passes on its way in and out: who may ask at all, how many at once, how long
+//! the URL may be; and the counting of answers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, State};
+use axum::http::{HeaderMap, Method, Request, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::app::App;
+use crate::body::{check_encoding, discard};
+use crate::error::{ApiError, ApiResult, Sent};
+use crate::wire::ErrorCode;
+
+/// Probes and scrapes are answered however busy the node is.
+const NEVER_LIMITED: [&str; 3] = ["/livez", "/metrics", "/readyz"];
+/// The label of what has no route.
+const OTHER: &str = "other";
+
+/// The middleware around all routes.
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let began = app.engine.monotonic();
+    let endpoint = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| OTHER.to_owned(), |path| template(path.as_str()));
+    let method = method_label(request.method());
+    app.metrics.request_began();
+    let response = match admit(&app, &request, &endpoint) {
+        Ok(_permit) => next.run(request).await,
+        Err(error) => {
+            discard(request.into_body()).await;
+            error.into_response()
+        }
+    };
+    if let Some(sent) = response.extensions().get::<Sent>()
+        && !sent.counted
+    {
+        app.metrics.rejected(sent.code);
+    }
+    let took = app.engine.monotonic().saturating_sub(began);
+    app.metrics.request_ended(&endpoint, method, response.status().as_u16(), took);
+    response
+}
+
+/// The files of the documentation page are one endpoint.
+fn template(path: &str) -> String {
+    if path.starts_with("/docs") { "/docs".to_owned() } else { path.to_owned() }
+}
+
+/// A method is a word of the caller's; as a label it must be one of few.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::DELETE => "DELETE",
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        _ => "OTHER",
+    }
+}
+
+fn admit(
+    app: &App,
+    request: &Request<Body>,
+    endpoint: &str,
+) -> ApiResult<Option<OwnedSemaphorePermit>> {
+    check_local(request.uri(), request.headers())?;
+    let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let most = app.config.limits.uri_bytes;
+    if uri_bytes > most {
+        let detail = format!("the URL is {uri_bytes} bytes long, expected at most {most}");
+        return Err(ApiError::new(ErrorCode::UriTooLong, detail));
+    }
+    check_encoding(request.headers())?;
+    if NEVER_LIMITED.contains(&endpoint) {
+        return Ok(None);
+    }
+    let permit = Arc::clone(&app.requests).try_acquire_owned().map_err(|_| {
+        let most = app.config.limits.requests;
+        let detail = format!("{most} requests are under way, which is the limit");
+        ApiError::new(ErrorCode::Overloaded, detail)
+    })?;
+    Ok(Some(permit))
+}
+
+/// Without authentication only this machine may ask, for itself: a page of another site that had
+/// its name point here (DNS rebinding) or that posts across sites is refused, and so is a proxy,
+/// behind which everybody would look local.
+fn check_local(uri: &Uri, headers: &HeaderMap) -> ApiResult<()> {
+    let foreign = |what: &str, found: &str| {
+        let detail = format!(
+            "{what} is {found:?}: without authentication this server answers programs on its own \
+             machine only, asked for as localhost, 127.0.0.1 or [::1] and not through a proxy"
+        );
+        Err(ApiError::new(ErrorCode::ForeignHost, detail).field(what))
+    };
+    if let Some(name) = headers.keys().find(|name| forwards(name.as_str())) {
+        return foreign(name.as_str(), "present");
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_local(host.to_str().unwrap_or_default()) => {}
+        (host, second) => {
+            let found = match (host, second) {
+                (None, _) => "missing",
+                (Some(host), None) => host.to_str().unwrap_or("not text"),
+                (Some(_), Some(_)) => "given twice",
+            };
+            return foreign("Host", found);
+        }
+    }
+    if let Some(authority) = uri.authority()
+        && !is_local(authority.as_str())
+    {
+        return foreign("the URL's host", authority.as_str());
+    }
+    for origin in headers.get_all(header::ORIGIN) {
+        let origin = origin.to_str().unwrap_or("not text");
+        let host = origin.split_once("://").map(|(_, host)| host);
+        if !host.is_some_and(is_local) {
+            return foreign("Origin", origin);
+        }
+    }
+    Ok(())
+}
+
+fn forwards(header: &str) -> bool {
+    header == "forwarded" || header.starts_with("x-forwarded-") || header == "x-real-ip"
+}
+
+/// Whether `host`, with or without a port, names this machine.
+fn is_local(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, "")) => (name, None),
+            Some((name, port)) => (name, port.strip_prefix(':').or(Some("?"))),
+            None => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        },
+    };
+    port.is_none_or(|port| port.parse::<u16>().is_ok())
+        && (name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_hosts() {
+        for host in [
+            "localhost",
+            "LOCALHOST:18180",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.9.9.9",
+            "[::1]",
+            "[::1]:1",
+        ] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "10.0.0.1",
+            "[::1",
+            "[::1]80",
+            "[::2]:80",
+            "127.0.0.1:port",
+            "127.0.0.1:80:80",
+            "user@127.0.0.1",
+            "0.0.0.0",
+        ] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

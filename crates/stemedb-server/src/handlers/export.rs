@@ -1,0 +1,201 @@
+//! The log out again, as newline-delimited JSON.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::Response;
+use http_body_util::channel::{Channel, Sender};
+use stemedb_engine::View;
+use stemedb_index::Entry;
+use stemedb_lens::{LensName, Reason, standings};
+use stemedb_model::{Body as RecordBody, Key, Position, RecordId, RetractTarget, Space};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::answer::stored;
+use crate::app::App;
+use crate::error::{ApiError, ApiResult};
+use crate::openapi::ExportProblems;
+use crate::question::{params, space, view};
+use crate::wire::ExportParams;
+
+/// Records that are read and sent together.
+const PAGE: usize = 256;
+/// Pieces that wait for the caller to read.
+const PIECES: usize = 4;
+/// Keys whose excluded claims are kept at hand; past it they are worked out anew.
+const KEYS_KEPT: usize = 100_000;
+
+/// The records of a snapshot, a line each, ascending by position.
+#[utoipa::path(
+    get,
+    path = "/v1/export",
+    tag = "records",
+    params(ExportParams),
+    responses(
+        (status = 200, description = "A StoredRecord a line; an export that could not be finished \
+                                      is cut, and its connection closed",
+            body = String, content_type = "application/x-ndjson"),
+        ExportProblems
+    )
+)]
+pub(crate) async fn export(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+    let asked: ExportParams = params(&uri)?;
+    let only = asked.space.as_ref().map(|name| space(Some(name))).transpose()?;
+    let permit = app.stream()?;
+    let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
+    let snapshot = view.token().to_string();
+    let (lines, body) = Channel::new(PIECES);
+    let export = Export {
+        view,
+        only,
+        live: asked.live.unwrap_or(true),
+        excluded: HashMap::new(),
+        left_out: BTreeSet::new(),
+        timeout: app.config.limits.body_timeout,
+        _permit: permit,
+    };
+    let after = Position(asked.after.unwrap_or_default());
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || export.run(after, lines, &runtime));
+    let mut response = Response::new(Body::new(body));
+    let ndjson = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, ndjson);
+    if let Ok(snapshot) = HeaderValue::from_str(&snapshot) {
+        response.headers_mut().insert("stemedb-snapshot", snapshot);
+    }
+    Ok(response)
+}
+
+struct Export {
+    view: View,
+    only: Option<Space>,
+    live: bool,
+    /// The claims of a key that take no part.
+    excluded: HashMap<Key, BTreeSet<Position>>,
+    /// Assertions that were left out, and what was said of them alone.
+    left_out: BTreeSet<RecordId>,
+    timeout: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+impl Export {
+    fn run(mut self, after: Position, mut lines: Sender<Bytes, Error>, runtime: &Handle) {
+        let mut from = after.next();
+        loop {
+            let (out, next) = match self.page(from) {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(
+                        code = error.problem.code.as_str(),
+                        detail = error.problem.detail,
+                        "export failed"
+                    );
+                    lines.abort(error.problem.detail.into());
+                    return;
+                }
+            };
+            if !out.is_empty() {
+                let sent = runtime.block_on(async {
+                    tokio::time::timeout(self.timeout, lines.send_data(out.into())).await
+                });
+                if !matches!(sent, Ok(Ok(()))) {
+                    lines.abort("the export was not read in time".into());
+                    return;
+                }
+            }
+            match next {
+                Some(next) => from = next,
+                None => return,
+            }
+        }
+    }
+
+    fn page(&mut self, from: Position) -> ApiResult<(Vec<u8>, Option<Position>)> {
+        let entries = self.view.entries(from, PAGE)?;
+        let next = entries.last().map(|entry| entry.position.next());
+        let mut out = Vec::new();
+        for entry in entries {
+            let record = entry.signed.record();
+            if self.only.as_ref().is_some_and(|space| *space != record.space) {
+                continue;
+            }
+            if self.live && !self.is_live(&entry)? {
+                self.left_out.insert(entry.signed.id());
+                continue;
+            }
+            serde_json::to_writer(&mut out, &stored(&entry))
+                .map_err(|error| ApiError::internal(error.to_string()))?;
+            out.push(b'\n');
+        }
+        Ok((out, next))
+    }
+
+    /// Whether a record counts. That a claim holds at another time than now does not make it
+    /// less alive.
+    fn is_live(&mut self, entry: &Entry) -> ApiResult<bool> {
+        let record = entry.signed.record();
+        let about = match &record.body {
+            RecordBody::Assertion(assertion) => {
+                let key = Key {
+                    space: record.space.clone(),
+                    subject: assertion.subject.clone(),
+                    predicate: assertion.predicate.clone(),
+                };
+                return Ok(!self.excluded(key)?.contains(&entry.position));
+            }
+            RecordBody::Cosign(cosign) => Some(cosign.assertion),
+            RecordBody::Vote(vote) => Some(vote.assertion),
+            RecordBody::Lifecycle(lifecycle) => Some(lifecycle.assertion),
+            RecordBody::Supersede(supersede) => Some(supersede.old),
+            RecordBody::Retract(retract) => match &retract.target {
+                RetractTarget::Record(id) => Some(*id),
+                RetractTarget::Source(_) => None,
+            },
+            RecordBody::Genesis(_)
+            | RecordBody::Epoch(_)
+            | RecordBody::Source(_)
+            | RecordBody::Predicate(_)
+            | RecordBody::Alias(_)
+            | RecordBody::Agent(_)
+            | RecordBody::Lens(_)
+            | RecordBody::Gold(_)
+            | RecordBody::TrustSnapshot(_) => None,
+        };
+        if about.is_some_and(|id| self.left_out.contains(&id)) {
+            return Ok(false);
+        }
+        let found = self.view.record(&entry.signed.id())?;
+        Ok(found.is_some_and(|found| found.excluded.is_none()))
+    }
+
+    fn excluded(&mut self, key: Key) -> ApiResult<&BTreeSet<Position>> {
+        if self.excluded.len() >= KEYS_KEPT && !self.excluded.contains_key(&key) {
+            self.excluded.clear();
+        }
+        match self.excluded.entry(key) {
+            std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                let candidates = self.view.candidates(new.key())?;
+                let options = self.view.options(LensName::Authority);
+                let out = standings(&candidates, &options)
+                    .into_iter()
+                    .filter(|standing| {
+                        standing
+                            .excluded
+                            .as_ref()
+                            .is_some_and(|excluded| excluded.reason != Reason::NotValidThen)
+                    })
+                    .map(|standing| standing.position)
+                    .collect();
+                Ok(new.insert(out))
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! One function an endpoint: wire to domain, one engine call, domain to wire.
+
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod meta;
+pub(crate) mod node;
+pub(crate) mod query;
+pub(crate) mod read;
+pub(crate) mod write;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::error::{ApiError, ApiResult};
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> ApiResult<Response> {
+    let bytes = serde_json::to_vec(body)
+        .map_err(|error| ApiError::internal(format!("the answer cannot be written: {error}")))?;
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
+}

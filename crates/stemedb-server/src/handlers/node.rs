@@ -1,0 +1,199 @@
+//! The node: probes, health, drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use serde_json::json;
+use stemedb_engine::{NodeState, NodeStatus, SnapshotToken};
+
+use super::json as answer;
+use crate::app::App;
+use crate::error::{ApiError, ApiResult};
+use crate::openapi::{DrainProblems, ProbeProblems, ReadyProblems, UndrainProblems};
+use crate::question::params;
+use crate::wire::{
+    AgentKey, Drain, DrainParams, ErrorCode, Health, LogIdHex, Node, NodeReason, ReadyFor,
+    ReadyParams, TimelineHex,
+};
+
+const DRAIN_MS_MAX: u64 = 600_000;
+
+fn node(status: &NodeStatus) -> Node {
+    Node {
+        state: status.state.as_str().to_owned(),
+        reason: status.reason.as_ref().map(|reason| NodeReason {
+            code: reason.code.to_owned(),
+            detail: reason.detail.clone(),
+        }),
+        degraded: status.degraded.clone(),
+        log_id: LogIdHex(status.log_id),
+        timeline: TimelineHex(status.timeline),
+        position: status.progress.applied.0,
+        durable: status.progress.durable.0,
+        in_flight: u64::try_from(status.in_flight).unwrap_or(u64::MAX),
+    }
+}
+
+fn why(status: &NodeStatus) -> String {
+    let state = status.state.as_str();
+    match &status.reason {
+        Some(reason) => format!("the node is {state}: {}: {}", reason.code, reason.detail),
+        None => format!("the node is {state}"),
+    }
+}
+
+/// Whether the process runs.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "node",
+    responses((status = 200, description = "It does", body = serde_json::Value), ProbeProblems)
+)]
+pub(crate) async fn livez() -> ApiResult<Response> {
+    answer(StatusCode::OK, &json!({ "status": "alive" }))
+}
+
+/// Whether the node should get traffic.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "node",
+    params(ReadyParams),
+    responses((status = 200, description = "It should", body = serde_json::Value), ReadyProblems)
+)]
+pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+    let asked: ReadyParams = params(&uri)?;
+    let status = app.engine.node();
+    let ready = match (status.state, asked.what) {
+        (NodeState::Ready, _) => true,
+        (NodeState::ReadOnly, Some(ReadyFor::Read)) => true,
+        (NodeState::ReadOnly, Some(ReadyFor::Write) | None) => false,
+        (
+            NodeState::Starting
+            | NodeState::Recovering
+            | NodeState::Draining
+            | NodeState::Drained
+            | NodeState::Stopped,
+            _,
+        ) => false,
+    };
+    if ready {
+        return answer(StatusCode::OK, &json!({ "status": "ready" }));
+    }
+    let code = match status.state {
+        NodeState::Draining | NodeState::Drained | NodeState::Stopped => ErrorCode::Draining,
+        NodeState::Starting | NodeState::Recovering | NodeState::Ready | NodeState::ReadOnly => {
+            ErrorCode::NotReady
+        }
+    };
+    Err(ApiError::new(code, why(&status)))
+}
+
+/// Details, for people and dashboards.
+#[utoipa::path(
+    get,
+    path = "/v1/health",
+    tag = "node",
+    responses(
+        (status = 200, description = "Ready", body = Health),
+        (status = 503, description = "Not ready; the reasons are in the body", body = Health),
+        ProbeProblems
+    )
+)]
+pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
+    let status = app.engine.node();
+    let (code, word) = match (status.state, &status.degraded) {
+        (NodeState::Ready, None) => (StatusCode::OK, "ok"),
+        (NodeState::Ready, Some(_)) => (StatusCode::OK, "degraded"),
+        (NodeState::ReadOnly, _) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
+        (
+            NodeState::Starting
+            | NodeState::Recovering
+            | NodeState::Draining
+            | NodeState::Drained
+            | NodeState::Stopped,
+            _,
+        ) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+    };
+    let token = SnapshotToken { timeline: status.timeline, position: status.progress.applied };
+    let health = Health {
+        status: word.to_owned(),
+        node: node(&status),
+        root_public_key: app.root().map(AgentKey),
+        custodial_agent: app.custodial.as_ref().map(|key| AgentKey(key.agent_id())),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: app.config.commit.clone(),
+        snapshot: token.to_string(),
+    };
+    answer(code, &health)
+}
+
+/// State of the node, and why.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/node",
+    tag = "admin",
+    responses((status = 200, description = "The node", body = Node), ProbeProblems)
+)]
+pub(crate) async fn show(State(app): State<Arc<App>>) -> ApiResult<Response> {
+    answer(StatusCode::OK, &node(&app.engine.node()))
+}
+
+/// Takes no new writes, finishes those on their way, seals the log. Reads go on.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/node/drain",
+    tag = "admin",
+    params(DrainParams),
+    responses((status = 200, description = "What it came to", body = Drain), DrainProblems)
+)]
+pub(crate) async fn drain(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+    let asked: DrainParams = params(&uri)?;
+    let bound = match asked.timeout_ms {
+        None => app.config.drain_timeout,
+        Some(ms) if ms <= DRAIN_MS_MAX => Duration::from_millis(ms),
+        Some(ms) => {
+            let problem = format!("{ms}, expected at most {DRAIN_MS_MAX}");
+            return Err(ApiError::parameter("timeout_ms", problem));
+        }
+    };
+    let state = app.engine.node().state;
+    if matches!(state, NodeState::Starting | NodeState::Recovering | NodeState::Stopped) {
+        let detail = format!("the node is {}: there is nothing to drain", state.as_str());
+        return Err(ApiError::new(ErrorCode::WrongState, detail));
+    }
+    let engine = Arc::clone(&app.engine);
+    let report = tokio::task::spawn_blocking(move || engine.drain(bound))
+        .await
+        .map_err(|error| ApiError::internal(format!("the drain broke off: {error}")))?;
+    let mut left = report.problems;
+    if report.unfinished > 0 {
+        left.insert(0, format!("{} records are still on their way", report.unfinished));
+    }
+    let complete = report.state == NodeState::Drained && left.is_empty();
+    answer(StatusCode::OK, &Drain { node: node(&app.engine.node()), complete, left })
+}
+
+/// Takes writes again.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/node/undrain",
+    tag = "admin",
+    responses((status = 200, description = "The node afterwards", body = Node), UndrainProblems)
+)]
+pub(crate) async fn undrain(State(app): State<Arc<App>>) -> ApiResult<Response> {
+    match app.engine.undrain() {
+        NodeState::Ready | NodeState::ReadOnly => answer(StatusCode::OK, &node(&app.engine.node())),
+        state @ (NodeState::Starting
+        | NodeState::Recovering
+        | NodeState::Draining
+        | NodeState::Drained
+        | NodeState::Stopped) => {
+            let detail = format!("the node is {}: it cannot take writes", state.as_str());
+            Err(ApiError::new(ErrorCode::WrongState, detail))
+        }
+    }
+}

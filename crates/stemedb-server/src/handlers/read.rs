@@ -1,0 +1,83 @@
+//! Single records out.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use stemedb_model::Kind;
+
+use super::json;
+use super::write::RecordIdPath;
+use crate::answer::Names;
+use crate::app::App;
+use crate::error::{ApiError, ApiResult};
+use crate::openapi::ReadRecordProblems;
+use crate::question::{params, space, view};
+use crate::wire::{ErrorCode, Id, RecordAnswer, RecordParams};
+
+/// A record of any kind, and whether it counts.
+#[utoipa::path(
+    get,
+    path = "/v1/records/{id}",
+    tag = "records",
+    params(("id" = Id, Path, description = "The record"), RecordParams),
+    responses(
+        (status = 200, description = "The record", body = RecordAnswer),
+        ReadRecordProblems
+    )
+)]
+pub(crate) async fn record(
+    State(app): State<Arc<App>>,
+    id: RecordIdPath,
+    uri: Uri,
+) -> ApiResult<Response> {
+    answer(app, id, uri, false).await
+}
+
+/// An assertion with what others said of it, and how it stands.
+#[utoipa::path(
+    get,
+    path = "/v1/assertions/{id}",
+    tag = "records",
+    params(("id" = Id, Path, description = "The assertion"), RecordParams),
+    responses(
+        (status = 200, description = "The assertion", body = RecordAnswer),
+        ReadRecordProblems
+    )
+)]
+pub(crate) async fn assertion(
+    State(app): State<Arc<App>>,
+    id: RecordIdPath,
+    uri: Uri,
+) -> ApiResult<Response> {
+    answer(app, id, uri, true).await
+}
+
+async fn answer(
+    app: Arc<App>,
+    RecordIdPath(id): RecordIdPath,
+    uri: Uri,
+    assertion: bool,
+) -> ApiResult<Response> {
+    let asked: RecordParams = params(&uri)?;
+    let in_space = asked.space.as_ref().map(|name| space(Some(name))).transpose()?;
+    let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
+    let found = app
+        .read(move || {
+            let fits = |found: &stemedb_engine::RecordView| {
+                let record = found.entry.signed.record();
+                in_space.as_ref().is_none_or(|space| *space == record.space)
+                    && (!assertion || record.kind() == Kind::Assertion)
+            };
+            let Some(found) = view.record(&id)?.filter(fits) else {
+                let what = if assertion { "assertion" } else { "record" };
+                let position = view.position();
+                let detail = format!("no {what} {id} in the log up to position {position}");
+                return Err(ApiError::new(ErrorCode::RecordNotFound, detail).id(id));
+            };
+            Names::new(&view).record(&found, assertion)
+        })
+        .await?;
+    json(StatusCode::OK, &found)
+}

@@ -1,0 +1,192 @@
+//! What the server exports, and the one recorder behind it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::wire::ErrorCode;
+
+const REQUESTS: &str = "stemedb_http_requests_total";
+const REQUEST_SECONDS: &str = "stemedb_http_request_duration_seconds";
+const IN_FLIGHT: &str = "stemedb_http_in_flight";
+const REJECTED: &str = "stemedb_requests_rejected_total";
+const QUERIES: &str = "stemedb_queries_total";
+const QUERY_SECONDS: &str = "stemedb_query_latency_seconds";
+const BUILD_INFO: &str = "stemedb_build_info";
+
+/// Upper bounds of the latency histograms, in seconds: from a cached read to the request timeout.
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+/// Upper bounds of histograms that count records.
+const RECORDS: [f64; 13] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+/// Durations that are histograms. Whatever is not named here or in [`COUNTED`] is a summary:
+/// `stemedb_wal_fsync_duration_seconds` is one by contract.
+const TIMED: [&str; 4] = [
+    REQUEST_SECONDS,
+    QUERY_SECONDS,
+    "stemedb_storage_operation_duration_seconds",
+    "stemedb_wal_fsync_latency_seconds",
+];
+/// Numbers of records that are histograms.
+const COUNTED: [&str; 1] = ["stemedb_wal_batch_size"];
+/// Quantiles of summaries.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+/// How often histograms are gathered in when nobody scrapes, so that they do not grow.
+pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The endpoints that answer questions; the label of the query metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Question {
+    Layered,
+    Query,
+    Resolve,
+    Skeptic,
+}
+
+impl Question {
+    const ALL: [Self; 4] = [Self::Layered, Self::Query, Self::Resolve, Self::Skeptic];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Layered => "/v1/layered",
+            Self::Query => "/v1/query",
+            Self::Resolve => "/v1/resolve",
+            Self::Skeptic => "/v1/skeptic",
+        }
+    }
+}
+
+/// The Prometheus text.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    handle: Option<PrometheusHandle>,
+    process: metrics_process::Collector,
+}
+
+/// Installs the recorder of this process, if none is there yet: before the log and the engine
+/// open, so that what they set to 0 is exported. Further calls change nothing.
+pub fn install_recorder() {
+    recorder();
+}
+
+fn recorder() -> Option<PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            install().inspect_err(|error| tracing::error!(%error, "metrics are not exported")).ok()
+        })
+        .clone()
+}
+
+/// Fails only if somebody else installed a recorder, whose metrics cannot be shown here.
+fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new().set_quantiles(&QUANTILES)?;
+    for name in TIMED {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), &SECONDS)?;
+    }
+    for name in COUNTED {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), &RECORDS)?;
+    }
+    builder.install_recorder()
+}
+
+impl Metrics {
+    pub(crate) fn install(commit: &str) -> Self {
+        let handle = recorder();
+        let process = metrics_process::Collector::default();
+        process.describe();
+        describe_counter!(REQUESTS, Unit::Count, "requests answered");
+        describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "time to the head of the answer");
+        describe_gauge!(IN_FLIGHT, Unit::Count, "requests being worked on");
+        describe_counter!(QUERIES, Unit::Count, "questions answered, one for each key and lens");
+        describe_histogram!(QUERY_SECONDS, Unit::Seconds, "time to answer a question");
+        describe_gauge!(BUILD_INFO, Unit::Count, "always 1; the labels say what runs");
+        gauge!(IN_FLIGHT).set(0.0);
+        let labels =
+            [("version", env!("CARGO_PKG_VERSION").to_owned()), ("commit", commit.to_owned())];
+        gauge!(BUILD_INFO, &labels).set(1.0);
+        for code in ErrorCode::ALL {
+            counter!(REJECTED, "reason" => code.as_str()).increment(0);
+        }
+        for question in Question::ALL {
+            for lens in lens_labels() {
+                counter!(QUERIES, "endpoint" => question.as_str(), "lens" => lens).increment(0);
+            }
+        }
+        Self { handle, process }
+    }
+
+    /// Sets the request counters of an endpoint to 0.
+    pub(crate) fn known(&self, endpoint: &str, method: &str, status: &str) {
+        let labels = [
+            ("endpoint", endpoint.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.to_owned()),
+        ];
+        counter!(REQUESTS, &labels).increment(0);
+    }
+
+    /// The text that Prometheus scrapes.
+    pub(crate) fn render(&self) -> Option<String> {
+        self.process.collect();
+        self.handle.as_ref().map(PrometheusHandle::render)
+    }
+
+    /// Gathers in what histograms have taken since the last time.
+    pub(crate) fn upkeep(&self) {
+        if let Some(handle) = &self.handle {
+            handle.run_upkeep();
+        }
+    }
+
+    pub(crate) fn request_began(&self) {
+        gauge!(IN_FLIGHT).increment(1.0);
+    }
+
+    pub(crate) fn request_ended(
+        &self,
+        endpoint: &str,
+        method: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
+        gauge!(IN_FLIGHT).decrement(1.0);
+        let labels = [
+            ("endpoint", endpoint.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.to_string()),
+        ];
+        counter!(REQUESTS, &labels).increment(1);
+        histogram!(REQUEST_SECONDS, "endpoint" => endpoint.to_owned()).record(took);
+    }
+
+    pub(crate) fn rejected(&self, code: ErrorCode) {
+        counter!(REJECTED, "reason" => code.as_str()).increment(1);
+    }
+
+    /// `lens` is `None` for a page of assertions.
+    pub(crate) fn asked(
+        &self,
+        question: Question,
+        lens: Option<stemedb_lens::LensName>,
+        answers: u64,
+    ) {
+        let lens = lens.map_or(NO_LENS, stemedb_lens::LensName::as_str);
+        counter!(QUERIES, "endpoint" => question.as_str(), "lens" => lens).increment(answers);
+    }
+
+    pub(crate) fn answered(&self, question: Question, took: Duration) {
+        histogram!(QUERY_SECONDS, "endpoint" => question.as_str()).record(took);
+    }
+}
+
+const NO_LENS: &str = "none";
+
+fn lens_labels() -> impl Iterator<Item = &'static str> {
+    stemedb_lens::LensName::ALL.into_iter().map(|lens| lens.as_str()).chain([NO_LENS])
+}

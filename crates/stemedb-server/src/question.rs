@@ -1,0 +1,210 @@
+//! Wire to domain: which past is asked about, through which lens, with which options.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::http::Uri;
+use serde::de::DeserializeOwned;
+use stemedb_engine::{self as engine, SnapshotToken, View};
+use stemedb_lens::{Decay, LensName, Options};
+use stemedb_model::{
+    AgentId, InvalidField, Millis, Position, PredicateName, SourceKey, Space, Subject, Tier,
+};
+
+use crate::app::App;
+use crate::error::{ApiError, ApiResult};
+use crate::wire::{
+    self, AgentKey, AsOf, AtLeast, KeyParams, LifecycleState, PredicateText, QueryParams,
+    ResolveRequest, SpaceText, SubjectText,
+};
+
+/// Reads the parameters of a query string; an error names the parameter.
+pub(crate) fn params<T: DeserializeOwned>(uri: &Uri) -> ApiResult<T> {
+    let query = uri.query().unwrap_or_default();
+    let pairs = serde_urlencoded::Deserializer::new(form(query));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let path = error.path().to_string();
+        match wire::field_error(&path, &error.into_inner().to_string()) {
+            wire::WireError::Field { field, problem } if field == "body" => {
+                ApiError::parameter("query", problem)
+            }
+            wire::WireError::Field { field, problem } => ApiError::parameter(&field, problem),
+            wire::WireError::Malformed(problem) => ApiError::parameter("query", problem),
+        }
+    })
+}
+
+fn form(query: &str) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(query.as_bytes())
+}
+
+/// A field of a query that the model refuses.
+fn bad(invalid: InvalidField) -> ApiError {
+    ApiError::parameter(invalid.field, invalid.problem)
+}
+
+pub(crate) fn space(space: Option<&SpaceText>) -> ApiResult<Space> {
+    space.map_or_else(|| Ok(Space::default()), |space| Space::parse(space.as_str()).map_err(bad))
+}
+
+pub(crate) fn subject(subject: &SubjectText) -> ApiResult<Subject> {
+    Subject::parse(subject.as_str()).map_err(bad)
+}
+
+pub(crate) fn predicate(predicate: &PredicateText) -> ApiResult<PredicateName> {
+    PredicateName::parse(predicate.as_str()).map_err(bad)
+}
+
+fn token(app: &App, field: &str, text: &str) -> ApiResult<Position> {
+    let token: SnapshotToken = text.parse().map_err(|error| ApiError::parameter(field, error))?;
+    Ok(app.engine.position_of(&token)?)
+}
+
+/// The state of the database that a read is of: at least as new as asked, and then as old.
+pub(crate) async fn view(
+    app: &Arc<App>,
+    at_least: Option<&AtLeast>,
+    as_of: Option<&AsOf>,
+) -> ApiResult<View> {
+    let at_least = match at_least {
+        None => Position::NONE,
+        Some(AtLeast::Position(position)) => Position(*position),
+        Some(AtLeast::Snapshot(text)) => token(app, "at_least", text)?,
+    };
+    let newest = app.reach(at_least).await?;
+    Ok(match as_of {
+        None => newest,
+        Some(AsOf::Position(position)) => {
+            newest.as_of(engine::AsOf::Position(Position(*position)))?
+        }
+        Some(AsOf::Snapshot(text)) => {
+            newest.as_of(engine::AsOf::Position(token(app, "as_of", text)?))?
+        }
+        Some(AsOf::Time(time)) => newest.as_of(engine::AsOf::Time(time.0))?,
+    })
+}
+
+/// What all lenses of one question share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    epoch_aware: Option<bool>,
+    decay: Option<wire::Decay>,
+    min_confidence: Option<f64>,
+    lifecycle: Option<BTreeSet<stemedb_model::LifecycleState>>,
+    tiers: Option<BTreeSet<Tier>>,
+    agents: Option<BTreeSet<AgentId>>,
+    sources: Option<BTreeSet<SourceKey>>,
+    asserted_before: Option<Millis>,
+    valid_at: Option<Millis>,
+    /// With more claims than the bound, say so instead of refusing.
+    pub(crate) partial: bool,
+}
+
+impl Asked {
+    pub(crate) fn query(params: &QueryParams) -> ApiResult<Self> {
+        let mut tiers = tiers(params.tiers.as_ref().map(|tiers| tiers.0.iter().copied()))?;
+        if let Some(class) = params.class {
+            let tier = class.0.tier();
+            let kept = tiers.is_none_or(|tiers| tiers.contains(&tier));
+            tiers = Some(kept.then_some(tier).into_iter().collect());
+        }
+        Ok(Self {
+            epoch_aware: params.epoch_aware,
+            decay: params.decay,
+            min_confidence: confidence(params.min_confidence)?,
+            lifecycle: states(params.lifecycle.as_ref().map(|states| states.0.as_slice())),
+            tiers,
+            agents: params.agent.map(|agent| BTreeSet::from([agent.0])),
+            sources: uri(params.source.as_ref()),
+            asserted_before: params.asserted_before.map(|at| at.0),
+            valid_at: params.valid_at.map(|at| at.0),
+            partial: params.partial.unwrap_or_default(),
+        })
+    }
+
+    pub(crate) fn key(params: &KeyParams) -> ApiResult<Self> {
+        Ok(Self {
+            epoch_aware: params.epoch_aware,
+            decay: params.decay,
+            min_confidence: confidence(params.min_confidence)?,
+            lifecycle: states(params.lifecycle.as_ref().map(|states| states.0.as_slice())),
+            tiers: tiers(params.tiers.as_ref().map(|tiers| tiers.0.iter().copied()))?,
+            agents: params.agent.map(|agent| BTreeSet::from([agent.0])),
+            sources: uri(params.source.as_ref()),
+            asserted_before: params.asserted_before.map(|at| at.0),
+            valid_at: params.valid_at.map(|at| at.0),
+            partial: params.partial.unwrap_or_default(),
+        })
+    }
+
+    pub(crate) fn resolve(request: &ResolveRequest) -> ApiResult<Self> {
+        let agents = |agents: &Vec<AgentKey>| agents.iter().map(|agent| agent.0).collect();
+        let sources =
+            |sources: &Vec<wire::SourceKey>| sources.iter().cloned().map(SourceKey::from).collect();
+        Ok(Self {
+            epoch_aware: request.epoch_aware,
+            decay: request.decay,
+            min_confidence: confidence(request.min_confidence)?,
+            lifecycle: states(request.lifecycle.as_deref()),
+            tiers: tiers(request.tiers.as_ref().map(|tiers| tiers.iter().map(|tier| tier.0)))?,
+            agents: request.agents.as_ref().map(agents),
+            sources: request.sources.as_ref().map(sources),
+            asserted_before: request.asserted_before.map(|at| at.0),
+            valid_at: request.valid_at.map(|at| at.0),
+            partial: request.partial.unwrap_or_default(),
+        })
+    }
+
+    /// The options of one lens, at a time.
+    pub(crate) fn options(&self, lens: LensName, evaluated_at: Millis) -> Options {
+        Options {
+            epoch_aware: self.epoch_aware.unwrap_or(true),
+            decay: match self.decay {
+                None | Some(wire::Decay::Off) => Decay::Off,
+                Some(wire::Decay::PerClass) => Decay::PerClass,
+                Some(wire::Decay::HalfLife(ms)) => Decay::HalfLife(ms),
+            },
+            min_confidence: self.min_confidence,
+            lifecycle: self.lifecycle.clone(),
+            tiers: self.tiers.clone(),
+            agents: self.agents.clone(),
+            sources: self.sources.clone(),
+            asserted_before: self.asserted_before,
+            valid_at: self.valid_at.unwrap_or(evaluated_at),
+            ..Options::new(lens, evaluated_at)
+        }
+    }
+
+    pub(crate) fn valid_at(&self, evaluated_at: Millis) -> Millis {
+        self.valid_at.unwrap_or(evaluated_at)
+    }
+}
+
+fn states(states: Option<&[LifecycleState]>) -> Option<BTreeSet<stemedb_model::LifecycleState>> {
+    states.map(|states| states.iter().map(|state| state.0).collect())
+}
+
+fn uri(uri: Option<&wire::UriText>) -> Option<BTreeSet<SourceKey>> {
+    uri.map(|uri| BTreeSet::from([SourceKey::Uri(uri.as_str().into())]))
+}
+
+fn tiers(tiers: Option<impl Iterator<Item = u8>>) -> ApiResult<Option<BTreeSet<Tier>>> {
+    let Some(tiers) = tiers else { return Ok(None) };
+    let mut set = BTreeSet::new();
+    for tier in tiers {
+        if tier > 5 {
+            return Err(ApiError::parameter("tiers", format!("{tier}, expected 0 to 5")));
+        }
+        set.insert(Tier(tier));
+    }
+    Ok(Some(set))
+}
+
+fn confidence(least: Option<f64>) -> ApiResult<Option<f64>> {
+    match least {
+        Some(least) if !(0.0..=1.0).contains(&least) => {
+            Err(ApiError::parameter("min_confidence", format!("{least}, expected 0 to 1")))
+        }
+        least => Ok(least),
+    }
+}

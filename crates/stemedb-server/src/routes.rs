@@ -1,0 +1,98 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::guard::guard;
+use crate::handlers::{export, import, meta, node, query, read, write};
+use crate::openapi as document;
+
+const SPECIFICATION: &str = "/openapi.json";
+
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(document::base())
+        .routes(routes!(write::assert))
+        .routes(routes!(write::cosign))
+        .routes(routes!(write::vote))
+        .routes(routes!(write::epoch))
+        .routes(routes!(write::source))
+        .routes(routes!(write::retract))
+        .routes(routes!(write::supersede))
+        .routes(routes!(write::predicate))
+        .routes(routes!(write::alias))
+        .routes(routes!(write::agent))
+        .routes(routes!(write::lens))
+        .routes(routes!(write::gold))
+        .routes(routes!(write::trust_snapshot))
+        .routes(routes!(write::lifecycle))
+        .routes(routes!(read::assertion, write::put_assertion))
+        .routes(routes!(read::record, write::put_record))
+        .routes(routes!(import::import))
+        .routes(routes!(export::export))
+        .routes(routes!(query::query))
+        .routes(routes!(query::resolve_many))
+        .routes(routes!(query::skeptic))
+        .routes(routes!(query::layered))
+        .routes(routes!(node::livez))
+        .routes(routes!(node::readyz))
+        .routes(routes!(node::health))
+        .routes(routes!(node::show))
+        .routes(routes!(node::drain))
+        .routes(routes!(node::undrain))
+        .routes(routes!(meta::metrics))
+}
+
+/// The OpenAPI document of this build, as `docs/openapi.json` holds it.
+pub fn openapi() -> Result<String, serde_json::Error> {
+    document::text(&documented().into_openapi())
+}
+
+/// All routes, and what every request passes.
+pub(crate) fn router(app: &Arc<App>) -> Result<Router, serde_json::Error> {
+    let (routes, document) = documented().split_for_parts();
+    announce(app, &document);
+    let specification = document::text(&document)?;
+    let json = HeaderValue::from_static("application/json");
+    let serve = move || {
+        let answer = ([(header::CONTENT_TYPE, json.clone())], specification.clone());
+        async move { answer }
+    };
+    let docs = SwaggerUi::new("/docs").config(Config::from(SPECIFICATION));
+    Ok(routes
+        .route(SPECIFICATION, get(serve))
+        .merge(docs)
+        .fallback(meta::no_route)
+        .method_not_allowed_fallback(meta::no_method)
+        .with_state(Arc::clone(app))
+        .layer(RequestDecompressionLayer::new())
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
+            drop(panic);
+            ApiError::internal("a handler broke off; the log of the server says where")
+                .into_response()
+        }))
+        .layer(from_fn_with_state(Arc::clone(app), guard)))
+}
+
+/// Lets every answer that the specification knows begin at 0.
+fn announce(app: &App, document: &OpenApi) {
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put)] {
+            for status in operation.iter().flat_map(|one| one.responses.responses.keys()) {
+                app.metrics.known(path, method, status);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Connections.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use stemedb_engine::Engine;
+use stemedb_io::Env;
+use stemedb_model::SigningKey;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::app::{App, register_custodial};
+use crate::config::{ServerConfig, check_loopback};
+use crate::metrics::UPKEEP_EVERY;
+use crate::routes::router;
+
+/// How long to rest after `accept` failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An engine behind HTTP.
+pub struct Server {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Server {
+    /// Makes the routes, and the custodial key if there is none yet. The node need not be ready:
+    /// until it is, probes say so and everything else is answered 503.
+    pub fn new(engine: Arc<Engine>, env: &Env, config: ServerConfig) -> io::Result<Self> {
+        let app = Arc::new(App::new(engine, env, config)?);
+        let router = router(&app).map_err(io::Error::other)?;
+        Ok(Self { app, router })
+    }
+
+    /// The routes, for tests that need no socket.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Registers the custodial key as an agent of the default space, signed by `root`, unless it
+    /// is what the configuration says already. Blocks until the node is ready, and for one write.
+    pub fn register_custodial(&self, root: &SigningKey) -> Result<(), String> {
+        register_custodial(&self.app, root)
+    }
+
+    /// Answers requests until `shutdown` is done, then lets those under way finish, at most for
+    /// the drain timeout. Draining the engine is the caller's: before `shutdown`, so that probes
+    /// show it.
+    ///
+    /// Refuses a listener that others than this machine can reach.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let address = listener.local_addr()?;
+        check_loopback(address).map_err(|error| io::Error::other(error.to_string()))?;
+        let limits = self.app.config.limits.clone();
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.head_bytes)
+            // A client may say that it has sent everything, and still wait for the answer.
+            .half_close(true);
+        let metrics = self.app.metrics.clone();
+        let upkeep = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP_EVERY).await;
+                metrics.upkeep();
+            }
+        });
+        let connections = Arc::new(Semaphore::new(limits.connections));
+        let graceful = GracefulShutdown::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accept = async {
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = accept => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Without it, a small answer may wait for an acknowledgement of the one before.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY");
+            }
+            let service = TowerToHyperService::new(self.router.clone());
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection ended early");
+                }
+                drop(permit);
+            });
+        }
+        drop(listener);
+        if tokio::time::timeout(self.app.config.drain_timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still under way when the drain timeout passed");
+        }
+        upkeep.abort();
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("engine", &self.app.engine).finish_non_exhaustive()
+    }
+}
