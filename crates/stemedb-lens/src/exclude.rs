@@ -12,13 +12,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use stemedb_model::{
-    AgentId, Cardinality, LifecycleState, Millis, Position, PredicateName, SourceIdent, Tier, Voice,
+    AgentId, Cardinality, LifecycleState, Millis, Position, PredicateName, Principal, SourceIdent,
+    Tier, Voice,
 };
 
 use crate::candidates::{Candidates, Claim, Fact};
 use crate::components::components;
 use crate::facts::{Facts, LiveVote, live_facts};
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Signer};
 use crate::options::Options;
 use crate::resolution::{Excluded, Reason};
 
@@ -216,13 +217,13 @@ pub(crate) fn exclude<'a>(candidates: &'a Candidates, options: &Options) -> Excl
         judged.push(Judged {
             claim,
             opposing: node.role == Role::Opposing,
-            agent: lookup.agent(fall.key),
-            voice: lookup.voice(fall.key, fall.principal),
-            source: lookup.source(&claim.source).0,
+            agent: fall.signer.agent,
+            voice: lookup.voice(fall.signer, fall.principal),
+            source: fall.source,
             tier: fall.tier,
             state: fall.state,
             cosign: fall.cosign,
-            author: lookup.agent(claim.agent),
+            author: fall.author,
             reason: fall.reason,
         });
     }
@@ -326,8 +327,11 @@ struct Fall<'a> {
     gone: bool,
     tier: Tier,
     state: LifecycleState,
-    key: AgentId,
-    principal: &'a stemedb_model::Principal,
+    /// Who stands for it, and for whom that record was received.
+    signer: Signer,
+    principal: &'a Principal,
+    author: u32,
+    source: u32,
     cosign: Option<Position>,
 }
 
@@ -356,7 +360,10 @@ fn judge_alone<'a>(
         let revoked = lookup.revoked_by(&claim.agent, claim.position);
         let cosign = revoked.and_then(|_| best_cosign(claim, facts, lookup));
         let (key, principal) = cosign
-            .map_or((claim.agent, &claim.principal), |cosign| (cosign.agent, &cosign.principal));
+            .map_or((&claim.agent, &claim.principal), |cosign| (&cosign.agent, &cosign.principal));
+        let author = lookup.signer(&claim.agent, &claim.principal);
+        let signer = if cosign.is_some() { lookup.signer(key, principal) } else { author };
+        let named = lookup.named(&claim.source);
         let moved = facts.lifecycle.get(&claim.position);
         let state = match moved {
             Some((_, state)) => *state,
@@ -371,16 +378,18 @@ fn judge_alone<'a>(
             reason: None,
             undermines: false,
             gone: false,
-            tier: lookup.base_tier(key, &claim.source, claim.class),
+            tier: lookup.base_tier((signer, key), (named, &claim.source), claim.class),
             state,
-            key,
+            signer,
             principal,
+            author: author.agent,
+            source: named.source,
             cosign: cosign.map(|cosign| cosign.position),
         };
         if let Some(by) = facts.retracted.get(&claim.position) {
             fall.note(Reason::Retracted, Some(*by));
         }
-        if let (_, Some(by)) = lookup.source(&claim.source) {
+        if let Some(by) = named.retracted {
             fall.note(Reason::SourceRetracted, Some(by));
         }
         if choosing.epoch_aware
@@ -404,9 +413,10 @@ fn judge_alone<'a>(
 
 /// The live cosign by another agent with the lowest ceiling number, then the oldest.
 fn best_cosign<'a>(claim: &Claim, facts: &Facts<'a>, lookup: &mut Lookup<'_>) -> Option<&'a Fact> {
-    let author = lookup.agent(claim.agent);
+    let author = lookup.signer(&claim.agent, &claim.principal).agent;
     let cosigns = facts.cosigns.get(&claim.position)?.iter().copied();
-    let others = cosigns.filter(|cosign| lookup.agent(cosign.agent) != author);
+    let others =
+        cosigns.filter(|cosign| lookup.signer(&cosign.agent, &cosign.principal).agent != author);
     let others: Vec<_> = others.collect();
     others.into_iter().min_by_key(|cosign| (lookup.ceiling(&cosign.agent), cosign.position))
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use stemedb_model::{AgentId, LifecycleState, Millis, Position, Principal};
+use stemedb_model::{LifecycleState, Millis, Position, Principal};
 
 use crate::candidates::{Fact, FactKind};
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Signer};
 
 /// What holds about claims, each named by its position.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(crate) struct Link {
 /// The newest live vote of one agent on one assertion.
 pub(crate) struct LiveVote<'a> {
     pub(crate) assertion: Position,
-    pub(crate) agent: AgentId,
+    pub(crate) signer: Signer,
     pub(crate) principal: &'a Principal,
     pub(crate) weight: f64,
 }
@@ -71,15 +71,17 @@ pub(crate) fn live_facts<'a>(
                 // The last one to be entered is the oldest.
                 held.retracted.insert(fact.target, fact.position);
             }
+            FactKind::Supersede { new } if new >= fact.position => {}
             FactKind::Supersede { new } => held.links.push(Link { old: fact.target, new }),
             FactKind::Lifecycle { state } => {
                 held.lifecycle.entry(fact.target).or_insert((fact.position, state));
             }
             FactKind::Cosign => held.cosigns.entry(fact.target).or_default().push(fact),
             FactKind::Vote { weight } => {
-                votes.entry((fact.target, lookup.agent(fact.agent))).or_insert(LiveVote {
+                let signer = lookup.signer(&fact.agent, &fact.principal);
+                votes.entry((fact.target, signer.agent)).or_insert(LiveVote {
                     assertion: fact.target,
-                    agent: fact.agent,
+                    signer,
                     principal: &fact.principal,
                     weight,
                 });

@@ -9,14 +9,49 @@ use stemedb_model::{
 };
 
 /// A small number for each distinct thing, in the order of asking.
-#[derive(Debug)]
-struct Numbers<T>(HashMap<T, u32>);
+struct Numbers<T> {
+    known: HashMap<T, u32>,
+    names: Vec<T>,
+}
 
-impl<T: Eq + Hash> Numbers<T> {
-    fn of(&mut self, thing: T) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry(thing).or_insert(next)
+impl<T: Eq + Hash + Clone> Numbers<T> {
+    fn new() -> Self {
+        Self { known: HashMap::new(), names: Vec::new() }
     }
+
+    fn of(&mut self, thing: T) -> u32 {
+        let next = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        *self.known.entry(thing).or_insert_with_key(|thing| {
+            self.names.push(thing.clone());
+            next
+        })
+    }
+
+    fn name(&self, number: u32) -> Option<&T> {
+        self.names.get(number as usize)
+    }
+}
+
+/// A key of an agent, as a lookup knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Signer {
+    /// The agent behind it: keys that replaced one another are one.
+    pub(crate) agent: u32,
+    /// Which key.
+    number: u32,
+    /// Its voice, unless that is the principal's.
+    voice: Option<u32>,
+}
+
+/// A name of a source, as a lookup knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Named {
+    /// The source behind it.
+    pub(crate) source: u32,
+    /// The retraction that excludes its claims.
+    pub(crate) retracted: Option<Position>,
+    /// Which name.
+    number: u32,
 }
 
 /// What resolution asks the registries, as of one position. Numbers stand for agents, voices and
@@ -26,15 +61,13 @@ pub(crate) struct Lookup<'a> {
     space: &'a Space,
     as_of: Position,
     asserted_before: Option<Millis>,
-    lineage_names: Vec<AgentId>,
-    lineages: Numbers<AgentId>,
-    agents: HashMap<AgentId, u32>,
-    voice_names: Vec<Voice>,
+    agents: Numbers<AgentId>,
     voices: Numbers<Voice>,
-    voices_asked: HashMap<(AgentId, &'a Principal), u32>,
     sources: Numbers<SourceIdent>,
-    sources_asked: HashMap<&'a SourceKey, (u32, Option<Position>)>,
-    tiers: HashMap<(AgentId, &'a SourceKey, Option<SourceClass>), Tier>,
+    signers: HashMap<AgentId, Signer>,
+    principals: HashMap<&'a Principal, u32>,
+    named: HashMap<&'a SourceKey, Named>,
+    tiers: HashMap<(u32, u32, Option<SourceClass>), Tier>,
 }
 
 impl<'a> Lookup<'a> {
@@ -49,14 +82,12 @@ impl<'a> Lookup<'a> {
             space,
             as_of,
             asserted_before,
-            lineage_names: Vec::new(),
-            lineages: Numbers(HashMap::new()),
-            agents: HashMap::new(),
-            voice_names: Vec::new(),
-            voices: Numbers(HashMap::new()),
-            voices_asked: HashMap::new(),
-            sources: Numbers(HashMap::new()),
-            sources_asked: HashMap::new(),
+            agents: Numbers::new(),
+            voices: Numbers::new(),
+            sources: Numbers::new(),
+            signers: HashMap::new(),
+            principals: HashMap::new(),
+            named: HashMap::new(),
             tiers: HashMap::new(),
         }
     }
@@ -78,23 +109,25 @@ impl<'a> Lookup<'a> {
         self.registry.revoked_by(self.space, agent, written, self.as_of)
     }
 
-    /// The agent behind a key: keys that replaced one another are one.
-    pub(crate) fn agent(&mut self, agent: AgentId) -> u32 {
-        if let Some(number) = self.agents.get(&agent) {
-            return *number;
+    /// The key that signed a record received for `principal`.
+    pub(crate) fn signer(&mut self, key: &AgentId, principal: &Principal) -> Signer {
+        if let Some(signer) = self.signers.get(key) {
+            return *signer;
         }
-        let lineage = self.lineage(&agent);
-        let number = self.lineages.of(lineage);
-        if self.lineage_names.len() < self.lineages.0.len() {
-            self.lineage_names.push(lineage);
-        }
-        self.agents.insert(agent, number);
-        number
+        let agent = self.agents.of(self.lineage(key));
+        let voice = match self.registry.voice(self.space, key, principal, self.as_of) {
+            Voice::Principal(_) => None,
+            voice => Some(self.voices.of(voice)),
+        };
+        let number = u32::try_from(self.signers.len()).unwrap_or(u32::MAX);
+        let signer = Signer { agent, number, voice };
+        self.signers.insert(*key, signer);
+        signer
     }
 
     /// The first key of the agent that a number stands for.
     pub(crate) fn agent_name(&self, number: u32) -> Option<&AgentId> {
-        self.lineage_names.get(number as usize)
+        self.agents.name(number)
     }
 
     /// The first key of an agent.
@@ -106,48 +139,49 @@ impl<'a> Lookup<'a> {
         self.registry.agent(self.space, agent, self.as_of).ceiling
     }
 
-    pub(crate) fn voice(&mut self, agent: AgentId, principal: &'a Principal) -> u32 {
-        if let Some(number) = self.voices_asked.get(&(agent, principal)) {
-            return *number;
-        }
-        let voice = self.registry.voice(self.space, &agent, principal, self.as_of);
-        let number = self.voices.of(voice.clone());
-        if self.voice_names.len() < self.voices.0.len() {
-            self.voice_names.push(voice);
-        }
-        self.voices_asked.insert((agent, principal), number);
-        number
+    /// Whom a record by `signer`, received for `principal`, counts for.
+    pub(crate) fn voice(&mut self, signer: Signer, principal: &'a Principal) -> u32 {
+        signer.voice.unwrap_or_else(|| {
+            *self
+                .principals
+                .entry(principal)
+                .or_insert_with(|| self.voices.of(Voice::Principal(principal.clone())))
+        })
     }
 
     /// The voice that a number stands for.
     pub(crate) fn voice_name(&self, number: u32) -> Option<&Voice> {
-        self.voice_names.get(number as usize)
+        self.voices.name(number)
     }
 
-    /// The source that a key names, and the retraction that excludes its claims.
-    pub(crate) fn source(&mut self, key: &'a SourceKey) -> (u32, Option<Position>) {
-        if let Some(known) = self.sources_asked.get(key) {
-            return *known;
+    /// The source that a key names.
+    pub(crate) fn named(&mut self, key: &'a SourceKey) -> Named {
+        if let Some(named) = self.named.get(key) {
+            return *named;
         }
-        let number = self.sources.of(self.source_ident(key));
+        let source = self.sources.of(self.source_ident(key));
         let retracted =
             self.registry.source_retracted(self.space, key, self.as_of, self.asserted_before);
-        self.sources_asked.insert(key, (number, retracted));
-        (number, retracted)
+        let number = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+        let named = Named { source, retracted, number };
+        self.named.insert(key, named);
+        named
     }
 
     pub(crate) fn source_ident(&self, key: &SourceKey) -> SourceIdent {
         self.registry.source_id(self.space, key, self.as_of)
     }
 
+    /// The tier of a claim that `key` stands for, its premises left aside. `signer` and `named`
+    /// are what `key` and `source` are known as.
     pub(crate) fn base_tier(
         &mut self,
-        agent: AgentId,
-        source: &'a SourceKey,
+        (signer, key): (Signer, &AgentId),
+        (named, source): (Named, &SourceKey),
         declared: Option<SourceClass>,
     ) -> Tier {
-        *self.tiers.entry((agent, source, declared)).or_insert_with(|| {
-            self.registry.base_tier(self.space, &agent, source, declared, self.as_of)
+        *self.tiers.entry((signer.number, named.number, declared)).or_insert_with(|| {
+            self.registry.base_tier(self.space, key, source, declared, self.as_of)
         })
     }
 

@@ -268,8 +268,8 @@ fn ballots(exclusion: &mut Exclusion<'_>, live: &[Live]) -> Vec<Ballot> {
         let weight = if vote.weight.is_nan() { 0.0 } else { vote.weight.clamp(-1.0, 1.0) };
         ballots.push(Ballot {
             claim,
-            voice: exclusion.lookup.voice(vote.agent, vote.principal),
-            agent: exclusion.lookup.agent(vote.agent),
+            voice: exclusion.lookup.voice(vote.signer, vote.principal),
+            agent: vote.signer.agent,
             weight: (weight * crate::decay::WEIGHT_ONE as f64).round_ties_even() as i64,
         });
     }
