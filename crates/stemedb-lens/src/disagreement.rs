@@ -50,7 +50,10 @@ pub(crate) fn disagree(camps: &[Camps], many: bool) -> Disagreement {
     Disagreement {
         status: verdict.status,
         conflict_score: bits(verdict.entropy).min(1.0),
-        effective_values: libm::exp2(bits(verdict.entropy)),
+        effective_values: match verdict.status {
+            Status::Unknown => 0.0,
+            _ => libm::exp2(bits(verdict.entropy)),
+        },
         margin: as_number(verdict.margin),
         evidence: evidence(camps),
         shares: verdict.shares,

@@ -12,6 +12,7 @@
 
 mod answer;
 mod candidates;
+mod choosing;
 mod components;
 mod decay;
 mod disagreement;

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use stemedb_model::{Cardinality, Millis, Position, Tier, Value};
 
 use crate::candidates::Candidates;
+use crate::choosing::Filter;
 use crate::disagreement::{Disagreement, disagree};
-use crate::exclude::{Exclusion, Filter, exclude};
+use crate::exclude::{Exclusion, exclude};
 use crate::options::Options;
 use crate::tally::{Strength, Tally};
 use crate::values::{Canon, group};

@@ -171,7 +171,7 @@ pub struct Resolution {
     pub status: Status,
     /// min(1, entropy of the shares in bits).
     pub conflict_score: f64,
-    /// 2^entropy.
+    /// 2^entropy; 0 without candidates.
     pub effective_values: f64,
     /// Share of the first value less that of the second.
     pub margin: f64,

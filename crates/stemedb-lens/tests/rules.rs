@@ -162,7 +162,7 @@ fn crowd(counts: &[(&str, u8)]) -> World {
 fn status_by_margin() {
     let third = 1.0 / 3.0;
     for (counts, status, margin, conflict, effective) in [
-        (&[][..], Status::Unknown, 0.0, 0.0, 1.0),
+        (&[][..], Status::Unknown, 0.0, 0.0, 0.0),
         (&[("a", 7)], Status::Unanimous, 1.0, 0.0, 1.0),
         (&[("a", 1), ("b", 1)], Status::Contested, 0.0, 1.0, 2.0),
         // A lead of a third exactly agrees; just below, it does not.

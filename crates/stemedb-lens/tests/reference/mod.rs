@@ -794,7 +794,11 @@ impl<'a> Reference<'a> {
             winners,
             status: disagreement.status,
             conflict_score: disagreement.conflict_score(),
-            effective_values: libm::exp2(disagreement.entropy as f64 / 2f64.powi(40)),
+            effective_values: if disagreement.status == Status::Unknown {
+                0.0
+            } else {
+                libm::exp2(disagreement.entropy as f64 / 2f64.powi(40))
+            },
             margin: disagreement.margin as f64 / 2f64.powi(52),
             lens_margin,
             evidence: disagreement.evidence,
