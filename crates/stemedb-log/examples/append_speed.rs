@@ -4,7 +4,11 @@
 //! fdatasync into a zeroed file of the same folder. Then groups of 64 records of 300 bytes beside
 //! a raw write of as many bytes. Then the slowest appends around rotations, and a scan.
 
-#![allow(clippy::unwrap_used, reason = "an example: its panic is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "an example: its panic is the message"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;

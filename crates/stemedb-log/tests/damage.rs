@@ -272,6 +272,20 @@ fn an_older_copy_is_refused() {
     assert!(text.contains(&format!("the index has applied position {records}")), "{text}");
 }
 
+/// A disk may give back what an earlier file had in the same place. Here it is even the next group
+/// of the very same history; only the salt says that it was never written to this file.
+#[test]
+fn old_bytes_never_verify() {
+    let groups: Vec<Vec<NewEntry>> = (1..=6).map(|n| vec![sample(n, 300)]).collect();
+    let earlier = medium(&written_with(1, &groups, NEW), &segment(1));
+    let now = written_with(2, groups.get(..3).unwrap(), NEW);
+    let mut bytes = medium(&now, &segment(1));
+    let stale = 4 * 4096..7 * 4096;
+    bytes.get_mut(stale.clone()).unwrap().copy_from_slice(earlier.get(stale).unwrap());
+    now.put(&segment(1), bytes).unwrap();
+    assert!(matches!(open(&now, existing(None)), Err(LogError::TailUndecided { .. })));
+}
+
 #[test]
 fn a_newer_format_is_not_damage() {
     let vfs = written(1, &script(1, 3), true);

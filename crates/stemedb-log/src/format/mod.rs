@@ -4,3 +4,6 @@ pub(crate) mod block;
 pub(crate) mod envelope;
 pub(crate) mod group;
 pub(crate) mod header;
+
+#[cfg(test)]
+mod tests;

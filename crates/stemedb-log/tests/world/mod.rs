@@ -1,7 +1,12 @@
 //! A small world for tests of the WAL: a simulated disk, a script of groups, a check that what is
 //! read back is what was written.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test the panic is the verdict")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test the panic is the verdict"
+)]
 
 use std::path::Path;
 
