@@ -19,6 +19,9 @@ pub struct WalConfig {
     /// Void a last group of which nothing says whether it was acknowledged, instead of refusing
     /// to start. Default false; an operator's answer for one start.
     pub void_tail: bool,
+    /// Read every segment at the start, also those that an earlier start has proved. Default false:
+    /// they are proved again when they are read, and by `verify`.
+    pub verify_all: bool,
     /// Prepare segments on a thread of their own. Default true; a simulation says false, and then
     /// segments are prepared at fixed points inside `open` and `append`.
     pub prepare_in_background: bool,
@@ -37,6 +40,7 @@ impl WalConfig {
             segment_bytes: 64 << 20,
             partition: 0,
             void_tail: false,
+            verify_all: false,
             prepare_in_background: true,
         }
     }
@@ -86,6 +90,8 @@ pub struct Recovery {
     pub durable: Position,
     /// Segments that hold groups.
     pub segments: u64,
+    /// Of these, how many were not read because an earlier start has proved them.
+    pub segments_skipped: u64,
     /// The last thing in the log was a seal: it was stopped in an orderly way, or rested.
     pub sealed: bool,
     /// Bytes of a last group that was never durable, cut off now.

@@ -83,7 +83,11 @@ impl Shared {
             let after = log.segments.partition_point(|segment| segment.first <= position);
             let SegmentEntry { number, salt, end, marks, .. } =
                 log.segments.get(after.checked_sub(1)?)?;
-            Some((*number, *salt, *end, marks.around(position, *end)))
+            let among = match marks {
+                Some(marks) => marks.around(position, *end),
+                None => 1..*end,
+            };
+            Some((*number, *salt, *end, among))
         });
         let Some((number, salt, end, among)) = found else { return Ok(None) };
         let (file, name) = (self.file(number)?, segment_name(number));

@@ -24,7 +24,8 @@ pub(crate) struct SegmentEntry {
     pub(crate) first: Position,
     /// Blocks from here on are not durable, or hold nothing.
     pub(crate) end: u32,
-    pub(crate) marks: Marks,
+    /// `None` for a segment that was not read at the start.
+    pub(crate) marks: Option<Marks>,
 }
 
 pub(crate) struct Shared {

@@ -77,6 +77,9 @@ impl Wal {
             open(&config, &env, &expect)?;
         meters.recovered(recovery.took, recovery.durable);
         meters.folder(segments.len() as u64, bytes);
+        if let Ok(space) = env.vfs.space(&config.dir) {
+            meters.space(space);
+        }
         if let Some(active) = &active {
             meters.segment_in_use(&active.name);
         }
@@ -219,7 +222,9 @@ impl Wal {
             log.segments.extend(new_segment);
             if let Some(segment) = log.segments.last_mut() {
                 for (number, first) in firsts {
-                    segment.marks.note(number, first);
+                    if let Some(marks) = &mut segment.marks {
+                        marks.note(number, first);
+                    }
                 }
                 segment.end = after;
             }
@@ -277,7 +282,7 @@ impl Wal {
             salt,
             first,
             end: 0,
-            marks: Marks::default(),
+            marks: Some(Marks::default()),
         });
         self.publish(entry, start);
         if let Some((active, _)) = turned {

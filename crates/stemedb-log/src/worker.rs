@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -51,12 +52,13 @@ impl From<PrepareError> for LogError {
 }
 
 /// Makes a segment of zeros, but for its mark, under a temporary name, syncs it, gives it its name,
-/// syncs the folder.
+/// syncs the folder. Gives up when `stop` is set (`Interrupted`).
 pub(crate) fn prepare(
     env: &Env,
     dir: &Path,
     number: u64,
     bytes: u64,
+    stop: &AtomicBool,
 ) -> Result<Spare, PrepareError> {
     let (vfs, salt) = (&*env.vfs, env.rng.next_u64());
     let name = segment_name(number);
@@ -70,7 +72,7 @@ pub(crate) fn prepare(
         _ => {}
     }
     let file = vfs.open(&path, Open::CreateNew).map_err(|error| failed("create", 0, error))?;
-    let filled = fill(&*file, bytes, number, salt);
+    let filled = fill(&*file, bytes, number, salt, stop);
     if let Err((op, offset, source)) = filled {
         // Give the room back; if that fails too, the next start removes the file.
         drop(file);
@@ -87,6 +89,7 @@ fn fill(
     bytes: u64,
     number: u64,
     salt: u64,
+    stop: &AtomicBool,
 ) -> Result<(), (&'static str, u64, io::Error)> {
     match file.allocate(bytes) {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => {
@@ -98,6 +101,9 @@ fn fill(
     encode_mark(number, salt, &mut piece);
     let mut at = 0;
     while at < bytes {
+        if stop.load(Ordering::Relaxed) {
+            return Err(("prepare", at, io::ErrorKind::Interrupted.into()));
+        }
         let count = usize::try_from(bytes - at).unwrap_or(PIECE).min(piece.len());
         let now = piece.get(..count).unwrap_or(&piece);
         file.write_at(now, at).map_err(|error| ("write", at, error))?;
@@ -159,6 +165,8 @@ struct Bench {
     bytes: u64,
     slot: Mutex<Slot>,
     changed: Condvar,
+    /// The log is being closed: what is not prepared yet is not needed.
+    stop: AtomicBool,
 }
 
 /// Prepares and retires segments, on a thread of its own or at the call.
@@ -177,7 +185,15 @@ impl Worker {
     ) -> io::Result<Self> {
         let dir = shared.dir.clone();
         let slot = Mutex::new(spare.map_or(Slot::Empty, Slot::Ready));
-        let bench = Arc::new(Bench { shared, env, dir, bytes, slot, changed: Condvar::new() });
+        let bench = Arc::new(Bench {
+            shared,
+            env,
+            dir,
+            bytes,
+            slot,
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
         let thread = if background {
             let (sender, jobs) = channel();
             let bench = Arc::clone(&bench);
@@ -251,8 +267,9 @@ impl Worker {
         self.submit(Job::Retire(retired));
     }
 
-    /// Waits for everything that was ordered.
+    /// Gives up preparing, and waits for the segments that are being retired.
     pub(crate) fn finish(&mut self) {
+        self.bench.stop.store(true, Ordering::Relaxed);
         if let Some((sender, handle)) = self.thread.take() {
             drop(sender);
             // A panic there has been reported by its own message; nothing of it is needed here.
@@ -293,11 +310,12 @@ impl Bench {
     }
 
     fn prepare(&self, number: u64) {
-        let filled = match prepare(&self.env, &self.dir, number, self.bytes) {
+        let filled = match prepare(&self.env, &self.dir, number, self.bytes, &self.stop) {
             Ok(spare) => {
                 self.shared.degrade(None);
                 Slot::Ready(spare)
             }
+            Err(error) if error.source.kind() == io::ErrorKind::Interrupted => Slot::Empty,
             Err(error) if error.full() => {
                 let reason = format!("{} {}: {}", error.op, error.file, error.source);
                 tracing::warn!("no room for the next WAL segment: {reason}");

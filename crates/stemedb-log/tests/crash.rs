@@ -105,7 +105,7 @@ fn power_is_cut_again_at_every_change_of_the_recovery() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Random groups, a cut at a random change, a random survival of what was not synced.
     #[test]

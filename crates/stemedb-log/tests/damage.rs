@@ -1,6 +1,11 @@
 //! Files are flipped, cut, lost, swapped, doubled and mixed up: never a wrong record, always a
 //! refusal that names the file, or the whole truth.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test the panic is the verdict")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test the panic is the verdict"
+)]
 
 mod world;
 
@@ -284,6 +289,66 @@ fn old_bytes_never_verify() {
     bytes.get_mut(stale.clone()).unwrap().copy_from_slice(earlier.get(stale).unwrap());
     now.put(&segment(1), bytes).unwrap();
     assert!(matches!(open(&now, existing(None)), Err(LogError::TailUndecided { .. })));
+}
+
+/// The void group is longer than the one that follows it: what is left of it must never be taken
+/// for part of the log, nor for damage.
+#[test]
+fn a_void_group_stays_void() {
+    let groups = vec![vec![sample(1, 300)], vec![sample(2, 9_000)]];
+    let vfs = written(2, &groups, false);
+    let mut bytes = medium(&vfs, &segment(1));
+    bytes.get_mut(2 * 4096..3 * 4096).unwrap().fill(0);
+    vfs.put(&segment(1), bytes).unwrap();
+    let (mut wal, recovery) = open(&vfs, existing(Some(1))).unwrap();
+    assert_eq!(recovery.voided.unwrap().kept_as, "segment.001.wal.rejected");
+    let history = vec![groups[0].clone(), vec![sample(3, 300)], vec![sample(4, 300)]];
+    wal.append(&history[1]).unwrap();
+    drop(wal);
+    let (mut wal, recovery) = open(&vfs.crash(), existing(Some(2))).unwrap();
+    assert_eq!((recovery.voided, recovery.segments), (None, 2));
+    wal.append(&history[2]).unwrap();
+    assert_eq!(check_prefix(&*wal.reader(), &history), 3);
+}
+
+/// Segments that a start has proved are not read at the next one. They are proved when they are
+/// used, and whoever asks for it gets all of it at once.
+#[test]
+fn what_was_verified_once_is_skipped_but_never_believed() {
+    let groups = script(31, 40);
+    let records = groups.concat().len();
+    let vfs = written(31, &groups, true);
+    let start = |vfs: &SimVfs, verify_all| {
+        let config = WalConfig { verify_all, ..config() };
+        Wal::open(config, env_on(vfs, 1), existing(Some(records as u64)))
+    };
+    let (_, first) = start(&vfs, false).unwrap();
+    assert!(first.segments >= 3 && first.segments_skipped == 0, "{first:?}");
+    let (wal, second) = start(&vfs, false).unwrap();
+    assert_eq!(second.segments_skipped, first.segments - 1);
+    assert_eq!(check_prefix(&*wal.reader(), &groups), records);
+    drop(wal);
+    assert_eq!(start(&vfs, true).unwrap().1.segments_skipped, 0);
+
+    let rotten = vfs.fork();
+    let mut bytes = medium(&rotten, &segment(1));
+    bytes[5000] ^= 1;
+    rotten.put(&segment(1), bytes).unwrap();
+    let (wal, _) = start(&rotten, false).unwrap();
+    let error = wal.reader().read(stemedb_model::Position(1)).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+    let error = wal.reader().scan(stemedb_model::Position(1), &mut |_| Ok(true)).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+    drop(wal);
+    assert!(matches!(start(&rotten, true), Err(LogError::Damaged { .. })));
+
+    // A segment that is no longer the one that was proved is read, and found out.
+    let older = written(31, groups.split_at(3).0, true);
+    vfs.put(&segment(1), medium(&older, &segment(1))).unwrap();
+    assert!(matches!(start(&vfs, false), Err(LogError::Damaged { .. })));
+    let lying = vfs.fork();
+    lying.put(&Path::new(DIR).join("verified"), vec![7; 60]).unwrap();
+    assert!(matches!(start(&lying, false), Err(LogError::Damaged { .. })));
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn look(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
     let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
     let (surveys, unknown, single_file) = if vfs.metadata(path).map_err(failed)?.is_dir {
         let names = names(vfs, path)?;
-        (survey::survey(vfs, path, &names.segments)?, names.unknown, false)
+        (survey::survey(vfs, path, &names.segments, None)?, names.unknown, false)
     } else {
         (vec![survey_file(vfs, path)?], Vec::new(), true)
     };

@@ -7,3 +7,4 @@ pub(crate) mod judge;
 pub(crate) mod open;
 pub(crate) mod survey;
 pub(crate) mod tail;
+pub(crate) mod verified;

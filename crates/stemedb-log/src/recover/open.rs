@@ -2,19 +2,21 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use stemedb_io::{Env, Open, Vfs, VfsFile};
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
 use super::judge::{DamageKind, Finding, Known, judge};
 use super::survey::{self, Names, SegmentSurvey, survey};
+use super::verified::Verified;
 use crate::chain::chain_start;
 use crate::config::{Expect, Recovery, Voided, WalConfig};
 use crate::error::LogError;
 use crate::format::block::{BLOCK, SECTOR};
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
 use crate::shared::SegmentEntry;
-use crate::walk::Cursor;
+use crate::walk::{Cursor, Marks};
 use crate::worker::{Spare, prepare};
 
 /// The segment that appends go to.
@@ -86,7 +88,8 @@ impl Opener<'_> {
             self.remove(name)?;
         }
         let read_from_medium = self.settle(&names)?;
-        let mut segments = survey(self.vfs, self.dir, &names.segments)?;
+        let proved = Verified::load(self.vfs, self.dir).filter(|_| !self.config.verify_all);
+        let mut segments = survey(self.vfs, self.dir, &names.segments, proved)?;
         if let Some((file, found)) = newer_format(&segments) {
             return Err(LogError::TooNew { file, found, supported: FORMAT });
         }
@@ -128,7 +131,13 @@ impl Opener<'_> {
                 report = Some(self.keep(last, finding, because)?);
                 let ready = match spare.take() {
                     Some(spare) => spare,
-                    None => prepare(self.env, self.dir, next_number, self.config.segment_bytes)?,
+                    None => prepare(
+                        self.env,
+                        self.dir,
+                        next_number,
+                        self.config.segment_bytes,
+                        &AtomicBool::new(false),
+                    )?,
                 };
                 active = Some(self.fence(last, &end, ready)?);
             } else {
@@ -148,12 +157,14 @@ impl Opener<'_> {
         let recovery = Recovery {
             durable: end.last,
             segments: segments.len() as u64,
+            segments_skipped: segments.iter().filter(|segment| segment.skipped()).count() as u64,
             sealed,
             voided: report,
             read_from_medium,
             warnings,
             took: std::time::Duration::ZERO,
         };
+        self.remember(&segments, proved);
         let bytes = segments.iter().map(|segment| segment.len).sum();
         let mut entries: Vec<_> = segments.into_iter().filter_map(entry).collect();
         if let Some(active) =
@@ -164,7 +175,7 @@ impl Opener<'_> {
                 salt: active.salt,
                 first: end.last.next(),
                 end: active.next,
-                marks: Default::default(),
+                marks: Some(Marks::default()),
             });
         }
         let (log_id, timeline) = identity;
@@ -244,6 +255,23 @@ impl Opener<'_> {
             tracing::warn!("{warning}");
         }
         warnings
+    }
+
+    /// Notes which segments need not be read again. Only a convenience: if it fails, the next start
+    /// reads them once more.
+    fn remember(&self, segments: &[SegmentSurvey], known: Option<Verified>) {
+        let Some((last, closed)) = segments.split_last() else { return };
+        let (Some(header), Some(next)) =
+            (closed.last().and_then(SegmentSurvey::written_header), last.written_header())
+        else {
+            return;
+        };
+        let proved = Verified { number: header.number, salt: header.salt, chain: next.fence.chain };
+        if known != Some(proved)
+            && let Err(error) = proved.store(self.vfs, self.dir)
+        {
+            tracing::warn!("could not note which segments were verified: {error}");
+        }
     }
 
     /// Where the log ends, if that is what the caller expects.

@@ -6,8 +6,9 @@ use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Position;
 
 use super::tail::{Tail, claimed_salt, examine};
+use super::verified::Verified;
 use crate::error::LogError;
-use crate::format::block::{BLOCK, GroupKind, SECTOR};
+use crate::format::block::{BLOCK, GroupKind, Look, SECTOR};
 use crate::format::group::LostRange;
 use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_number};
 use crate::walk::{Bad, Blocks, Cursor, Group, Marks, Step, Walk};
@@ -58,7 +59,8 @@ pub(crate) struct GroupsSurvey {
     pub(crate) lost: Vec<LostRange>,
     /// Why the walk ended, if not at the end of what was written or at the fence.
     pub(crate) bad: Option<Bad>,
-    pub(crate) marks: Marks,
+    /// `None`: not read, since an earlier start has proved it.
+    pub(crate) marks: Option<Marks>,
 }
 
 /// Sorts out the names of a folder.
@@ -77,6 +79,7 @@ pub(crate) fn names(vfs: &dyn Vfs, dir: &Path) -> Result<Names, LogError> {
         match segment_number(stem) {
             Some(number) if !entry.is_dir && stem == name => names.segments.push((number, name)),
             Some(_) if !entry.is_dir => names.temporary.push(name),
+            _ if Verified::owns(&name) => {}
             _ if rejected.and_then(segment_number).is_some() => names.rejected.push(name),
             _ => names.unknown.push(name),
         }
@@ -85,17 +88,19 @@ pub(crate) fn names(vfs: &dyn Vfs, dir: &Path) -> Result<Names, LogError> {
     Ok(names)
 }
 
-/// Reads every segment of a folder.
+/// Reads every segment of a folder, but for those that `verified` vouches for.
 pub(crate) fn survey(
     vfs: &dyn Vfs,
     dir: &Path,
     segments: &[(u64, String)],
+    verified: Option<Verified>,
 ) -> Result<Vec<SegmentSurvey>, LogError> {
     let mut headers = Vec::new();
     for (number, name) in segments {
         let file = open(vfs, dir, name)?;
         headers.push((*number, name, read_header(&*file, name)?));
     }
+    let proved = verified.map_or(0, |verified| vouched_for(&headers, &verified));
     let mut found = Vec::new();
     for (i, (number, name, header)) in headers.iter().enumerate() {
         let next = headers.get(i + 1).and_then(|(_, _, next)| match next {
@@ -105,9 +110,77 @@ pub(crate) fn survey(
         let before = found.iter().rev().find_map(|before: &SegmentSurvey| before.groups.as_ref());
         let group = before.map_or(0, |groups| groups.end.group);
         let file = open(vfs, dir, name)?;
+        if let (true, HeaderState::Ok(own), Some(next)) = (*number <= proved, header, next)
+            && let Some(skipped) = skip_proved(&*file, name, own, &next.fence)?
+        {
+            found.push(skipped);
+            continue;
+        }
         found.push(survey_segment(&*file, name, *number, header.clone(), next, group)?);
     }
     Ok(found)
+}
+
+/// The newest segment that `verified` speaks of, if it is still the one that was proved.
+fn vouched_for(headers: &[(u64, &String, HeaderState)], verified: &Verified) -> u64 {
+    let mut pairs = headers.iter().zip(headers.iter().skip(1));
+    let fits = pairs.any(|pair| match pair {
+        ((number, _, HeaderState::Ok(own)), (_, _, HeaderState::Ok(next))) => {
+            *number == verified.number
+                && own.salt == verified.salt
+                && next.fence.salt == own.salt
+                && next.fence.chain == verified.chain
+        }
+        _ => false,
+    });
+    if fits { verified.number } else { 0 }
+}
+
+/// A segment that was proved and still ends with the closing seal that fits the next one's fence.
+fn skip_proved(
+    file: &dyn VfsFile,
+    name: &str,
+    header: &SegmentHeader,
+    fence: &Fence,
+) -> Result<Option<SegmentSurvey>, LogError> {
+    let len = file.len().map_err(|source| io(name, "measure", 0, source))?;
+    let end = (len / BLOCK as u64) as u32;
+    let last = end.saturating_sub(1);
+    let mut blocks = Blocks::new(file, name, end, 1);
+    let Some(block) = blocks.get(last)? else { return Ok(None) };
+    let look = Look::at(block, header.salt, last);
+    let Some(Ok(seal)) = look.header else { return Ok(None) };
+    let fits = look.whole()
+        && seal.kind == GroupKind::Close
+        && seal.chain == fence.chain
+        && seal.first == fence.position.next()
+        && fence.segment == header.number
+        && fence.salt == header.salt;
+    let groups = GroupsSurvey {
+        end: Cursor {
+            block: end,
+            group: fence.group,
+            last: fence.position,
+            recorded_at: fence.recorded_at,
+            chain: fence.chain,
+        },
+        count: 0,
+        records: 0,
+        bytes: 0,
+        sealed: false,
+        closed: true,
+        lost: Vec::new(),
+        bad: None,
+        marks: None,
+    };
+    Ok(fits.then(|| SegmentSurvey {
+        name: name.into(),
+        number: header.number,
+        len,
+        header: HeaderState::Ok(header.clone()),
+        groups: Some(groups),
+        tail: None,
+    }))
 }
 
 /// Reads one file by itself; its number is that of its header.
@@ -210,7 +283,7 @@ fn survey_groups(
             }
         }
     }
-    let (end, marks) = (walk.cursor, walk.marks);
+    let (end, marks) = (walk.cursor, Some(walk.marks));
     Ok(GroupsSurvey { end, count, records, bytes, sealed, closed, lost, bad, marks })
 }
 
@@ -241,6 +314,11 @@ impl SegmentSurvey {
     pub(crate) fn is_spare(&self) -> bool {
         matches!(self.header, HeaderState::Blank(_))
             && self.tail.as_ref().is_some_and(Tail::unwritten)
+    }
+
+    /// Not read, since an earlier start has proved it.
+    pub(crate) fn skipped(&self) -> bool {
+        self.groups.as_ref().is_some_and(|groups| groups.marks.is_none())
     }
 
     /// Where its positions end, as far as they are proved.
