@@ -119,11 +119,6 @@ impl Applier {
         metrics::operation(Operation::Apply, took, result.is_err());
         result?;
         self.shared.applied.set(self.shared.index.snapshot());
-        let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
-        for entry in entries {
-            *kinds.entry(entry.signed.record().kind()).or_default() += 1;
-        }
-        kinds.into_iter().for_each(|(kind, count)| metrics::records(kind, count));
         Ok(())
     }
 
@@ -149,6 +144,11 @@ impl Applier {
         if let Some(reason) = self.failed.clone() {
             return self.not_applied(&entries, items, reason);
         }
+        let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
+        for entry in &entries {
+            *kinds.entry(entry.signed.record().kind()).or_default() += 1;
+        }
+        kinds.into_iter().for_each(|(kind, count)| metrics::records(kind, count));
         shared.fates.settle(entries.iter().map(|entry| entry.signed.id()));
         // Positions of the entries are dense, so one of them is found by its distance.
         let recorded_at = |position: Position| {

@@ -76,6 +76,7 @@ impl Committer {
         let result = self.log.append(&group.entries);
         let took = shared.clock.monotonic().saturating_sub(since);
         let appending = shared.appending().take();
+        let given_up = appending.as_ref().is_some_and(|appending| appending.given_up);
         metrics::operation(Operation::Append, took, result.is_err());
         if took > APPEND_SLOW {
             let records = group.entries.len();
@@ -108,6 +109,10 @@ impl Committer {
                     }
                 };
                 let reason = error.to_string();
+                if given_up {
+                    // What the watchdog said was of the hang; that is over, and this is new.
+                    shared.gate.log_works();
+                }
                 self.shut(&error);
                 self.lost(group, Cut { durable, undecided }, reason);
             }

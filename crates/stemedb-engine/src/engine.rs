@@ -104,8 +104,7 @@ impl Engine {
     /// Opens the database that `log` and `index` are. Returns at once, `starting`; the applier
     /// replays what the index lacks, then the node is ready: see [`Engine::wait_ready`].
     ///
-    /// Refuses a log without genesis, and an index that is ahead of the log. That the index is of
-    /// this log was checked when it was opened with the log's identity.
+    /// Refuses a log without genesis, and an index of another log or ahead of this one.
     pub fn open(
         config: EngineConfig,
         env: Env,
@@ -117,6 +116,7 @@ impl Engine {
         let Some((log_id, timeline)) = reader.identity() else {
             return Err(EngineError::NoGenesis);
         };
+        index.identify(log_id, timeline)?;
         let (durable, _) = reader.durable();
         let snapshot = index.snapshot();
         if snapshot.position() > durable {
@@ -430,20 +430,22 @@ impl Engine {
     /// Drains, then ends all threads. Later writes and reads are refused. If the log still hangs
     /// when `bound` has passed, its thread is left behind.
     pub fn close(&self, bound: Duration) -> DrainReport {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        // Without threads to wait for there is nobody to drain: closed before, or from inside.
+        let bound = if threads.is_empty() { Duration::ZERO } else { bound };
         let mut report = self.drain(bound);
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.gate.set_phase(Phase::Stopped);
         self.shared.intake.close();
         self.bell.ring();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if report.unfinished == 0 {
             for thread in threads {
                 // A panic was printed where it happened; the rest still has to end.
                 let _ = thread.join();
             }
         } else {
-            self.shared.waiters.release(Duration::MAX, "the node stopped");
+            self.shared.waiters.release(Duration::MAX, "the node is stopping");
         }
         report.state = self.shared.gate.state();
         report
@@ -453,10 +455,16 @@ impl Engine {
 impl Drop for Engine {
     /// An engine that was not closed is closed now.
     fn drop(&mut self) {
-        let open = self.threads.get_mut().is_ok_and(|threads| !threads.is_empty());
-        if open {
-            self.close(DROP_BOUND);
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if threads.is_empty() {
+            return;
         }
+        // The last handle may go inside a reply: that thread cannot wait for itself.
+        let this = thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == this) {
+            threads.clear();
+        }
+        self.close(DROP_BOUND);
     }
 }
 

@@ -43,6 +43,9 @@ pub enum EngineError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The index is of another log, or damaged.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(String),

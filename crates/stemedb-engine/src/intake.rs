@@ -88,6 +88,7 @@ impl Intake {
         inner.bytes += bytes;
         inner.unfinished += 1;
         inner.queue.push_back(queued);
+        metrics::queued(inner.queue.len());
         drop(inner);
         self.arrived.notify_one();
         Ok(())

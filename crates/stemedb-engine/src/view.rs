@@ -127,16 +127,23 @@ impl View {
     }
 
     /// A record by its id; `None` if the log does not hold it at this position.
-    pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>, ReadError> {
+    pub fn find(&self, id: &RecordId) -> Result<Option<Entry>, ReadError> {
         let position = self.read(|snapshot| snapshot.position_of(id))?;
-        let Some(position) = position.filter(|position| *position <= self.as_of) else {
-            return match self.shared.fates.of(id) {
+        match position.filter(|position| *position <= self.as_of) {
+            Some(position) => self.entry(position),
+            None => match self.shared.fates.of(id) {
                 Some(Fate::Undecided) => Err(ReadError::Undecided { id: *id }),
                 Some(Fate::Durable(position)) => Err(ReadError::NotApplied { id: *id, position }),
                 None => Ok(None),
-            };
-        };
-        let Some(entry) = self.entry(position)? else { return Ok(None) };
+            },
+        }
+    }
+
+    /// A record by its id, with what the log says of it. Of an assertion that costs its whole key,
+    /// within the bound of [`View::resolve`]; [`View::find`] costs the record alone.
+    pub fn record(&self, id: &RecordId) -> Result<Option<RecordView>, ReadError> {
+        let Some(entry) = self.find(id)? else { return Ok(None) };
+        let position = entry.position;
         let kind = entry.signed.record().kind();
         let facts = match kind {
             Kind::Assertion => self.read(|snapshot| snapshot.facts_under(position, self.as_of))?,
