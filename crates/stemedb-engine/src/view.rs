@@ -172,8 +172,9 @@ impl View {
         let registry = self.snapshot.registry();
         let record = entry.signed.record();
         let excluded = |reason, by| Excluded { position: entry.position, reason, by };
-        if !registry.counts(&record.space, &record.agent, entry.position, self.as_of) {
-            return Some(excluded(Reason::AgentRevoked, None));
+        let (space, position) = (&record.space, entry.position);
+        if let Some(by) = registry.revoked_by(space, &record.agent, position, self.as_of) {
+            return Some(excluded(Reason::AgentRevoked, Some(by)));
         }
         // Registries fold the retractions of what they hold themselves.
         if registry.holds(&entry.signed.id(), self.as_of) == Some(false) {
@@ -185,7 +186,7 @@ impl View {
         let mut by = None;
         for fact in facts.iter().rev() {
             let live = !retracted.contains(&fact.position)
-                && registry.counts(&record.space, &fact.agent, fact.position, self.as_of);
+                && registry.counts(space, &fact.agent, fact.position, self.as_of);
             if live && fact.kind == FactKind::Retract {
                 retracted.insert(fact.target);
                 if fact.target == entry.position {
