@@ -14,7 +14,7 @@ use crate::committer::Durable;
 use crate::fates::Fate;
 use crate::metrics::{self, Operation};
 use crate::node::{Failure, Phase};
-use crate::shared::{Cut, Shared};
+use crate::shared::Shared;
 use crate::slot::{Item, Verdict};
 use crate::submission::{Ack, AckStatus, WriteError};
 
@@ -138,7 +138,6 @@ impl Applier {
             && let Err(reason) = self.apply(&entries)
         {
             tracing::error!(reason, "the index failed; the records are durable");
-            shared.gate.fail(Failure::Index { reason: reason.clone() });
             self.failed = Some(reason);
         }
         if let Some(reason) = self.failed.clone() {
@@ -157,7 +156,7 @@ impl Applier {
             entries.get(at).map(|entry| entry.recorded_at)
         };
         let answer = |item: Item| {
-            let id = item.queued.submission.signed.id();
+            let id = item.queued.id();
             let result = match &item.verdict {
                 Verdict::Refused(error) => Err((**error).clone()),
                 Verdict::Record(position) => match recorded_at(*position) {
@@ -177,15 +176,15 @@ impl Applier {
     /// Durable and not readable: everybody is told where the record is.
     fn not_applied(&self, entries: &[Entry], items: Vec<Item>, reason: String) {
         let shared = &self.shared;
-        shared
-            .fates
-            .set(entries.iter().map(|entry| (entry.signed.id(), Fate::Durable(entry.position))));
-        let (durable, _) = shared.log.durable();
+        // Known before the gate says anything about the rest.
+        let durable = |entry: &Entry| (entry.signed.id(), Fate::Durable(entry.position));
+        shared.fates.set(entries.iter().map(durable));
+        shared.gate.fail(Failure::Index { reason: reason.clone() });
         let error = WriteError::IndexFailed { position: None, reason: reason.clone() };
         let mut items = items;
-        items.extend(shared.give_up_open_group(Cut { durable, undecided: durable }, &error));
+        items.extend(shared.give_up_open_group(shared.cut(), &error));
         let answer = |item: Item| {
-            let id = item.queued.submission.signed.id();
+            let id = item.queued.id();
             let result = match &item.verdict {
                 Verdict::Refused(error) => Err((**error).clone()),
                 Verdict::Echo(position) if *position <= shared.applied.position() => {

@@ -61,22 +61,21 @@ impl Committer {
 
     fn commit(&mut self, group: Group) {
         let shared = Arc::clone(&self.shared);
-        // The log stamps the time: not one more record after the clock has jumped.
-        shared.gate.check_clock(&*shared.clock);
-        if let Some(error) = shared.gate.broken(Pass { probe: group.probe() }) {
-            let (durable, _) = shared.log.durable();
-            return self.give_up(group.items, Cut { durable, undecided: durable }, &error);
-        }
         let Some((first, last)) = group.positions() else {
             return self.forward(group.items, None);
         };
         let since = shared.clock.monotonic();
         let ids = group.entries.iter().map(|entry| entry.id).collect();
-        *shared.appending() = Some(Appending { since, ids, given_up: false });
+        // Before the look at the gate: whoever shuts it knows of this group, or stops it.
+        *shared.appending() = Some(Appending { since, ids, last, given_up: false });
+        // The log stamps the time: not one more record after the clock has jumped.
+        shared.gate.check_clock(&*shared.clock);
+        if let Some(error) = shared.gate.broken(Pass { probe: group.probe() }) {
+            shared.appending().take();
+            return self.give_up(group.items, shared.cut(), &error);
+        }
         let result = self.log.append(&group.entries);
         let took = shared.clock.monotonic().saturating_sub(since);
-        let appending = shared.appending().take();
-        let given_up = appending.as_ref().is_some_and(|appending| appending.given_up);
         metrics::operation(Operation::Append, took, result.is_err());
         if took > APPEND_SLOW {
             let records = group.entries.len();
@@ -84,6 +83,7 @@ impl Committer {
         }
         match result {
             Ok(commit) if commit.first == first => {
+                shared.appending().take();
                 self.unsealed = true;
                 self.forward(group.items, Some(commit));
                 shared.gate.log_works();
@@ -94,33 +94,24 @@ impl Committer {
                     "the log put a group at position {}, expected {first}: another writer?",
                     commit.first
                 );
-                shared.gate.fail(Failure::Log { reason: reason.clone(), retry_at: None });
+                let failure = Failure::Log { reason: reason.clone(), retry_at: None };
                 let durable = Position(first.0.saturating_sub(1));
-                self.lost(group, Cut { durable, undecided: last }, reason);
+                self.lost(group, Cut { durable, undecided: last }, failure, reason);
             }
             Err(error) => {
                 let durable = Position(first.0.saturating_sub(1));
                 let undecided = match error.outcome() {
                     Outcome::Indeterminate => last,
-                    Outcome::NotWritten => {
-                        let ids = appending.map(|appending| appending.ids).unwrap_or_default();
-                        shared.fates.settle(ids);
-                        durable
-                    }
+                    Outcome::NotWritten => durable,
                 };
-                let reason = error.to_string();
-                if given_up {
-                    // What the watchdog said was of the hang; that is over, and this is new.
-                    shared.gate.log_works();
-                }
-                self.shut(&error);
-                self.lost(group, Cut { durable, undecided }, reason);
+                let failure = self.failure(&error);
+                self.lost(group, Cut { durable, undecided }, failure, error.to_string());
             }
         }
     }
 
-    /// Shuts the gate after an error of the log.
-    fn shut(&self, error: &LogError) {
+    /// What an error of the log means for the gate.
+    fn failure(&self, error: &LogError) -> Failure {
         let shared = &self.shared;
         let state = shared.log.state();
         // Nothing was written and the log says it goes on: no room for a segment, mostly.
@@ -128,18 +119,25 @@ impl Committer {
             && matches!(state, LogState::Ok | LogState::Degraded { .. });
         let retry_at = passing.then(|| shared.clock.monotonic().saturating_add(RETRY_EVERY));
         tracing::error!(%error, ?state, retry = passing, "the log refused a write");
-        shared.gate.fail(Failure::Log { reason: error.to_string(), retry_at });
+        Failure::Log { reason: error.to_string(), retry_at }
     }
 
     /// The append of `group` failed.
-    fn lost(&mut self, group: Group, cut: Cut, reason: String) {
-        let undecided = group.items.iter().filter_map(|item| match item.verdict {
-            Verdict::Record(position) if position <= cut.undecided => {
-                Some((item.queued.submission.signed.id(), Fate::Undecided))
-            }
-            _ => None,
-        });
-        self.shared.fates.set(undecided);
+    fn lost(&mut self, group: Group, cut: Cut, failure: Failure, reason: String) {
+        let shared = &self.shared;
+        // What is undecided is known as such before the gate says anything about the rest, and
+        // before the log's hand is empty: nobody is told `not_written` of it.
+        let ids = group.entries.iter().map(|entry| entry.id);
+        if cut.undecided > cut.durable {
+            shared.fates.set(ids.map(|id| (id, Fate::Undecided)));
+        } else {
+            shared.fates.settle(ids);
+        }
+        if shared.appending().take().is_some_and(|appending| appending.given_up) {
+            // What the watchdog said was of the hang; that is over, and this is new.
+            shared.gate.log_works();
+        }
+        shared.gate.fail(failure);
         let error = WriteError::WalUnavailable { outcome: Outcome::NotWritten, reason };
         self.give_up(group.items, cut, &error);
     }
@@ -181,7 +179,7 @@ impl Committer {
         if let Err(error) = &result
             && matches!(self.shared.log.state(), LogState::ReadOnly { .. })
         {
-            self.shut(error);
+            self.shared.gate.fail(self.failure(error));
         }
         result
     }

@@ -93,8 +93,8 @@ pub enum ReadError {
         /// The newest time that can be answered.
         now: Millis,
     },
-    /// The record was given to a log that failed: only the next start decides.
-    #[error("record {id} is undecided since the log failed; the next start of the node decides")]
+    /// The record is on its way, or was given to a log that failed or hangs.
+    #[error("record {id} is undecided: it is on its way, or waits for the log to be mended")]
     Undecided {
         /// The record.
         id: RecordId,

@@ -1,10 +1,10 @@
 //! The bounded queue between callers and the sequencer.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use stemedb_model::Position;
+use stemedb_model::{Position, RecordId};
 
 use crate::metrics;
 use crate::node::Pass;
@@ -22,6 +22,10 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
+    pub(crate) fn id(&self) -> RecordId {
+        self.submission.signed.id()
+    }
+
     fn bytes(&self) -> usize {
         self.submission.signed.bytes().len()
     }
@@ -42,6 +46,8 @@ struct Inner {
     bytes: usize,
     /// Let in and not yet answered by the pipeline: waiting here or anywhere behind.
     unfinished: usize,
+    /// How often each of these records is among them.
+    ids: HashMap<RecordId, usize>,
     closed: bool,
 }
 
@@ -87,6 +93,7 @@ impl Intake {
         let queued = make()?;
         inner.bytes += bytes;
         inner.unfinished += 1;
+        *inner.ids.entry(queued.id()).or_default() += 1;
         inner.queue.push_back(queued);
         metrics::queued(inner.queue.len());
         drop(inner);
@@ -114,13 +121,26 @@ impl Intake {
         Some(taken)
     }
 
-    /// `count` of those let in have been answered.
-    pub(crate) fn finished(&self, count: usize) {
+    /// These were let in and have been answered.
+    pub(crate) fn finished(&self, ids: &[RecordId]) {
         let mut inner = self.lock();
-        inner.unfinished -= count;
+        inner.unfinished -= ids.len();
+        for id in ids {
+            if let Some(copies) = inner.ids.get_mut(id) {
+                *copies -= 1;
+                if *copies == 0 {
+                    inner.ids.remove(id);
+                }
+            }
+        }
         if inner.unfinished == 0 {
             self.idle.notify_all();
         }
+    }
+
+    /// Whether a copy of this record is on its way.
+    pub(crate) fn holds(&self, id: &RecordId) -> bool {
+        self.lock().ids.contains_key(id)
     }
 
     pub(crate) fn unfinished(&self) -> usize {

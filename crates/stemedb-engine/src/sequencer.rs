@@ -19,6 +19,7 @@ use stemedb_index::Snapshot;
 use stemedb_log::NewEntry;
 use stemedb_model::{Hash, Head, Known, Position, RecordId, Registry, Tier, admit};
 
+use crate::fates::Fate;
 use crate::intake::Queued;
 use crate::recent::Recent;
 use crate::shared::{Shared, index_error};
@@ -29,6 +30,8 @@ use crate::submission::{Ack, Submission, WriteError};
 const BATCH: usize = 256;
 /// A barrier asks again whether it still makes sense after this time, at the latest.
 const BARRIER_CHECK: Duration = Duration::from_millis(100);
+/// How often it is asked what became of a record that the log has in hand.
+const DECISION_CHECK: Duration = Duration::from_millis(2);
 
 pub(crate) struct Sequencer {
     shared: Arc<Shared>,
@@ -80,11 +83,8 @@ impl Sequencer {
         let shared = Arc::clone(&self.shared);
         loop {
             if let Some(error) = shared.gate.broken(queued.pass) {
-                return shared.finish(&queued, Err(error));
-            }
-            if queued.submission.deadline.is_some_and(|end| end <= shared.clock.monotonic()) {
-                // Nobody waits any more, and it has no position yet: better not written.
-                return shared.finish(&queued, Err(WriteError::DeadlineBeforeQueue));
+                let result = self.refuse(&queued.id(), error);
+                return shared.finish(&queued, result);
             }
             let Some(state) = self.caught_up() else { continue };
             let verdict = match state.decide(&shared, &queued) {
@@ -96,6 +96,44 @@ impl Sequencer {
             match shared.slot.push(state.generation, Item { queued, verdict }, entry) {
                 Ok(()) => return,
                 Err(item) => queued = item.queued,
+            }
+        }
+    }
+
+    /// The answer while nothing can be written: `error`, unless a copy of the record went before.
+    fn refuse(&self, id: &RecordId, error: WriteError) -> Result<Ack, WriteError> {
+        let shared = &self.shared;
+        loop {
+            // In this order: the fates of a generation are known before it ends.
+            let generation = shared.slot.generation();
+            match shared.fates.of(id) {
+                Some(Fate::Undecided) => return Err(WriteError::Undecided { id: *id }),
+                Some(Fate::Durable(position)) => {
+                    let reason = error.to_string();
+                    return Err(WriteError::IndexFailed { position: Some(position), reason });
+                }
+                None => {}
+            }
+            let cut = shared.cut();
+            let snapshot = shared.applied.newest();
+            let admitted = self.state.as_ref().and_then(|state| {
+                let head = state.recent.head(id)?;
+                Some((head.position, state.generation == generation))
+            });
+            match admitted {
+                Some((position, _)) if position <= snapshot.position() => {
+                    return shared.exists(*id, position);
+                }
+                // In the open group, in the log's hand or the applier's: soon decided.
+                Some((position, current)) if current || position <= cut.undecided => {
+                    shared.applied.wait_for(position, DECISION_CHECK, || false);
+                }
+                // Given up before the log had it.
+                Some(_) => return Err(error),
+                None => {
+                    let position = snapshot.position_of(id).map_err(|e| index_error(&e))?;
+                    return position.map_or(Err(error), |position| shared.exists(*id, position));
+                }
             }
         }
     }
@@ -153,6 +191,10 @@ impl State {
                 return Decision::Now(shared.exists(queued.submission.signed.id(), position));
             }
             Ok(Earlier::None) => {}
+        }
+        if queued.submission.deadline.is_some_and(|end| end <= shared.clock.monotonic()) {
+            // Nobody waits any more, and it has no position yet: better not written.
+            return Decision::Now(Err(WriteError::DeadlineBeforeQueue));
         }
         let signed = &queued.submission.signed;
         let position = self.last.next();

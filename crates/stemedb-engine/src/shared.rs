@@ -12,7 +12,7 @@ use stemedb_model::{LogId, Position, RecordId, Timeline};
 use crate::applied::Applied;
 use crate::config::EngineConfig;
 use crate::fates::Fates;
-use crate::intake::Intake;
+use crate::intake::{Intake, Queued};
 use crate::node::Gate;
 use crate::receipts::Receipts;
 use crate::slot::{Item, Slot, Verdict};
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
 pub(crate) struct Appending {
     pub(crate) since: Duration,
     pub(crate) ids: Vec<RecordId>,
+    /// Position that admission gave to the last of them.
+    pub(crate) last: Position,
     /// It took so long that its waiters were sent away.
     pub(crate) given_up: bool,
 }
@@ -60,20 +62,29 @@ impl Shared {
         self.appending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is decided now. While the gate is shut it only grows.
+    pub(crate) fn cut(&self) -> Cut {
+        // In this order: a group that has left the log's hand is durable before it leaves.
+        let in_hand = self.appending().as_ref().map(|appending| appending.last);
+        let (durable, _) = self.log.durable();
+        Cut { durable, undecided: in_hand.map_or(durable, |last| last.max(durable)) }
+    }
+
     /// Answers one that was let in.
-    pub(crate) fn finish(&self, item: &crate::intake::Queued, result: Result<Ack, WriteError>) {
-        self.waiters.answer(item.ticket, result);
-        self.intake.finished(1);
+    pub(crate) fn finish(&self, queued: &Queued, result: Result<Ack, WriteError>) {
+        self.waiters.answer(queued.ticket, result);
+        self.intake.finished(&[queued.id()]);
     }
 
     /// Answers many, in order.
     pub(crate) fn finish_all(&self, answers: Vec<(Item, Result<Ack, WriteError>)>) {
-        let count = answers.len();
-        if count > 0 {
-            self.waiters
-                .answer_all(answers.into_iter().map(|(item, result)| (item.queued.ticket, result)));
-            self.intake.finished(count);
+        if answers.is_empty() {
+            return;
         }
+        let ids: Vec<RecordId> = answers.iter().map(|(item, _)| item.queued.id()).collect();
+        self.waiters
+            .answer_all(answers.into_iter().map(|(item, result)| (item.queued.ticket, result)));
+        self.intake.finished(&ids);
     }
 
     /// Begins a new generation: what is in the open group is given up, and answered with
@@ -91,14 +102,16 @@ impl Shared {
         let of_durable = |item: &Item| matches!(item.verdict, Verdict::Echo(position) if position <= cut.durable);
         let (durable, lost): (Vec<_>, Vec<_>) = items.into_iter().partition(of_durable);
         let answer = |item: Item| {
-            let error = match (&item.verdict, error) {
-                (
-                    Verdict::Record(position) | Verdict::Echo(position),
-                    WriteError::WalUnavailable { reason, .. },
-                ) if *position <= cut.undecided => WriteError::WalUnavailable {
-                    outcome: Outcome::Indeterminate,
-                    reason: reason.clone(),
-                },
+            let error = match &item.verdict {
+                Verdict::Record(position) | Verdict::Echo(position)
+                    if *position <= cut.undecided =>
+                {
+                    let reason = match error {
+                        WriteError::WalUnavailable { reason, .. } => reason.clone(),
+                        other => other.to_string(),
+                    };
+                    WriteError::WalUnavailable { outcome: Outcome::Indeterminate, reason }
+                }
                 _ => error.clone(),
             };
             (item, Err(error))

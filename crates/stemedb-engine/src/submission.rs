@@ -47,8 +47,8 @@ pub enum AckStatus {
     Exists,
 }
 
-/// Why a submission was not acknowledged. Unless a variant says otherwise, the record was not
-/// written and will not appear.
+/// Why a submission was not acknowledged. Unless a variant says otherwise, this submission wrote
+/// nothing and will not; `WalUnavailable` with `NotWritten` says so of every copy sent before.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -105,8 +105,8 @@ pub enum WriteError {
         /// What was waited for.
         reason: String,
     },
-    /// An earlier copy of this record was given to a log that failed: only the next start decides.
-    #[error("record {id} is undecided since the log failed; the next start of the node decides")]
+    /// An earlier copy of this record was given to a log that failed, or hangs.
+    #[error("record {id} is undecided: an earlier copy was given to a log that failed or hangs")]
     Undecided {
         /// The record.
         id: RecordId,

@@ -126,14 +126,22 @@ impl View {
         self.read(|snapshot| snapshot.candidates(key, self.as_of, claims_max))
     }
 
-    /// A record by its id; `None` if the log does not hold it at this position.
+    /// A record by its id; `None` if the log does not hold it at this position. Of one that is on
+    /// its way, or was given to a log that failed, [`ReadError::Undecided`].
     pub fn find(&self, id: &RecordId) -> Result<Option<Entry>, ReadError> {
         let position = self.read(|snapshot| snapshot.position_of(id))?;
-        match position.filter(|position| *position <= self.as_of) {
-            Some(position) => self.entry(position),
+        match position {
+            Some(position) if position <= self.as_of => self.entry(position),
+            Some(_) => Ok(None),
             None => match self.shared.fates.of(id) {
-                Some(Fate::Undecided) => Err(ReadError::Undecided { id: *id }),
                 Some(Fate::Durable(position)) => Err(ReadError::NotApplied { id: *id, position }),
+                Some(Fate::Undecided) => Err(ReadError::Undecided { id: *id }),
+                // On its way, unless it has arrived, after this view's position.
+                None if self.shared.intake.holds(id)
+                    && self.shared.applied.newest().position_of(id)?.is_none() =>
+                {
+                    Err(ReadError::Undecided { id: *id })
+                }
                 None => Ok(None),
             },
         }

@@ -9,7 +9,7 @@ use stemedb_log::Outcome;
 use crate::config::APPEND_STALL_MAX;
 use crate::fates::Fate;
 use crate::node::Failure;
-use crate::shared::{Cut, Shared};
+use crate::shared::Shared;
 use crate::submission::WriteError;
 
 /// Deadlines are kept to about this.
@@ -71,14 +71,13 @@ fn give_up(shared: &Shared) {
     let reason = format!("the log has not answered for {} s", APPEND_STALL_MAX.as_secs());
     tracing::error!(reason, "giving up the waiters");
     shared.gate.fail(Failure::Log { reason: reason.clone(), retry_at: None });
-    let (durable, _) = shared.log.durable();
     let error = WriteError::WalUnavailable { outcome: Outcome::NotWritten, reason: reason.clone() };
     // What is durable and not yet applied is acknowledged by the applier, if anybody still waits.
-    let durable = shared.give_up_open_group(Cut { durable, undecided: durable }, &error);
+    let durable = shared.give_up_open_group(shared.cut(), &error);
     let answers = durable
         .into_iter()
         .map(|item| {
-            let id = item.queued.submission.signed.id();
+            let id = item.queued.id();
             (item, Err(WriteError::Undecided { id }))
         })
         .collect();

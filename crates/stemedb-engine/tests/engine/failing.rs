@@ -242,41 +242,48 @@ proptest! {
         let engine = world.start();
         world.medium.script(steps);
         let claim = |n: u8| assertion(&key(1), &format!("s{n}"), "rare");
-        let mut answers = Vec::new();
+        let mut created = BTreeMap::new();
+        let mut undecided = BTreeSet::new();
+        let mut never = BTreeSet::new();
         for acts in acts.chunks(together) {
+            let mut answers = Vec::new();
             world.medium.hold();
             for act in acts {
                 let signed = match act {
                     Act::Claim(n) => claim(*n),
                     Act::Vote(n) => vote(&key(2), claim(*n).id()),
-                    Act::Wait => {
-                        world.clock.step(Duration::from_millis(1_001));
-                        continue;
-                    }
+                    Act::Wait => continue,
                 };
                 answers.push((signed.id(), send(&engine, submission(signed))));
             }
             world.medium.release();
-        }
-        let mut created = BTreeMap::new();
-        let mut undecided = BTreeSet::new();
-        let mut never = BTreeSet::new();
-        for (id, answer) in answers {
-            match wait(&answer) {
-                Ok(ack) => {
-                    prop_assert_eq!(ack.id, id);
-                    let first = *created.entry(id).or_insert(ack.position);
-                    prop_assert_eq!(first, ack.position);
+            let mut lost = BTreeSet::new();
+            for (id, answer) in answers {
+                match wait(&answer) {
+                    Ok(ack) => {
+                        prop_assert_eq!(ack.id, id);
+                        let first = *created.entry(id).or_insert(ack.position);
+                        prop_assert_eq!(first, ack.position);
+                    }
+                    Err(WriteError::WalUnavailable { outcome: Outcome::Indeterminate, .. }
+                        | WriteError::Undecided { .. }) => {
+                        undecided.insert(id);
+                    }
+                    Err(WriteError::WalUnavailable { outcome: Outcome::NotWritten, .. }
+                        | WriteError::Refused(Refusal::UnknownReference { .. })) => {
+                        lost.insert(id);
+                    }
+                    Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
                 }
-                Err(WriteError::WalUnavailable { outcome: Outcome::Indeterminate, .. }
-                    | WriteError::Undecided { .. }) => {
-                    undecided.insert(id);
-                }
-                Err(WriteError::WalUnavailable { outcome: Outcome::NotWritten, .. }
-                    | WriteError::Refused(Refusal::UnknownReference { .. })) => {
-                    never.insert(id);
-                }
-                Err(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
+            }
+            // Also of a copy sent before or beside it. A later one may be created.
+            for id in lost {
+                prop_assert!(!created.contains_key(&id), "created, then told not written");
+                prop_assert!(!undecided.contains(&id), "undecided, then told not written");
+                never.insert(id);
+            }
+            if acts.iter().any(|act| matches!(act, Act::Wait)) {
+                world.clock.step(Duration::from_millis(1_001));
             }
         }
         // A given-up record that was sent again may have been created then.
@@ -310,5 +317,53 @@ proptest! {
         let engine = world.start();
         let rebuilt = engine.view(Position::NONE, Duration::ZERO).unwrap();
         prop_assert_eq!(rebuilt.answer_root().unwrap(), answers);
+    }
+}
+
+/// Copies that come while the log fails are told the same as the first, not that nothing is there.
+#[test]
+fn a_copy_sent_while_the_log_fails_is_told_the_truth() {
+    for (step, outcome_of_first) in [(Step::Good, None), (Step::Kept, Some(Outcome::Indeterminate))]
+    {
+        for _ in 0..6 {
+            let world = World::new();
+            let engine = world.start();
+            // The second append ends writing; copies of both records keep coming meanwhile.
+            world.medium.script([step, Step::Lost]);
+            let first = assertion(&key(1), "a", "rare");
+            let second = assertion(&key(1), "b", "rare");
+            let told: Vec<(RecordId, Result<_, WriteError>)> = std::thread::scope(|scope| {
+                let senders: Vec<_> = (0..4)
+                    .map(|_| {
+                        let (engine, first, second) = (&engine, &first, &second);
+                        scope.spawn(move || {
+                            let mut told = Vec::new();
+                            for _ in 0..20 {
+                                for signed in [first, second] {
+                                    told.push((signed.id(), write(engine, signed.clone())));
+                                }
+                            }
+                            told
+                        })
+                    })
+                    .collect();
+                senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+            });
+            drop(engine);
+            let there = world.medium.ids();
+            for (id, result) in told {
+                match result {
+                    Ok(ack) => assert_eq!(there.get(&ack.position), Some(&id)),
+                    Err(WriteError::WalUnavailable { outcome: Outcome::NotWritten, .. }) => {
+                        assert!(there.values().all(|found| *found != id), "not written, yet there");
+                    }
+                    Err(
+                        WriteError::Undecided { .. }
+                        | WriteError::WalUnavailable { outcome: Outcome::Indeterminate, .. },
+                    ) => assert!(id != first.id() || outcome_of_first.is_some()),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        }
     }
 }

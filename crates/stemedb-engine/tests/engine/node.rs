@@ -68,6 +68,10 @@ fn a_rest_is_sealed_once() {
     let world = World::new();
     let engine = world.start();
     create(&engine, assertion(&key(1), "a", "rare"));
+    while world.medium.seals() == 0 {
+        RealPause.pause();
+    }
+    // Many times as long as it takes to be taken for a rest.
     for _ in 0..20 {
         RealPause.pause();
     }
@@ -160,6 +164,8 @@ fn a_deadline_is_kept() {
     world.clock.step(Duration::from_secs(1));
     let released = wait(&waiting);
     assert!(matches!(released, Err(WriteError::Indeterminate { .. })), "{released:?}");
+    let read = engine.view(Position::NONE, Duration::ZERO).unwrap().record(&id);
+    assert!(matches!(read, Err(ReadError::Undecided { .. })), "{read:?}");
     world.medium.release();
     // The record went its way, and so did the other.
     assert_eq!(wait(&patient).unwrap().position, Position(3));

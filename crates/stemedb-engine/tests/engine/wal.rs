@@ -108,21 +108,20 @@ fn check(told: &Told, env: &Env, dir: &Path) -> usize {
 
 #[test]
 fn a_power_cut_takes_nothing_acknowledged() {
-    let (mut early, mut late) = (0, 0);
+    let mut in_the_middle = 0;
     for seed in 0..16 {
         let dir = TempDir::new().unwrap();
         let (vfs, _, env) = world(seed, WALL_MS);
         let engine = start_new(&env, dir.path());
-        vfs.power_off_after(seed * 5);
+        vfs.power_off_after(seed * 3);
         let told = write_all(&engine, 8);
         drop(engine);
         let found = SimVfs::crash(&vfs);
         let env = Env { vfs: Arc::new(found), ..env };
         let created = check(&told, &env, dir.path());
-        early += usize::from(created == 0);
-        late += usize::from(created == told.len());
+        in_the_middle += usize::from(created > 0 && created < told.len());
     }
-    assert!(early < 8 && late < 8, "cuts mostly in the middle: {early} before, {late} after");
+    assert!(in_the_middle > 3, "only {in_the_middle} cuts fell between two records");
 }
 
 #[test]
