@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, State};
-use axum::http::{HeaderMap, Method, Request, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
@@ -82,6 +82,7 @@ fn admit(
         let detail = format!("the URL is {uri_bytes} bytes long, expected at most {most}");
         return Err(ApiError::new(ErrorCode::UriTooLong, detail));
     }
+    check_head(request.headers(), uri_bytes, app.config.limits.head_bytes)?;
     check_encoding(request.headers())?;
     if NEVER_LIMITED.contains(&endpoint) {
         return Ok(None);
@@ -92,6 +93,19 @@ fn admit(
         ApiError::new(ErrorCode::Overloaded, detail)
     })?;
     Ok(Some(permit))
+}
+
+/// The parser has a bound of its own, above this one, and answers without a body.
+fn check_head(headers: &HeaderMap, uri_bytes: usize, most: usize) -> ApiResult<()> {
+    // A colon, a space and a line end with each.
+    let header_bytes =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let bytes = uri_bytes + headers.iter().map(header_bytes).sum::<usize>();
+    if bytes <= most {
+        return Ok(());
+    }
+    let detail = format!("URL and headers are {bytes} bytes long, expected at most {most}");
+    Err(ApiError::new(ErrorCode::HeadersTooLarge, detail))
 }
 
 /// Without authentication only this machine may ask, for itself: a page of another site that had

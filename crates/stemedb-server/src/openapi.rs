@@ -16,6 +16,7 @@ use crate::wire::{self, ErrorCode, Problem};
 /// Error answers of every endpoint.
 const ALWAYS: &[ErrorCode] = &[
     ErrorCode::ForeignHost,
+    ErrorCode::HeadersTooLarge,
     ErrorCode::UriTooLong,
     ErrorCode::UnsupportedMediaType,
     ErrorCode::Internal,

@@ -67,7 +67,8 @@ impl Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
-            .max_buf_size(limits.head_bytes)
+            // Twice the limit, so that a head which is a little too long gets a proper answer.
+            .max_buf_size(2 * limits.head_bytes)
             // A client may say that it has sent everything, and still wait for the answer.
             .half_close(true);
         let metrics = self.app.metrics.clone();

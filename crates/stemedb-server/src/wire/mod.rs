@@ -62,10 +62,11 @@ impl From<stemedb_model::InvalidField> for WireError {
 /// Reads a JSON object; an error names the field in which it happened.
 pub fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a [u8]) -> Result<T, WireError> {
     // The derive would take an array of the fields in order as well.
-    if let Some(first) = text.iter().find(|b| !b.is_ascii_whitespace())
-        && matches!(first, b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9')
-    {
-        return Err(WireError::field("body", "is not a JSON object"));
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+            Ok(_) => WireError::field("body", "is not a JSON object"),
+            Err(error) => WireError::Malformed(error.to_string()),
+        });
     }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
