@@ -61,6 +61,23 @@ fn one_voice_each() {
 }
 
 #[test]
+fn an_unregistered_key_speaks_for_whom_it_came_through() {
+    for (register, voices) in [(false, 2), (true, 1)] {
+        let mut w = World::new();
+        if register {
+            w.register(agent(1), SourceClass::Expert, None);
+        }
+        for (n, by) in ["one", "other"].into_iter().enumerate() {
+            w.principals.insert(agent(1), principal(by));
+            w.claim_with(("s", "p"), agent(1), text("a"), |c| {
+                (c.source, c.valid_from) = (uri(by), Some(Millis(i64::try_from(n).unwrap())));
+            });
+        }
+        assert_eq!(w.ask(LensName::Consensus).values[0].voices, voices, "{register}");
+    }
+}
+
+#[test]
 fn values_in_one_unit() {
     let mut w = World::new();
     let mut about = predicate("p");
@@ -368,6 +385,19 @@ fn votes_move_a_value_by_one_claim_a_voter() {
         let found = w.ask(LensName::Votes);
         let a = found.values.iter().find(|value| value.value == text("a")).unwrap();
         assert_eq!(a.lens_weight * 8, eighths * ONE.cast_signed(), "{case}");
+    }
+    // A voter is as reliable as the least reliable of the keys it voted with, in either order.
+    for [first, second] in [[8, 9], [9, 8]] {
+        let mut w = World::new();
+        w.register(agent(8), SourceClass::Anecdotal, Some("o"));
+        w.register(agent(9), SourceClass::Anecdotal, Some("o"));
+        let claim = w.claim(agent(1), "a");
+        w.vote(agent(first), claim, 1.0);
+        w.vote(agent(second), claim, 1.0);
+        let table = Table([(agent(8), WEIGHT_ONE), (agent(9), WEIGHT_ONE / 4)].into());
+        let found =
+            stemedb_lens::resolve(&w.candidates(), &w.options(LensName::Votes), Some(&table));
+        assert_eq!(found.values[0].lens_weight * 4, 5 * ONE.cast_signed());
     }
     // Retracting the newest vote revives the one before; a revoked voter has none.
     let mut w = World::new();
