@@ -105,6 +105,10 @@ problems! {
     ReadRecordProblems: LIMITED, ASKING, READING, RESOLVING, &[
         ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::RecordNotFound
     ];
+    /// Error answers of the roots.
+    RootProblems: LIMITED, ASKING, &[
+        ErrorCode::DeadlineExceeded, ErrorCode::IndexDamaged, ErrorCode::NotReady
+    ];
     /// Error answers of a query.
     QueryProblems: LIMITED, ASKING, READING, RESOLVING, &[ErrorCode::CursorMismatch];
     /// Error answers of the endpoints about one key.

@@ -50,6 +50,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(node::readyz))
         .routes(routes!(node::health))
         .routes(routes!(node::show))
+        .routes(routes!(node::root))
         .routes(routes!(node::drain))
         .routes(routes!(node::undrain))
         .routes(routes!(meta::metrics))

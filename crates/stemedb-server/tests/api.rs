@@ -460,6 +460,25 @@ fn too_much_for_one_resolution_is_said() {
 }
 
 #[test]
+fn roots_are_of_a_position_and_a_time() {
+    let server = start();
+    let empty = server.get_json("/v1/admin/root");
+    assert_eq!(empty["keys"], 0);
+    server.post("/v1/assert", &claim("rare", AT));
+    let now = server.get_json("/v1/admin/root");
+    assert_eq!((&now["keys"], &now["log_root_position"]), (&json!(1), &now["position"]));
+    assert_ne!(now["answer_root"], empty["answer_root"]);
+    assert_ne!(now["log_root"], empty["log_root"]);
+    let past = server.get_json(&format!("/v1/admin/root?position={}", empty["position"]));
+    assert_eq!(past["answer_root"], empty["answer_root"]);
+    assert_eq!(past["evaluated_at"], empty["evaluated_at"]);
+    let later = server.get_json("/v1/admin/root?evaluated_at=2100-01-01T00:00:00Z");
+    assert_eq!(later["evaluated_at"], "2100-01-01T00:00:00Z");
+    let ahead = server.get("/v1/admin/root?position=1000");
+    assert_eq!((ahead.status, ahead.json()["field"].clone()), (400, json!("position")));
+}
+
+#[test]
 fn drained_is_drained_and_back() {
     let server = start();
     assert_eq!(server.get("/readyz").status, 200);

@@ -7,16 +7,17 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde_json::json;
-use stemedb_engine::{NodeState, NodeStatus, SnapshotToken};
+use stemedb_engine::{AsOf, NodeState, NodeStatus, SnapshotToken};
+use stemedb_model::Position;
 
 use super::json as answer;
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
-use crate::openapi::{DrainProblems, ProbeProblems, ReadyProblems, UndrainProblems};
-use crate::question::params;
+use crate::openapi::{DrainProblems, ProbeProblems, ReadyProblems, RootProblems, UndrainProblems};
+use crate::question::{params, view};
 use crate::wire::{
-    AgentKey, Drain, DrainParams, ErrorCode, Health, LogIdHex, Node, NodeReason, ReadyFor,
-    ReadyParams, TimelineHex,
+    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, LogIdHex, Node, NodeReason, ReadyFor,
+    ReadyParams, RootParams, Roots, Time, TimelineHex,
 };
 
 const DRAIN_MS_MAX: u64 = 600_000;
@@ -140,6 +141,41 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>) -> ApiResult<Response> {
     answer(StatusCode::OK, &node(&app.engine.node()))
+}
+
+/// The answer root and the log root. Resolves every key under every lens: for comparing nodes, not
+/// for watching one.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/root",
+    tag = "admin",
+    params(RootParams),
+    responses((status = 200, description = "The roots", body = Roots), RootProblems)
+)]
+pub(crate) async fn root(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+    let asked: RootParams = params(&uri)?;
+    let newest = view(&app, None, None).await?;
+    let roots = app
+        .read(move || {
+            let position = asked.position.map_or(newest.position(), Position);
+            let ahead = |error| ApiError::from(error).field("position");
+            let mut view = newest.as_of(AsOf::Position(position)).map_err(ahead)?;
+            if let Some(time) = asked.evaluated_at {
+                view = view.evaluated(time.0);
+            }
+            let answers = view.answer_root()?;
+            let (log_root_position, log_root) = view.log_root();
+            Ok(Roots {
+                position: answers.position.0,
+                evaluated_at: Time(answers.evaluated_at),
+                keys: answers.keys,
+                answer_root: HashHex(answers.root),
+                log_root: HashHex(log_root),
+                log_root_position: log_root_position.0,
+            })
+        })
+        .await?;
+    answer(StatusCode::OK, &roots)
 }
 
 /// Takes no new writes, finishes those on their way, seals the log. Reads go on.

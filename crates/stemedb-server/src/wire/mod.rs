@@ -17,7 +17,7 @@ mod resolution;
 mod scalar;
 
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
-pub use node::{Drain, Health, Node, NodeReason};
+pub use node::{Drain, Health, Node, NodeReason, RootParams, Roots};
 pub use object::{Object, Tagged};
 pub use problem::{ErrorCode, Problem};
 pub use read::{

@@ -1,9 +1,9 @@
 //! The node: its state and health.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::scalar::{AgentKey, LogIdHex, TimelineHex};
+use super::scalar::{AgentKey, HashHex, LogIdHex, Time, TimeParam, TimelineHex};
 
 /// Why the node is not simply ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -71,4 +71,33 @@ pub struct Drain {
     pub complete: bool,
     /// What is left, in words.
     pub left: Vec<String>,
+}
+
+/// What GET /v1/admin/root asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RootParams {
+    /// The position that is answered at. Default: the newest.
+    #[param(minimum = 0, maximum = 9223372036854775807_i64)]
+    pub position: Option<u64>,
+    /// When weights and validity are taken. Default: when that position was recorded.
+    pub evaluated_at: Option<TimeParam>,
+}
+
+/// One hash over every answer and one over the log: two nodes with the same log give the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Roots {
+    /// Every answer is of this position.
+    pub position: u64,
+    /// Weights and validity were taken at this time.
+    pub evaluated_at: Time,
+    /// How many keys there are.
+    pub keys: u64,
+    /// The hash over all keys under all built-in lenses.
+    pub answer_root: HashHex,
+    /// The chain hash of the log at its newest group.
+    pub log_root: HashHex,
+    /// The last position of that group.
+    pub log_root_position: u64,
 }
