@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use stemedb_model::{Millis, Value};
 
 /// One claim as it stands on the line.
@@ -50,10 +51,13 @@ struct Wire {
     confidence: Option<f64>,
 }
 
-/// Only what tells the two forms apart: a record names its kind.
+/// Only what tells the forms apart: a record names its kind, is given as bytes, or stands in a
+/// line of an export.
 #[derive(Deserialize)]
 struct Probe {
-    kind: Option<serde_json::Value>,
+    kind: Option<IgnoredAny>,
+    bytes: Option<IgnoredAny>,
+    record: Option<IgnoredAny>,
 }
 
 /// Reads one line. The error says what is wrong with it.
@@ -65,8 +69,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Ok(wire) => wire,
         Err(error) => {
             return match serde_json::from_str::<Probe>(line) {
-                Ok(Probe { kind: Some(_) }) => Ok(Line::Record),
-                _ => Err(error.to_string()),
+                Ok(Probe { kind: None, bytes: None, record: None }) | Err(_) => {
+                    Err(error.to_string())
+                }
+                Ok(_) => Ok(Line::Record),
             };
         }
     };
@@ -163,6 +169,8 @@ mod tests {
             (format!(r#"{base},"tier":1}}"#), Err("unknown field `tier`")),
             (r#"{"subject":"s"}"#.into(), Err("missing field `predicate`")),
             (r#"{"kind":"vote","weight":1}"#.into(), Ok(Line::Record)),
+            (r#"{"bytes":"00","signature":"00"}"#.into(), Ok(Line::Record)),
+            (r#"{"position":1,"record":{"kind":"vote"}}"#.into(), Ok(Line::Record)),
             ("  ".into(), Ok(Line::Empty)),
             ("nonsense".into(), Err("expected")),
         ] {

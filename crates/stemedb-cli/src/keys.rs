@@ -55,6 +55,11 @@ impl Keyring {
         Ok(Self { seed: load_seed(&path)? })
     }
 
+    /// A ring without a folder.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self { seed }
+    }
+
     /// The key of a source.
     pub fn key(&self, source: &str) -> SigningKey {
         let mut hasher = blake3::Hasher::new_derive_key(KEYRING_CONTEXT);

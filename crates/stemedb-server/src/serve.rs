@@ -25,7 +25,8 @@ use crate::routes::router;
 /// How long to rest after `accept` failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An engine behind HTTP.
+/// An engine behind HTTP. Clones share it.
+#[derive(Clone)]
 pub struct Server {
     app: Arc<App>,
     router: Router,

@@ -66,7 +66,7 @@ fn check(file: &File, context: &Context) -> Result<(), Failure> {
     let problems = match file.load() {
         Err(error @ ConfigError::File { .. }) => return Err(failure(error)),
         Err(ConfigError::Wrong(sentences)) => sentences,
-        Ok(loaded) => loaded.problems().iter().map(ToString::to_string).collect(),
+        Ok(loaded) => loaded.problems(),
     };
     if context.json {
         context.print_json(&json!({ "valid": problems.is_empty(), "problems": problems }))?;

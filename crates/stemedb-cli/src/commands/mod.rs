@@ -1,5 +1,45 @@
 //! One command, one module: its arguments, its help, and what it does.
 
+pub mod admin;
+pub mod agent;
+pub mod alias;
+pub mod assert;
 pub mod completions;
 pub mod config;
+pub mod cosign;
+pub mod demo;
+pub mod epoch;
+pub mod eval;
+pub mod export;
+pub mod gold;
+pub mod import;
 pub mod key;
+pub mod layered;
+pub mod lens;
+pub mod lifecycle;
+pub mod predicate;
+pub mod query;
+pub mod record;
+pub mod resolve;
+pub mod retract;
+pub mod serve;
+pub mod skeptic;
+pub mod source;
+pub mod supersede;
+pub mod trust_snapshot;
+pub mod vote;
+pub mod wal;
+
+/// Names of the source classes, best tier first.
+pub const CLASSES: [&str; 6] =
+    ["regulatory", "clinical", "observational", "expert", "community", "anecdotal"];
+/// Names of the states of an assertion.
+pub const STATES: [&str; 5] = ["proposed", "under_review", "approved", "deprecated", "rejected"];
+
+/// `KEY=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".into()),
+    }
+}

@@ -1,5 +1,6 @@
 //! Layers, and where each value came from.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind;
@@ -7,13 +8,10 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::schema::{Config, Problem};
+use super::schema::Config;
 
 /// Read when it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/stemedb/api.toml";
-/// Variables that are no configuration keys: those of the client commands.
-const CLIENT_VARIABLES: [&str; 4] =
-    ["STEMEDB_URL", "STEMEDB_API_KEY", "STEMEDB_KEY", "STEMEDB_SPACE"];
 const PREFIX: &str = "STEMEDB_";
 
 /// One value given outside the file.
@@ -61,7 +59,7 @@ impl Loaded {
     }
 
     /// All bounds that fail.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<String> {
         self.config.validate()
     }
 }
@@ -103,26 +101,37 @@ fn environment_settings(
 ) -> Result<Vec<Setting>, ConfigError> {
     let mut settings = Vec::new();
     let mut wrong = Vec::new();
+    let keys = keys_with_one_underscore();
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        if CLIENT_VARIABLES.contains(&name.as_str()) {
-            continue;
-        }
         match rest.split_once("__") {
             Some((section, key)) => settings.push(Setting {
                 key: format!("{section}.{key}").to_lowercase(),
                 value,
                 origin: name,
             }),
-            None => wrong.push(format!(
+            // One underscore is the likely slip; other names are not ours.
+            None if keys.contains(&rest.to_lowercase()) => wrong.push(format!(
                 "unknown variable {name}: a key is written {PREFIX}<SECTION>__<KEY>, \
                  with two underscores"
             )),
+            None => {}
         }
     }
     // The environment has no order; errors and reports should have one.
     settings.sort_by(|a, b| a.origin.cmp(&b.origin));
     if wrong.is_empty() { Ok(settings) } else { Err(ConfigError::Wrong(wrong)) }
+}
+
+fn keys_with_one_underscore() -> BTreeSet<String> {
+    let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    let sections = defaults.as_object().into_iter().flatten();
+    sections
+        .flat_map(|(section, keys)| {
+            let keys = keys.as_object().into_iter().flat_map(serde_json::Map::keys);
+            keys.map(move |key| format!("{section}_{key}"))
+        })
+        .collect()
 }
 
 fn describe(metadata: &Metadata) -> String {

@@ -2,10 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stemedb_model::AgentId;
+use stemedb_engine::EngineConfig;
+use stemedb_index::IndexConfig;
+use stemedb_log::WalConfig;
+use stemedb_model::{AgentId, Role, SourceClass};
+use stemedb_server::ServerConfig;
 
 /// All of `api.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +43,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// Public half of the root key, 64 hex digits, where the secret half is kept elsewhere.
     pub root_public_key: Option<String>,
-    /// How long a drain may take before what is left is reported; 1 to 600,000.
+    /// How long a drain may take before what is left is reported; at most 600,000.
     pub drain_timeout_ms: u64,
 }
 
@@ -59,30 +64,90 @@ impl Default for Server {
 pub struct Signing {
     /// Whether the node signs for callers that have no key of their own.
     pub custodial: bool,
+    /// The best class that claims signed by the node can have.
+    pub ceiling: Class,
+    /// Roles of the key by which the node signs: curator, registrar, reviewer, trust.
+    pub roles: Vec<String>,
 }
 
 impl Default for Signing {
     fn default() -> Self {
-        Self { custodial: true }
+        Self {
+            custodial: true,
+            ceiling: Class::Expert,
+            roles: vec!["curator".into(), "reviewer".into()],
+        }
     }
+}
+
+/// A class of sources, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the classes of the model")]
+pub enum Class {
+    Regulatory,
+    Clinical,
+    Observational,
+    Expert,
+    Community,
+    Anecdotal,
 }
 
 /// Bounds on what callers may ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Longest request body, imports excepted; 262,144 to 1,073,741,824.
-    pub body_bytes_max: usize,
-    /// Requests worked on at once; more are answered 503. 1 to 65,536.
-    pub requests_max: usize,
-    /// Longest time a request may take, imports and exports excepted; 100 to 600,000.
+    /// A request body, unpacked; 65,536 to 67,108,864.
+    pub body_bytes: usize,
+    /// One line of an import, unpacked; 65,536 to 67,108,864.
+    pub line_bytes: usize,
+    /// The body of an import, unpacked; at least 1,048,576.
+    pub import_bytes: u64,
+    /// Path and query; 1,024 to 32,768.
+    pub uri_bytes: usize,
+    /// The request line and all headers; 8,192 to 1,048,576.
+    pub head_bytes: usize,
+    /// Requests at once; more are answered 503. 1 to 1,048,576.
+    pub requests: usize,
+    /// Connections at once; more wait. 1 to 1,048,576.
+    pub connections: usize,
+    /// Reads that work at once; more wait. 1 to 512.
+    pub reads: usize,
+    /// Imports and exports at once; more are answered 503. 1 to 1,048,576.
+    pub streams: usize,
+    /// From the first byte of a request to the end of its head; 1 to 3,600,000.
+    pub head_timeout_ms: u64,
+    /// From the head to the end of the body, of an import between two pieces; 1 to 3,600,000.
+    pub body_timeout_ms: u64,
+    /// From the end of the body to the answer; 1 to 3,600,000.
     pub request_timeout_ms: u64,
+    /// How long a read waits for the position it wants; at most 3,600,000.
+    pub at_least_timeout_ms: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes_max: 8 << 20, requests_max: 512, request_timeout_ms: 30_000 }
+        let limits = stemedb_server::Limits::default();
+        Self {
+            body_bytes: limits.body_bytes,
+            line_bytes: limits.line_bytes,
+            import_bytes: limits.import_bytes,
+            uri_bytes: limits.uri_bytes,
+            head_bytes: limits.head_bytes,
+            requests: limits.requests,
+            connections: limits.connections,
+            reads: limits.reads,
+            streams: limits.streams,
+            head_timeout_ms: ms(limits.head_timeout),
+            body_timeout_ms: ms(limits.body_timeout),
+            request_timeout_ms: ms(limits.request_timeout),
+            at_least_timeout_ms: ms(limits.at_least_timeout),
+        }
     }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The write-ahead log.
@@ -157,21 +222,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// One bound that fails.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// `section.key`.
-    pub key: &'static str,
-    /// What it is and what was expected.
-    pub what: String,
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.key, self.what)
-    }
-}
-
 impl Config {
     /// The folder of the log.
     pub fn wal_dir(&self) -> PathBuf {
@@ -188,51 +238,96 @@ impl Config {
         self.server.data_dir.join("node")
     }
 
-    /// Every bound that fails, in the order of the file; changes nothing.
-    pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut bound = |key, value: u64, min: u64, max: u64| {
-            if !(min..=max).contains(&value) {
-                problems
-                    .push(Problem { key, what: format!("is {value}, expected {min} to {max}") });
-            }
+    /// Settings of the HTTP server.
+    pub fn server(&self) -> ServerConfig {
+        let millis = Duration::from_millis;
+        let mut config = ServerConfig::new(&self.server.data_dir);
+        config.signing.custodial = self.signing.custodial;
+        config.signing.ceiling = match self.signing.ceiling {
+            Class::Regulatory => SourceClass::Regulatory,
+            Class::Clinical => SourceClass::Clinical,
+            Class::Observational => SourceClass::Observational,
+            Class::Expert => SourceClass::Expert,
+            Class::Community => SourceClass::Community,
+            Class::Anecdotal => SourceClass::Anecdotal,
         };
-        bound("server.drain_timeout_ms", self.server.drain_timeout_ms, 1, 600_000);
-        bound("limits.body_bytes_max", self.limits.body_bytes_max as u64, 256 << 10, 1 << 30);
-        bound("limits.requests_max", self.limits.requests_max as u64, 1, 65_536);
-        bound("limits.request_timeout_ms", self.limits.request_timeout_ms, 100, 600_000);
-        bound("wal.segment_bytes", self.wal.segment_bytes, 1 << 20, 4 << 30);
-        bound("index.cache_bytes", self.index.cache_bytes, 1 << 20, 1 << 40);
-        bound("query.claims_max", self.query.claims_max as u64, 1, 10_000_000);
-        if !self.server.listen.ip().is_loopback() {
-            problems.push(Problem {
-                key: "server.listen",
-                what: format!(
-                    "is {}, expected a loopback address: this build has no API keys, so whoever \
-                     reaches the port may write",
-                    self.server.listen
-                ),
-            });
+        config.signing.roles =
+            self.signing.roles.iter().filter_map(|name| Role::parse(name)).collect();
+        config.limits = stemedb_server::Limits {
+            body_bytes: self.limits.body_bytes,
+            line_bytes: self.limits.line_bytes,
+            import_bytes: self.limits.import_bytes,
+            uri_bytes: self.limits.uri_bytes,
+            head_bytes: self.limits.head_bytes,
+            requests: self.limits.requests,
+            connections: self.limits.connections,
+            reads: self.limits.reads,
+            streams: self.limits.streams,
+            head_timeout: millis(self.limits.head_timeout_ms),
+            body_timeout: millis(self.limits.body_timeout_ms),
+            request_timeout: millis(self.limits.request_timeout_ms),
+            at_least_timeout: millis(self.limits.at_least_timeout_ms),
+        };
+        config.drain_timeout = millis(self.server.drain_timeout_ms);
+        config
+    }
+
+    /// Settings of the write-ahead log.
+    pub fn wal(&self) -> WalConfig {
+        let mut config = WalConfig::new(self.wal_dir());
+        config.segment_bytes = self.wal.segment_bytes;
+        config
+    }
+
+    /// Settings of the index.
+    pub fn index(&self) -> IndexConfig {
+        let mut config = IndexConfig::new(self.index_dir());
+        config.cache_bytes = self.index.cache_bytes;
+        config
+    }
+
+    /// Settings of the engine.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig { resolve_claims_max: self.query.claims_max, ..EngineConfig::default() }
+    }
+
+    /// Every bound that fails, a sentence each that begins with the key; changes nothing.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.server().validate().err().into_iter().flatten());
+        problems.extend(self.wal().validate().err().into_iter().flatten());
+        for (key, value, min, max) in [
+            ("index.cache_bytes", self.index.cache_bytes, 1 << 20, 1 << 40),
+            ("query.claims_max", self.query.claims_max as u64, 1, 10_000_000),
+        ] {
+            if !(min..=max).contains(&value) {
+                problems.push(format!("{key} is {value}, expected {min} to {max}"));
+            }
+        }
+        if let Err(error) = stemedb_server::check_loopback(self.server.listen) {
+            problems.push(error.to_string());
         }
         for (key, dir) in [
             ("server.data_dir", Some(&self.server.data_dir)),
-            ("wal.dir", self.wal.dir.as_ref()),
             ("index.dir", self.index.dir.as_ref()),
         ] {
             if dir.is_some_and(|dir| dir.as_os_str().is_empty()) {
-                problems.push(Problem { key, what: "is empty, expected a folder".into() });
+                problems.push(format!("{key} is empty, expected a folder"));
+            }
+        }
+        for name in &self.signing.roles {
+            if Role::parse(name).is_none() {
+                let known = Role::ALL.map(Role::as_str).join(", ");
+                problems.push(format!("signing.roles names `{name}`, expected some of {known}"));
             }
         }
         if let Some(root) = &self.server.root_public_key
             && let Err(error) = root.parse::<AgentId>()
         {
-            problems.push(Problem { key: "server.root_public_key", what: format!("{error}") });
+            problems.push(format!("server.root_public_key: {error}"));
         }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
-            problems.push(Problem {
-                key: "log.filter",
-                what: format!("is `{}`: {error}", self.log.filter),
-            });
+            problems.push(format!("log.filter is `{}`: {error}", self.log.filter));
         }
         problems
     }

@@ -1,0 +1,28 @@
+//! `layered`: each tier's answer.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::question::{LensArgs, ReadArgs};
+
+/// See each authority tier's answer to a key, and how far the tiers agree.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  stemedb layered semaglutide gastroparesis_risk")]
+pub struct Args {
+    /// The entity.
+    subject: String,
+    /// The property.
+    predicate: String,
+    #[command(flatten)]
+    options: LensArgs,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// Asks and prints.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let remote = args.read.remote.connect()?;
+    let mut parameters = args.read.parameters();
+    parameters.extend(args.options.parameters());
+    parameters.extend([("subject", args.subject), ("predicate", args.predicate)]);
+    super::query::one(&remote, "/v1/layered", &parameters, context)
+}

@@ -1,0 +1,97 @@
+//! `serve`: the server.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use stemedb_model::{AgentId, Signed};
+use stemedb_server::wire;
+
+use crate::config::{self, Loaded, Setting};
+use crate::context::Context;
+use crate::database::First;
+use crate::failure::Failure;
+use crate::{files, serve};
+
+/// Serve a database over HTTP until SIGTERM or Ctrl-C.
+///
+/// The first start makes the database: its root key lies in <data_dir>/node/root.key, mode 0600.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stemedb serve --data-dir ./stemedb-data
+  stemedb serve --data-dir ./d --listen 127.0.0.1:28180
+  stemedb serve --config /etc/stemedb/api.toml")]
+pub struct Args {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Address and port to listen on; port 0 takes any.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Public half of the root key, where the secret half is kept elsewhere.
+    #[arg(long, value_name = "HEX")]
+    root_public_key: Option<AgentId>,
+    /// First record of a new database, made by `stemedb key genesis`.
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+}
+
+/// Which database of this machine.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlaceArgs {
+    /// Folder of everything the node keeps.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file, instead of /etc/stemedb/api.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    /// The configuration in force, checked.
+    pub fn load(&self, mut flags: Vec<Setting>) -> Result<Loaded, Failure> {
+        flags.extend(self.data_dir.as_ref().map(|dir| Setting {
+            key: "server.data_dir".into(),
+            value: dir.display().to_string(),
+            origin: "--data-dir".into(),
+        }));
+        let loaded = config::load(self.config.as_deref(), std::env::vars(), &flags)
+            .map_err(super::config::failure)?;
+        let problems = loaded.problems();
+        if problems.is_empty() {
+            Ok(loaded)
+        } else {
+            Err(Failure::error(problems.join("\n")).hint("stemedb config check"))
+        }
+    }
+}
+
+/// Serves.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let flag = |key: &str, value: Option<String>| {
+        let origin = format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-"));
+        value.map(|value| Setting { key: key.into(), value, origin })
+    };
+    let flags = [
+        flag("server.listen", args.listen.map(|listen| listen.to_string())),
+        flag("server.root_public_key", args.root_public_key.map(|key| key.to_string())),
+    ];
+    let loaded = args.place.load(flags.into_iter().flatten().collect())?;
+    let root = match &loaded.config.server.root_public_key {
+        Some(text) => {
+            Some(text.parse().map_err(|error| Failure::error("root public key").because(error))?)
+        }
+        None => None,
+    };
+    let genesis = args.genesis.as_deref().map(read_genesis).transpose()?;
+    serve::run(&loaded.config, &First { root, genesis }, context)
+}
+
+fn read_genesis(path: &Path) -> Result<Signed, Failure> {
+    let wrong = |problem: String| {
+        Failure::error(format!("{} is no genesis record: {problem}", path.display()))
+            .hint("stemedb key genesis --key root.key > genesis.json")
+    };
+    let text = files::read_text(path)?;
+    let form: wire::SignedBytes =
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    Signed::from_bytes(form.bytes.0, form.signature.0).map_err(|error| wrong(error.to_string()))
+}

@@ -1,0 +1,174 @@
+//! The server in this process: put together, started, stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use stemedb_engine::{DrainReport, Engine};
+use stemedb_io::Env;
+use stemedb_model::SigningKey;
+use stemedb_server::Server;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, Log, LogFormat};
+use crate::context::Context;
+use crate::database::{self, Database, First};
+use crate::failure::Failure;
+
+/// A server that answers.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The engine behind it.
+    pub engine: Arc<Engine>,
+    /// The root key, if it is on this machine.
+    pub root: Option<SigningKey>,
+    /// Whether this start made the database.
+    pub created: bool,
+    runtime: Runtime,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+    config: Config,
+}
+
+/// Serves until a signal asks to stop, then drains.
+pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Failure> {
+    start_logging(&config.log)?;
+    let running = start(config, first, &context.env)?;
+    if running.created {
+        let key = config.node_dir().join("root.key");
+        match &running.root {
+            Some(_) => {
+                context.say(&format!("made a new database; its root key is {}", key.display()))
+            }
+            None => context.say("made a new database"),
+        }
+    }
+    context.say(&format!(
+        "listening on {}, data in {}",
+        running.url(),
+        config.server.data_dir.display()
+    ));
+    running.wait_for_signal()?;
+    let report = running.stop()?;
+    if report.unfinished > 0 {
+        context.say(&format!("{} records were still on their way", report.unfinished));
+    }
+    for problem in &report.problems {
+        context.say(problem);
+    }
+    Ok(())
+}
+
+/// Listens, opens the database, answers. Returns while the index may still be replaying: probes
+/// tell when the node is ready.
+pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failure> {
+    // Before the log and the engine name their first metric.
+    stemedb_server::install_recorder();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error("cannot start threads").because(error))?;
+    let listen = config.server.listen;
+    let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|error| {
+        Failure::error(format!("cannot listen on {listen}"))
+            .because(error)
+            .hint("--listen ADDR takes another address; `ss -ltnp` shows who has this one")
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::error("cannot tell the address").because(error))?;
+    let Database { engine, recovery, root, created } = database::open(config, env, Some(first))?;
+    for warning in &recovery.warnings {
+        tracing::warn!("{warning}");
+    }
+    let server = Server::new(Arc::clone(&engine), env, config.server())
+        .map_err(|error| Failure::error("cannot start the server").because(error))?;
+    if let Some(root) = &root {
+        register_custodial(&server, root.clone(), created)?;
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async move {
+        // An end of the sender is a stop, too.
+        let _ = stopped.await;
+    };
+    let serving = runtime.spawn(server.serve(listener, shutdown));
+    let config = config.clone();
+    Ok(Running { address, engine, root, created, runtime, stop, serving, config })
+}
+
+/// Makes the key by which the server signs for its callers an agent. Waits for it only where
+/// there is nothing to replay first: the server must answer probes while it recovers.
+fn register_custodial(server: &Server, root: SigningKey, wait: bool) -> Result<(), Failure> {
+    let server = server.clone();
+    let registration = std::thread::Builder::new().name("custodial".into()).spawn(move || {
+        if let Err(problem) = server.register_custodial(&root) {
+            tracing::error!(%problem, "the server's signing key is not registered");
+        }
+    });
+    let registration =
+        registration.map_err(|error| Failure::error("cannot start a thread").because(error))?;
+    if wait && registration.join().is_err() {
+        return Err(Failure::error("the server's signing key is not registered"));
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns on SIGTERM or Ctrl-C.
+    pub fn wait_for_signal(&self) -> Result<(), Failure> {
+        let waited: std::io::Result<()> = self.runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            Ok(())
+        });
+        waited.map_err(|error| Failure::error("cannot wait for signals").because(error))
+    }
+
+    /// Refuses new writes, finishes what is under way, closes everything.
+    pub fn stop(self) -> Result<DrainReport, Failure> {
+        let bound = self.config.server().drain_timeout;
+        // First, so that probes say `draining` while the last requests are answered.
+        self.engine.drain(bound);
+        let _ = self.stop.send(());
+        let served = self.runtime.block_on(self.serving);
+        let report = self.engine.close(bound);
+        match served {
+            Ok(Ok(())) => Ok(report),
+            Ok(Err(error)) => Err(Failure::error("the server broke off").because(error)),
+            Err(error) => Err(Failure::error("the server broke off").because(error)),
+        }
+    }
+}
+
+/// Log lines go to standard error.
+pub fn start_logging(log: &Log) -> Result<(), Failure> {
+    let filter: tracing_subscriber::EnvFilter = log
+        .filter
+        .parse()
+        .map_err(|error| Failure::error(format!("log.filter `{}`", log.filter)).because(error))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => {
+            use std::io::IsTerminal;
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colour).try_init()
+        }
+    };
+    // Another subscriber in the process is a test's; its lines are as good.
+    let _ = started;
+    Ok(())
+}
