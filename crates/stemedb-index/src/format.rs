@@ -141,10 +141,11 @@ impl Table {
             Self::Idempotency => (4 << 10, true, 4),
             // Random keys do not compress; small blocks make the lookup cheap.
             Self::Ids => (4 << 10, true, 16),
-            Self::Records => (16 << 10, false, 16),
-            Self::Keys | Self::Names => (8 << 10, true, 8),
+            Self::Records => (8 << 10, false, 16),
+            Self::Keys | Self::Names => (4 << 10, true, 8),
             // Read by range only: a filter would never be asked.
-            Self::Claims | Self::Facts | Self::Postings => (16 << 10, false, 16),
+            Self::Claims => (8 << 10, false, 16),
+            Self::Facts | Self::Postings => (16 << 10, false, 16),
         };
         let filter = if point_reads {
             FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))

@@ -23,15 +23,15 @@ use crate::store::{Store, number};
 pub struct IndexConfig {
     /// Its folder; made if it is missing. Nothing else may be in it.
     pub dir: PathBuf,
-    /// Blocks of the tables kept in memory, in bytes. Default 64 MiB. Write buffers come on top:
-    /// about 120 MiB while records stream in, up to four times that if the medium is slow.
+    /// Blocks of the tables and names kept in memory, in bytes. Default 256 MiB. Write buffers come
+    /// on top: about 120 MiB while records stream in, up to four times that on a slow medium.
     pub cache_bytes: u64,
 }
 
 impl IndexConfig {
     /// The defaults, in this folder.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), cache_bytes: 64 << 20 }
+        Self { dir: dir.into(), cache_bytes: 256 << 20 }
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Opened {
 
 /// Flushing and compaction, beside the thread that applies.
 const WORKERS: usize = 2;
+/// The part of the cache that holds names by number: a quarter.
+const NAMES_SHARE: u64 = 4;
 /// Journal kept for write buffers that are not in tables yet. Bounds the replay at start.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// fjall's own files: the version marker is written last when a folder is made.
@@ -106,10 +108,11 @@ pub fn remove(dir: &Path) -> Result<(), IndexError> {
 }
 
 fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
+    let names_cache_bytes = config.cache_bytes / NAMES_SHARE;
     type Tables = [Keyspace; Table::ALL.len()];
     let open = || -> Result<Option<(Database, Tables)>, fjall::Error> {
         let db = Database::builder(&config.dir)
-            .cache_size(config.cache_bytes)
+            .cache_size(config.cache_bytes - names_cache_bytes)
             .worker_threads(WORKERS)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()?;
@@ -146,7 +149,7 @@ fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
         },
     })?;
     let (db, tables) = opened.ok_or_else(|| damaged(&config.dir, "a table is missing"))?;
-    Ok(Store::new(db, config.dir.clone(), tables))
+    Ok(Store::new(db, config.dir.clone(), tables, names_cache_bytes))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

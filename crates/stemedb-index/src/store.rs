@@ -15,8 +15,6 @@ use crate::bytes::{Malformed, Reader};
 use crate::error::IndexError;
 use crate::format::{NameTag, Table, number_key};
 
-/// Names by number, in memory. A number never changes its name, so every snapshot shares it.
-const NAMES_CACHE_BYTES: u64 = 16 << 20;
 /// Write buffers of one table on their way to disk. fjall stalls at four; one batch adds at most
 /// one.
 const SEALED_MAX: usize = 3;
@@ -29,6 +27,7 @@ pub(crate) struct Store {
     pub(crate) db: Database,
     tables: [Keyspace; Table::ALL.len()],
     pub(crate) dir: PathBuf,
+    /// A number never changes its name, so every snapshot shares them.
     names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
     clock: RealClock,
     /// Set by the first error of the storage, or by rows that make no sense.
@@ -57,9 +56,14 @@ impl Weighter<(NameTag, u64), Name> for ByBytes {
 }
 
 impl Store {
-    pub(crate) fn new(db: Database, dir: PathBuf, tables: [Keyspace; Table::ALL.len()]) -> Self {
-        let slots = usize::try_from(NAMES_CACHE_BYTES / 96).unwrap_or(usize::MAX);
-        let names = quick_cache::sync::Cache::with_weighter(slots, NAMES_CACHE_BYTES, ByBytes);
+    pub(crate) fn new(
+        db: Database,
+        dir: PathBuf,
+        tables: [Keyspace; Table::ALL.len()],
+        names_cache_bytes: u64,
+    ) -> Self {
+        let slots = usize::try_from(names_cache_bytes / 96).unwrap_or(usize::MAX);
+        let names = quick_cache::sync::Cache::with_weighter(slots, names_cache_bytes, ByBytes);
         Self { db, tables, dir, names, clock: RealClock::new(), failed: OnceLock::new() }
     }
 

@@ -215,12 +215,14 @@ fn damaged_files_are_an_error_not_a_panic() {
         copy(&folder.path(), &dead);
         let file = dead.join(file.strip_prefix(folder.path()).unwrap());
         let mut opened = fs::OpenOptions::new().write(true).open(&file).unwrap();
-        match number % 3 {
+        // Blocks of rows are read only when asked for, so theirs is a case of its own.
+        let way = if file.parent().is_some_and(|p| p.ends_with("tables")) { 1 } else { number % 3 };
+        match way {
             0 => opened.set_len(length / 2).unwrap(),
             1 => std::io::Write::write_all(&mut opened, &[0; 8]).unwrap(),
             _ => fs::remove_file(&file).unwrap(),
         }
-        let what = format!("{}, {}", file.display(), number % 3);
+        let what = format!("{}, {way}", file.display());
         let error = match Index::open(&config(&dead), Some((LOG, TIMELINE))) {
             Err(error) => error,
             // Some files are rewritten, or read only when a row of theirs is asked for.
