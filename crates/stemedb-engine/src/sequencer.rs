@@ -103,6 +103,8 @@ impl Sequencer {
     /// The answer while nothing can be written: `error`, unless a copy of the record went before.
     fn refuse(&self, id: &RecordId, error: WriteError) -> Result<Ack, WriteError> {
         let shared = &self.shared;
+        // Then nothing more is applied.
+        let index_failed = matches!(error, WriteError::IndexFailed { .. });
         loop {
             // In this order: the fates of a generation are known before it ends.
             let generation = shared.slot.generation();
@@ -123,6 +125,10 @@ impl Sequencer {
             match admitted {
                 Some((position, _)) if position <= snapshot.position() => {
                     return shared.exists(*id, position);
+                }
+                Some((position, _)) if position <= cut.durable && index_failed => {
+                    let reason = error.to_string();
+                    return Err(WriteError::IndexFailed { position: Some(position), reason });
                 }
                 // In the open group, in the log's hand or the applier's: soon decided.
                 Some((position, current)) if current || position <= cut.undecided => {
