@@ -181,11 +181,22 @@ fn a_hanging_log_releases_its_waiters() {
     let hanging = assertion(&key(1), "a", "rare");
     let first = send(&engine, submission(hanging.clone()));
     world.medium.wait_held();
+    let echo = send(&engine, submission(hanging.clone()));
     let behind = send(&engine, submission(assertion(&key(1), "b", "rare")));
-    RealPause.pause();
+    for _ in 0..10 {
+        RealPause.pause();
+    }
     world.clock.step(Duration::from_secs(11));
     let first = wait(&first);
     assert!(matches!(first, Err(WriteError::Indeterminate { .. })), "{first:?}");
+    match wait(&echo) {
+        Err(
+            WriteError::Indeterminate { .. }
+            | WriteError::Undecided { .. }
+            | WriteError::WalUnavailable { outcome: Outcome::Indeterminate, .. },
+        ) => {}
+        other => panic!("{other:?}"),
+    }
     match wait(&behind) {
         Err(WriteError::WalUnavailable { outcome: Outcome::NotWritten, .. }) => {}
         other => panic!("{other:?}"),
