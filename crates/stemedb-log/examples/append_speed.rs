@@ -1,4 +1,4 @@
-//! What an append costs beside the bare disk: `cargo run --release --example append_speed [DIR]`.
+//! What an append costs beside the bare disk: `cargo run --release --example append_speed [DIR [SEGMENTS]]`.
 //!
 //! Single client: one 300-byte record a group, interleaved in pairs with a raw 4 KiB write +
 //! fdatasync into a zeroed file of the same folder. Then groups of 64 records of 300 bytes beside
@@ -85,6 +85,7 @@ fn pairs(env: &Env, wal: &mut Wal, raw: &mut Raw, group: &[NewEntry], raw_bytes:
 }
 
 fn main() {
+    let rotations: usize = std::env::args().nth(2).map_or(8, |n| n.parse().unwrap());
     let base = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = base.join(format!("stemedb-append-speed-{}", std::process::id()));
     let env = Env::real();
@@ -102,15 +103,25 @@ fn main() {
     println!("-- 64 records a group");
     pairs(&env, &mut wal, &mut raw, &many, 8 * 4096, 3000);
 
-    println!("-- groups of 256 KiB over several rotations, from one append to the next");
+    wal.close().unwrap();
+
+    println!("-- groups of 256 KiB, as fast as they go");
+    let config = WalConfig::new(dir.join("rotating"));
+    let new = Expect::New { log_id: LOG_ID, timeline: TIMELINE };
+    let (mut wal, _) = Wal::open(config.clone(), env.clone(), new).unwrap();
     let big: Vec<_> = (0..16).map(|n| sample(n, 16 << 10)).collect();
-    let mut times = Vec::new();
-    for _ in 0..1500 {
+    let bytes: usize = big.iter().map(NewEntry::encoded_len).sum();
+    // Blocks of a segment, less the header and two seals, by blocks of a group.
+    let groups_a_segment = ((64 << 20) / 4096 - 3) / bytes.div_ceil(3968);
+    let (mut turning, mut going_on) = (Vec::new(), Vec::new());
+    for n in 0..rotations * groups_a_segment {
         let started = env.clock.monotonic();
         wal.append(&big).unwrap();
-        times.push(env.clock.monotonic() - started);
+        let took = env.clock.monotonic() - started;
+        if n > 0 && n % groups_a_segment == 0 { &mut turning } else { &mut going_on }.push(took);
     }
-    report("append, 256 KiB", times);
+    report("append in a segment", going_on);
+    report("append into the next segment", turning);
 
     let reader = wal.reader();
     let (last, _) = reader.durable();

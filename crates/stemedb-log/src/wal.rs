@@ -301,7 +301,6 @@ impl Wal {
         self.shared.meters.segment_in_use(&active.name);
         self.bytes += u64::from(active.blocks) * BLOCK as u64;
         let number = active.number;
-        self.shared.meters.folder(number, self.bytes);
         if let Some(old) = self.active.replace(active) {
             self.shared.meters.rotated();
             let seal = GroupPlace {
@@ -316,6 +315,7 @@ impl Wal {
             self.bytes -= u64::from(old.blocks.saturating_sub(old.next + 1)) * BLOCK as u64;
             self.worker.retire(Retired { name: old.name, file: old.file, seal });
         }
+        self.shared.meters.folder(number, self.bytes);
         self.worker.order(number + 1);
     }
 }

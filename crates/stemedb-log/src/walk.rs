@@ -46,9 +46,18 @@ impl<'a> Blocks<'a> {
             let offset = u64::from(number) * BLOCK as u64;
             self.buf.resize(count as usize * BLOCK, 0);
             self.from = number;
-            if let Err(source) = self.file.read_exact_at(&mut self.buf, offset) {
-                self.buf.clear();
-                return Err(LogError::Io { op: "read", file: self.name.into(), offset, source });
+            let read = self.file.read_at(&mut self.buf, offset).map_err(|source| LogError::Io {
+                op: "read",
+                file: self.name.into(),
+                offset,
+                source,
+            });
+            let whole = read.as_ref().map_or(0, |read| read / BLOCK);
+            self.buf.truncate(whole * BLOCK);
+            read?;
+            if whole < count as usize {
+                // Shorter than it was a moment ago: the writer has cut its zero tail off.
+                self.end = number + whole as u32;
             }
         }
         let start = (number - self.from) as usize * BLOCK;

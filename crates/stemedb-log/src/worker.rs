@@ -17,7 +17,7 @@ use crate::shared::Shared;
 
 /// Zeros are written in pieces, each made durable before the next: one large sync would hold up
 /// the syncs of commits behind it.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 
 /// A segment that is ready to be written to: zero, durable, with its final name.
 pub(crate) struct Spare {

@@ -9,10 +9,6 @@ use crate::error::LogError;
 use crate::recover::judge::{DamageKind, Finding, Known, judge};
 use crate::recover::survey::{self, SegmentSurvey, names, survey_file};
 
-/// A log that is being written to can look torn for a moment; it is looked at this often before
-/// that is believed.
-const LOOKS: u32 = 3;
-
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
@@ -66,24 +62,32 @@ impl VerifyReport {
 }
 
 /// Checks a folder, or one segment by itself. Never writes; works beside a running server. An
-/// `Err` means that it could not be checked. Time: one pass at the speed of the device.
+/// `Err` means that it could not be checked. Time: one pass at the speed of the device, two if there
+/// is something to report.
 pub fn verify(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
-    let mut looks = 1;
-    loop {
-        let report = look(path, vfs);
-        let settled = match &report {
-            Ok(report) => report.findings.iter().all(|finding| finding.acknowledged == Some(true)),
-            // A file that was renamed or cut between listing and reading.
-            Err(_) => false,
-        };
-        if settled || looks == LOOKS {
-            return report;
+    // While it is looked at, a log that is in use gets new groups, and segments change from spare
+    // to used to cut. Damage stays: only what two looks in a row find is believed.
+    let mut before = look(path, vfs);
+    let (surveys, findings, unknown) = loop {
+        match before {
+            Ok((surveys, findings, unknown)) if findings.is_empty() => {
+                break (surveys, findings, unknown);
+            }
+            Ok((_, before, _)) => {
+                let (surveys, mut findings, unknown) = look(path, vfs)?;
+                findings.retain(|finding| before.contains(finding));
+                break (surveys, findings, unknown);
+            }
+            Err(_) => before = Ok(look(path, vfs)?),
         }
-        looks += 1;
-    }
+    };
+    let segments = surveys.iter().map(|survey| report(survey, &findings)).collect();
+    Ok(VerifyReport { segments, findings, unknown })
 }
 
-fn look(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
+type Look = (Vec<SegmentSurvey>, Vec<Finding>, Vec<String>);
+
+fn look(path: &Path, vfs: &dyn Vfs) -> Result<Look, LogError> {
     let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
     let (surveys, unknown, single_file) = if vfs.metadata(path).map_err(failed)?.is_dir {
         let names = names(vfs, path)?;
@@ -99,8 +103,7 @@ fn look(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
         });
     }
     let findings = judge(&surveys, Known { single_file, ..Known::default() });
-    let segments = surveys.iter().map(|survey| report(survey, &findings)).collect();
-    Ok(VerifyReport { segments, findings, unknown })
+    Ok((surveys, findings, unknown))
 }
 
 fn report(survey: &SegmentSurvey, findings: &[Finding]) -> SegmentReport {

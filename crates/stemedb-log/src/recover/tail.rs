@@ -118,12 +118,13 @@ impl Tail {
     ) -> Result<(), LogError> {
         let offset = blocks_end.max(self.from);
         let mut rest = vec![0; len.saturating_sub(offset).min(BLOCK as u64) as usize];
-        file.read_exact_at(&mut rest, offset).map_err(|source| LogError::Io {
+        let read = file.read_at(&mut rest, offset).map_err(|source| LogError::Io {
             op: "read",
             file: name.into(),
             offset,
             source,
         })?;
+        rest.truncate(read);
         if !is_zero(&rest) {
             self.written_to = len;
             self.rotten.get_or_insert(offset);
