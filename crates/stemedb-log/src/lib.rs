@@ -1,4 +1,27 @@
-//! The truth in order: the Log trait, the write-ahead log, recovery, verify.
+//! The truth in order: the [`Log`] trait, the write-ahead log, recovery, verify.
+//!
+//! [`Wal`] keeps the contract of [`Log`] on a file system, [`MemoryLog`] is the reference, and
+//! [`conformance`] is the contract as code. The files are specified in `docs/format/wal.md`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `format` | bytes of headers, blocks, groups, entries; touches no file |
+//! | `walk` | proves the groups of a segment one after the other |
+//! | `recover` | surveys a folder, judges it, opens it |
+//! | `wal`, `worker`, `reader`, `shared` | the writing end, its background work, the reading end, what they share |
+//! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing |
+//!
+//! Invariants:
+//! - Bytes reach a file only in front of the commit's one sync, in blocks that never held any.
+//! - After an error of write, sync, cut, rename, allocate, folder sync or close the process writes
+//!   to no segment any more. Reads go on.
+//! - Readers see only what is durable. Recovery believes only what it has read after dropping the
+//!   cache, and says if it could not.
+//! - No byte from disk is used before its sector has verified, and no length from disk allocates
+//!   more than the group it is in.
+//!
+//! Absent on purpose: what a record means (bodies are bytes), who may write, when to seal, and the
+//! check for a wall clock that jumps; all of that is the engine's.
 
 mod chain;
 mod config;

@@ -153,7 +153,7 @@ impl Wal {
         GroupPlace {
             salt,
             block,
-            group: self.end.group + 1,
+            group: self.end.group.saturating_add(1),
             first: self.end.last.next(),
             watermark: self.end.last,
             recorded_at,
@@ -273,7 +273,7 @@ impl Wal {
         self.end = Cursor {
             block: group_block + blocks as u32,
             group: place.group,
-            last: Position(first.0 + group.len() as u64 - 1),
+            last: Position(first.0.saturating_add(group.len() as u64 - 1)),
             recorded_at,
             chain,
         };

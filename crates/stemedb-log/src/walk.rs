@@ -380,6 +380,6 @@ impl<'a> Walk<'a> {
         if next == header.first || !tail_named {
             return Err(bad(format!("group {} has no entries, or misplaced ones", header.group)));
         }
-        Ok((Position(next.0 - 1), chain.finish()))
+        Ok((Position(next.0.saturating_sub(1)), chain.finish()))
     }
 }

@@ -169,6 +169,7 @@ fn names() {
         (None, "segment.01.wal"),
         (None, "segment.+01.wal"),
         (None, "segment.001.wal.tmp"),
+        (None, "segment.18446744073709551615.wal"),
         (None, "segment.99999999999999999999.wal"),
         (None, "Segment.001.wal"),
     ] {

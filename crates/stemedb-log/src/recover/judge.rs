@@ -115,7 +115,7 @@ impl Judge {
         if segment.number == expected {
             return;
         }
-        let last_missing = segment.number - 1;
+        let last_missing = segment.number.saturating_sub(1);
         let range = if last_missing == expected {
             segment_name(expected)
         } else {
@@ -225,7 +225,8 @@ impl Judge {
             Some(fence) if end.last < fence.position => {
                 let (offset, what) = stop(segment, groups);
                 let resumes_at = segment.tail.as_ref().and_then(|tail| tail.resumes_at);
-                let last = resumes_at.map_or(fence.position, |next| Position(next.0 - 1));
+                let last =
+                    resumes_at.map_or(fence.position, |next| Position(next.0.saturating_sub(1)));
                 self.findings.push(Finding {
                     offset,
                     first: end.last.next(),
@@ -272,7 +273,8 @@ impl Judge {
             ..finding(segment, bad_kind(groups), problem)
         };
         if tail.watermark >= first {
-            let last = tail.resumes_at.map_or(tail.watermark, |next| Position(next.0 - 1));
+            let last =
+                tail.resumes_at.map_or(tail.watermark, |next| Position(next.0.saturating_sub(1)));
             let problem = format!("{what}; a later block proves that it was durable");
             self.findings.push(bad(Some(true), last, problem));
         } else if let Some(witness) = self.known.witness.filter(|witness| *witness >= first) {
@@ -409,7 +411,7 @@ fn cut(segment: &SegmentSurvey, header: &SegmentHeader, groups: &GroupsSurvey) -
                 DamageKind::Missing,
                 format!(
                     "the log went on in {}, which is not there",
-                    segment_name(header.number + 1)
+                    segment_name(header.number.saturating_add(1))
                 ),
             )
         };

@@ -273,7 +273,7 @@ fn survey_groups(
                 bytes += group.bytes;
                 match group.lost {
                     Some(range) => lost.push(range),
-                    None => records += group.last.0 + 1 - group.first.0,
+                    None => records += group.last.0.saturating_sub(group.first.0).saturating_add(1),
                 }
             }
             Step::Unwritten => break,
