@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 use crate::store::number;
 
 /// Rows looked at for one page. A filter that few rows pass gives short pages, not slow ones.
-const SCAN_MAX: usize = 20_000;
+const SCAN_MAX: usize = 10_000;
 /// Subjects under a prefix that are merged in log order; past it the whole log is walked.
 const MERGE_KEYS_MAX: usize = 2_048;
 /// How far each posting is counted to find the narrowest.

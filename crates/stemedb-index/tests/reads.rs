@@ -227,6 +227,25 @@ fn pages<T: Clone + Ord + std::fmt::Debug>(mut page: impl FnMut(Option<&T>) -> P
     }
 }
 
+/// A walk that finds little hands back what it has, and where to go on.
+#[test]
+fn a_page_costs_no_more_than_its_bound() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let mut history = History { entries: claims(10_100) };
+    history.push(1, space(1), Body::Assertion(assertion(0, 0, 0.0)), 0);
+    let last = history.entries.last().unwrap().position;
+    for group in history.entries.chunks(500) {
+        index.apply(group).unwrap();
+    }
+    let snapshot = index.snapshot();
+    let filter = Filter::new(space(1));
+    let first = snapshot.assertions(&filter, Position::MAX, None, 5).unwrap();
+    assert_eq!(first, Page { items: vec![], next: Some(Position(10_000)) });
+    let second = snapshot.assertions(&filter, Position::MAX, first.next, 5).unwrap();
+    assert_eq!(second, Page { items: vec![last], next: None });
+}
+
 fn filter() -> impl Strategy<Value = Filter> {
     use proptest::option::weighted;
     (
