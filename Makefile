@@ -14,6 +14,13 @@ help:
 build: ## the release binary, target/release/stemedb
 	cargo build --release --locked -p stemedb-cli
 
+demo: ## real claims that disagree, on the screen: ONCE=1 ends by itself
+	cargo run --quiet --locked -p stemedb-cli --bin stemedb -- demo $(if $(ONCE),--once)
+
+DATA ?= ../shared/data/truth
+eval: build ## score every lens on the real data sets: DATA=… SETS="flights books"
+	$(HARNESS) $(STEMEDB) eval --data $(DATA) $(foreach set,$(SETS),--set $(set))
+
 setup: ## install what the tests need, by package name
 	./scripts/setup.sh
 

@@ -1,4 +1,4 @@
-//! Harnesses for developers: power cuts, kill -9, syscall order. Never shipped.
+//! Harnesses for developers: power cuts, kill -9, syscall order, real data. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -9,6 +9,7 @@
 
 mod crash;
 mod disk;
+mod eval;
 mod kill;
 mod mount;
 mod order;
@@ -38,6 +39,8 @@ enum Task {
     Crash(crash::Args),
     /// Kill the server with SIGKILL at random moments of an import; look for lost or doubled claims.
     Kill(kill::Args),
+    /// Import the real data sets and score every lens.
+    Eval(eval::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
     Order(order::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let outcome = match args.task {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
+        Task::Eval(task) => eval::run(&task, &args.binary),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };
     match outcome {

@@ -77,6 +77,19 @@ impl Start<'_> {
 }
 
 impl Server {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The most memory it has had so far, in bytes.
+    pub(crate) fn memory_peak(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+        let kibibytes = kibibytes.context("the kernel tells no peak")?.trim();
+        Ok(kibibytes.parse::<u64>()? << 10)
+    }
+
     pub(crate) fn client(&self) -> Client {
         Client::new(self.url.clone())
     }

@@ -63,6 +63,17 @@ pub fn create_private(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
+/// Writes a file, whatever was there before.
+pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|error: io::Error| {
+        Failure::error(format!("cannot write {}", path.display())).because(error)
+    })
+}
+
 /// The text of a file that must not be readable by others.
 pub fn read_private(path: &Path) -> Result<String, Failure> {
     let meta = std::fs::metadata(path).map_err(|error| cannot_read(path, error))?;

@@ -13,7 +13,13 @@ pub const LENSES: [&str; 8] =
 #[derive(Debug, Clone, Args)]
 pub struct ReadArgs {
     /// The namespace.
-    #[arg(long, env = "STEMEDB_SPACE", default_value = "default", help_heading = "Read")]
+    #[arg(
+        long,
+        env = "STEMEDB_SPACE",
+        hide_env_values = true,
+        default_value = "default",
+        help_heading = "Read"
+    )]
     pub space: String,
     /// As the database would have answered then: a position, an answer's snapshot, or a time.
     #[arg(long, value_name = "WHEN", help_heading = "Read")]

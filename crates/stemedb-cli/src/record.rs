@@ -16,13 +16,25 @@ use crate::{keys, time};
 #[derive(Debug, Clone, Args)]
 pub struct AuthorArgs {
     /// Sign here with this key file; without it the server signs for its caller.
-    #[arg(long, env = "STEMEDB_KEY", value_name = "FILE", help_heading = "Author")]
+    #[arg(
+        long,
+        env = "STEMEDB_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Author"
+    )]
     pub key: Option<PathBuf>,
     /// When it is said to have been made: a day, RFC 3339 or milliseconds. Now if not given.
     #[arg(long, value_name = "TIME", value_parser = time::parse, help_heading = "Author")]
     pub at: Option<Millis>,
     /// The namespace.
-    #[arg(long, env = "STEMEDB_SPACE", default_value = "default", help_heading = "Author")]
+    #[arg(
+        long,
+        env = "STEMEDB_SPACE",
+        hide_env_values = true,
+        default_value = "default",
+        help_heading = "Author"
+    )]
     pub space: String,
     /// The server.
     #[command(flatten)]

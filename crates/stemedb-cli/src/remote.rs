@@ -21,6 +21,7 @@ pub struct RemoteArgs {
     #[arg(
         long,
         env = "STEMEDB_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://127.0.0.1:18180",
         help_heading = "Server"

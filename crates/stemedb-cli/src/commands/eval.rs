@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub tolerance_from: Option<PathBuf>,
     /// The namespace.
-    #[arg(long, env = "STEMEDB_SPACE", default_value = "default")]
+    #[arg(long, env = "STEMEDB_SPACE", hide_env_values = true, default_value = "default")]
     pub space: String,
     /// The server.
     #[command(flatten)]

@@ -34,10 +34,16 @@ pub struct Args {
     #[arg(long, default_value_t = 1.0)]
     pub confidence: f64,
     /// The namespace of simple claims.
-    #[arg(long, env = "STEMEDB_SPACE", default_value = "default")]
+    #[arg(long, env = "STEMEDB_SPACE", hide_env_values = true, default_value = "default")]
     pub space: String,
     /// Sign all simple claims with this key; without any key the server signs.
-    #[arg(long, env = "STEMEDB_KEY", value_name = "FILE", conflicts_with = "agent_per_source")]
+    #[arg(
+        long,
+        env = "STEMEDB_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        conflicts_with = "agent_per_source"
+    )]
     pub key: Option<PathBuf>,
     /// Give each source an agent of its own, registered with the root key.
     #[arg(long, requires = "keyring", requires = "root_key", help_heading = "Sources")]
@@ -46,7 +52,13 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Sources")]
     pub keyring: Option<PathBuf>,
     /// The root key, or that of a registrar.
-    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    #[arg(
+        long,
+        env = "STEMEDB_ROOT_KEY",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Sources"
+    )]
     pub root_key: Option<PathBuf>,
     /// Sources and their tiers, {"source","tier","page"} a line; a name may end in `*`.
     #[arg(long, value_name = "FILE", requires = "root_key", help_heading = "Sources")]
@@ -74,8 +86,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     } else {
         context.print(&summary.text())?;
     }
-    match summary.refused {
-        0 => Ok(()),
-        n => Err(Failure::no(format!("{n} of {} lines were refused", summary.lines))),
+    if summary.refused == 0 {
+        return Ok(());
+    }
+    let no = Failure::no(format!("{} of {} lines were refused", summary.refused, summary.lines));
+    match summary.refusals.iter().any(|refusal| refusal.problem == import::NO_TIME) {
+        true => Err(no.hint("--at TIME is the time of lines that have none")),
+        false => Err(no),
     }
 }

@@ -49,7 +49,7 @@ impl Author {
 
     /// The line for the server, with its end. An error says what is wrong with the claim.
     pub(super) fn line(&self, claim: ClaimLine) -> Result<String, String> {
-        let at = claim.at.or(self.at).ok_or("timestamp: there is none; give --at TIME")?;
+        let at = claim.at.or(self.at).ok_or(super::NO_TIME)?;
         let confidence = claim.confidence.unwrap_or(self.confidence);
         let key = match &self.signer {
             Signer::Server => {

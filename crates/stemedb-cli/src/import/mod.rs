@@ -35,6 +35,8 @@ use register::Registrar;
 pub use summary::{Refusal, Summary};
 use writer::{Job, What, Writer};
 
+/// Why an undated line is refused.
+pub const NO_TIME: &str = "timestamp: there is none";
 /// Lines looked at together, so that their new sources are registered by one request.
 const WINDOW_LINES: usize = 8_192;
 /// Batches that may wait for a writer.

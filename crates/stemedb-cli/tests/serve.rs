@@ -1,0 +1,175 @@
+//! The server as a process: first start, signals, and what it refuses.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+const STEMEDB: &str = env!("CARGO_BIN_EXE_stemedb");
+const API: &str = env!("CARGO_BIN_EXE_stemedb-api");
+
+struct Node {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    url: String,
+}
+
+impl Node {
+    fn start(binary: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(binary)
+            .args(arguments)
+            .env("STEMEDB_WAL__SEGMENT_BYTES", "1048576")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        let url = loop {
+            let mut line = String::new();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended: {said}");
+            if let Some(rest) = line.strip_prefix("listening on ") {
+                break rest.split(',').next().unwrap().to_owned();
+            }
+            said.push_str(&line);
+        };
+        Self { child, stderr, url }
+    }
+
+    fn serve(dir: &Path) -> Self {
+        let dir = dir.to_str().unwrap();
+        Self::start(STEMEDB, &["serve", "--data-dir", dir, "--listen", "127.0.0.1:0"])
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(STEMEDB).args(arguments).env("STEMEDB_URL", &self.url).output().unwrap()
+    }
+
+    /// Sends a signal; gives the exit status and what it still said.
+    fn signal(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(STEMEDB).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn signals_drain_and_end_with_0_and_a_start_finds_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (round, signal) in ["-TERM", "-INT"].into_iter().enumerate() {
+        let node = Node::serve(&data);
+        let written = node.run(&["assert", "a", "b", "c", "--at", "2024-01-01"]);
+        let text = String::from_utf8(written.stdout).unwrap();
+        assert!(text.starts_with(if round == 0 { "created" } else { "exists" }), "{text}");
+        let (status, said) = node.signal(signal);
+        assert_eq!((status, said.as_str()), (Some(0), ""), "{signal}");
+    }
+    assert!(std::fs::read_dir(data.join("node")).unwrap().count() >= 3);
+}
+
+#[test]
+fn the_other_name_serves_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = Node::start(API, &["--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(node.run(&["admin", "status"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_next_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    let node = Node::serve(&one);
+    let address = node.url.strip_prefix("http://").unwrap().to_owned();
+    let serve = |data: &Path, listen: &str| {
+        run(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", listen])
+    };
+    let (status, _, said) = serve(&other, &address);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("cannot listen on") && said.contains("hint: --listen"), "{said}");
+    let (status, _, said) = serve(&one, "127.0.0.1:0");
+    assert_eq!(status, Some(2));
+    assert!(said.contains("hint: another process uses this folder"), "{said}");
+    node.signal("-TERM");
+
+    // The log of another database.
+    Node::serve(&other).signal("-TERM");
+    std::fs::remove_dir_all(one.join("wal")).unwrap();
+    std::fs::rename(other.join("wal"), one.join("wal")).unwrap();
+    let (status, _, said) = serve(&one, "127.0.0.1:0");
+    assert_eq!(status, Some(2));
+    assert!(said.contains("cannot open the log"), "{said}");
+
+    // A log that is gone is never a new database.
+    std::fs::remove_dir_all(one.join("wal")).unwrap();
+    let (status, _, said) = serve(&one, "127.0.0.1:0");
+    assert_eq!(status, Some(2));
+    assert!(said.contains("missing"), "{said}");
+}
+
+#[test]
+fn the_answer_root_survives_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data_dir = data.to_str().unwrap();
+    let node = Node::serve(&data);
+    for (subject, object) in [("a", "1"), ("a", "2"), ("b", "x")] {
+        assert!(node.run(&["assert", subject, "p", object]).status.success());
+    }
+    node.signal("-TERM");
+    let root = || {
+        let (status, text, said) = run(&["admin", "root", "--data-dir", data_dir, "--json"]);
+        assert_eq!(status, Some(0), "{said}");
+        text
+    };
+    let before = root();
+    assert!(before.contains("\"keys\":2"), "{before}");
+    std::fs::remove_dir_all(data.join("index")).unwrap();
+    assert_eq!(root(), before);
+    let (status, text, said) = run(&["admin", "reindex", "--data-dir", data_dir]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(text.starts_with("5 records indexed"), "{text}");
+    assert_eq!(root(), before);
+    let (status, text, _) = run(&["wal", "verify", "--data-dir", data_dir]);
+    assert_eq!(status, Some(0), "{text}");
+}
+
+#[test]
+fn the_root_key_may_stay_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (status, public, _) = run(&["key", "generate", &path("root.key")]);
+    assert_eq!(status, Some(0));
+    let public = public.trim();
+    let data = path("data");
+    let serve = ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let (status, _, said) = run(&[&serve[..], &["--root-public-key", public]].concat());
+    assert_eq!(status, Some(2));
+    assert!(said.contains("hint: stemedb key genesis"), "{said}");
+    let (_, genesis, _) = run(&["key", "genesis", "--key", &path("root.key")]);
+    stemedb_cli::files::replace(path("genesis.json").as_ref(), &genesis).unwrap();
+    let node = Node::start(
+        STEMEDB,
+        &[&serve[..], &["--root-public-key", public, "--genesis", &path("genesis.json")]].concat(),
+    );
+    assert!(!Path::new(&data).join("node/root.key").exists());
+    let source = ["source", "https://example.org", "--class", "expert"];
+    let key = path("root.key");
+    assert!(node.run(&[&source[..], &["--key", &key]].concat()).status.success());
+}
