@@ -1,7 +1,7 @@
 //! Everything derivable from the log: records, ids, postings, registries; rebuilt at will.
 //!
 //! The index is a fold over the log's entries, kept on disk by fjall. Start at [`Index`]; what is
-//! on disk is specified in [`format`].
+//! on disk is specified in [`mod@format`].
 
 mod bytes;
 mod candidates;
