@@ -222,8 +222,9 @@ impl Client {
         let mut ids = HashMap::new();
         for line in BufReader::new(response.body_mut().as_reader()).lines() {
             let record: Value = serde_json::from_str(&line?)?;
-            let (Some(id), Some(position)) = (record["id"].as_str(), record["position"].as_u64())
-            else {
+            let id = record.pointer("/record/id").and_then(Value::as_str);
+            let position = record.get("position").and_then(Value::as_u64);
+            let (Some(id), Some(position)) = (id, position) else {
                 bail!("an exported line without id or position: {record}");
             };
             if let Some(first) = ids.insert(position, id.to_owned()) {

@@ -1,6 +1,13 @@
 //! Commands and what they print, against a running server. `TRYCMD=overwrite` writes the expected
 //! output anew; `[..]` stands for anything.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and tampers with files behind the server's back"
+)]
+
 mod support;
 
 use support::TestServer;

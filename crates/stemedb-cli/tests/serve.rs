@@ -1,5 +1,12 @@
 //! The server as a process: first start, signals, and what it refuses.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and tampers with files behind the server's back"
+)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -132,6 +139,9 @@ fn the_answer_root_survives_the_index() {
     for (subject, object) in [("a", "1"), ("a", "2"), ("b", "x")] {
         assert!(node.run(&["assert", subject, "p", object]).status.success());
     }
+    // A log that is being written to can be checked.
+    let (status, text, said) = run(&["wal", "verify", "--data-dir", data_dir]);
+    assert_eq!(status, Some(0), "{text}{said}");
     node.signal("-TERM");
     let root = || {
         let (status, text, said) = run(&["admin", "root", "--data-dir", data_dir, "--json"]);
@@ -172,4 +182,19 @@ fn the_root_key_may_stay_elsewhere() {
     let source = ["source", "https://example.org", "--class", "expert"];
     let key = path("root.key");
     assert!(node.run(&[&source[..], &["--key", &key]].concat()).status.success());
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(STEMEDB)
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // More is written than a pipe holds, and nobody reads it.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }

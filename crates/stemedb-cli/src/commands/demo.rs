@@ -19,7 +19,7 @@ pub struct Args {
     /// Keep the data in this folder instead of one that vanishes.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Address and port to listen on instead of any free port.
+    /// Address and port to listen on. Default: the usual port, or any if it is taken.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
 }

@@ -129,3 +129,13 @@ fn the_reference_names_every_key() {
         }
     }
 }
+
+/// `UPDATE=1 cargo test -p stemedb-cli --lib` writes the page anew.
+#[test]
+fn the_page_in_the_docs_is_the_reference_of_this_build() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    if std::env::var_os("UPDATE").is_some() {
+        crate::files::replace(&page, &reference()).unwrap();
+    }
+    assert_eq!(crate::files::read_text(&page).unwrap(), reference());
+}

@@ -30,7 +30,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     };
     let mut config = Config::default();
     config.server.data_dir = data_dir;
-    config.server.listen = args.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.server.listen = args.listen.unwrap_or_else(|| listen(args.once));
     // Nothing of size is stored, and whoever tries it out should not wait for zeros to be written.
     config.wal.segment_bytes = 4 << 20;
     config.log.filter = "error".into();
@@ -47,6 +47,15 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     running.stop()?;
     shown
+}
+
+/// The usual port if the server is to stay and nobody has it, else any.
+fn listen(once: bool) -> SocketAddr {
+    let usual = Config::default().server.listen;
+    if !once && std::net::TcpListener::bind(usual).is_ok() {
+        return usual;
+    }
+    SocketAddr::new(usual.ip(), 0)
 }
 
 fn present(running: &Running, context: &Context) -> Result<(), Failure> {
