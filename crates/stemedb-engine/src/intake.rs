@@ -121,10 +121,10 @@ impl Intake {
         Some(taken)
     }
 
-    /// These were let in and have been answered.
-    pub(crate) fn finished(&self, ids: &[RecordId]) {
+    /// These are decided. Say so before they are answered: whoever has the answer must not find
+    /// the record still on its way.
+    pub(crate) fn decided(&self, ids: &[RecordId]) {
         let mut inner = self.lock();
-        inner.unfinished -= ids.len();
         for id in ids {
             if let Some(copies) = inner.ids.get_mut(id) {
                 *copies -= 1;
@@ -133,6 +133,12 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// This many of them have been answered.
+    pub(crate) fn finished(&self, count: usize) {
+        let mut inner = self.lock();
+        inner.unfinished -= count;
         if inner.unfinished == 0 {
             self.idle.notify_all();
         }

@@ -72,8 +72,9 @@ impl Shared {
 
     /// Answers one that was let in.
     pub(crate) fn finish(&self, queued: &Queued, result: Result<Ack, WriteError>) {
+        self.intake.decided(&[queued.id()]);
         self.waiters.answer(queued.ticket, result);
-        self.intake.finished(&[queued.id()]);
+        self.intake.finished(1);
     }
 
     /// Answers many, in order.
@@ -82,9 +83,10 @@ impl Shared {
             return;
         }
         let ids: Vec<RecordId> = answers.iter().map(|(item, _)| item.queued.id()).collect();
+        self.intake.decided(&ids);
         self.waiters
             .answer_all(answers.into_iter().map(|(item, result)| (item.queued.ticket, result)));
-        self.intake.finished(&ids);
+        self.intake.finished(ids.len());
     }
 
     /// Begins a new generation: what is in the open group is given up, and answered with

@@ -33,6 +33,25 @@ fn an_acknowledged_record_is_durable_and_readable() {
 }
 
 #[test]
+fn a_refused_record_is_absent_when_its_writer_hears_of_it() {
+    let world = World::new();
+    let engine = world.start();
+    let theirs = assertion(&key(1), "a", "rare");
+    create(&engine, theirs.clone());
+    let signed = retract(&key(2), theirs.id());
+    let id = signed.id();
+    let (reply, answer) = channel();
+    let reader = Arc::clone(&engine);
+    engine.submit(submission(signed), move |result| {
+        let view = reader.view(Position::NONE, Duration::ZERO).unwrap();
+        reply.send((result.is_err(), view.find(&id).map(|found| found.is_some()))).unwrap();
+    });
+    let (refused, found) = answer.recv_timeout(PATIENCE).unwrap();
+    assert!(refused);
+    assert!(!found.unwrap());
+}
+
+#[test]
 fn the_same_record_again_exists() {
     let world = World::new();
     let engine = world.start();
