@@ -12,7 +12,7 @@ help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## the release binary, target/release/stemedb
-	cargo build --release --locked -p stemedb-cli
+	STEMEDB_COMMIT=$$(git rev-parse --short=12 HEAD) cargo build --release --locked -p stemedb-cli
 
 demo: ## real claims that disagree, on the screen: ONCE=1 ends by itself
 	cargo run --quiet --locked -p stemedb-cli --bin stemedb -- demo $(if $(ONCE),--once)

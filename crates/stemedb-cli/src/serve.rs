@@ -52,6 +52,7 @@ pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Fail
         running.url(),
         config.server.data_dir.display()
     ));
+    show_recovery(&running, context)?;
     running.wait_for_signal()?;
     let report = running.stop()?;
     if report.unfinished > 0 {
@@ -61,6 +62,18 @@ pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Fail
         context.say(problem);
     }
     Ok(())
+}
+
+/// Shows how far the replay is, beside the server that answers probes meanwhile. Why it failed, if
+/// it does, the engine logs, and probes tell.
+fn show_recovery(running: &Running, context: &Context) -> Result<(), Failure> {
+    let engine = Arc::clone(&running.engine);
+    let context = Context { json: context.json, env: context.env.clone() };
+    std::thread::Builder::new()
+        .name("recovery".into())
+        .spawn(move || drop(database::wait_ready(&engine, &context)))
+        .map(drop)
+        .map_err(|error| Failure::error("cannot start a thread").because(error))
 }
 
 /// Listens, opens the database, answers. Returns while the index may still be replaying: probes

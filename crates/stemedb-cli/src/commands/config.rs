@@ -87,5 +87,9 @@ fn check(file: &File, context: &Context) -> Result<(), Failure> {
 
 /// A configuration that cannot be used is an error for every command but `check`.
 pub fn failure(error: ConfigError) -> Failure {
-    Failure::error(error.to_string()).hint("stemedb config check")
+    let hint = match &error {
+        ConfigError::File { .. } => "--config FILE names another file",
+        ConfigError::Wrong(_) => "stemedb config check",
+    };
+    Failure::error(error.to_string()).hint(hint)
 }

@@ -36,14 +36,9 @@ pub struct Args {
     /// The namespace of simple claims.
     #[arg(long, env = "STEMEDB_SPACE", hide_env_values = true, default_value = "default")]
     pub space: String,
-    /// Sign all simple claims with this key; without any key the server signs.
-    #[arg(
-        long,
-        env = "STEMEDB_KEY",
-        hide_env_values = true,
-        value_name = "FILE",
-        conflicts_with = "agent_per_source"
-    )]
+    /// Sign all simple claims with this key, unless each source has its own; without any key the
+    /// server signs.
+    #[arg(long, env = "STEMEDB_KEY", hide_env_values = true, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Give each source an agent of its own, registered with the root key.
     #[arg(long, requires = "keyring", requires = "root_key", help_heading = "Sources")]

@@ -269,6 +269,8 @@ impl Config {
             at_least_timeout: millis(self.limits.at_least_timeout_ms),
         };
         config.drain_timeout = millis(self.server.drain_timeout_ms);
+        // Given by `make build`; a build from an archive has none.
+        config.commit = option_env!("STEMEDB_COMMIT").unwrap_or("unknown").to_owned();
         config
     }
 
