@@ -63,24 +63,19 @@ pub fn run(args: &Args, context: &Context) -> Result<Summary, Failure> {
     let total = lengths.iter().copied().sum::<Option<u64>>();
     let bar = context.progress(total, "");
     bar.set_style(style(total));
-    let done = Arc::new(AtomicU64::new(0));
+    let progress = Arc::new(Progress { bar: Some(bar.clone()), ..Progress::default() });
     let mut summary = std::thread::scope(|scope| {
         let mut senders = Vec::new();
         let mut writers = Vec::new();
         for _ in 0..args.writers.get() {
             let (sender, jobs) = sync_channel(WAITING_MAX);
             let writer = Writer::new(remote.clone(), author.clone(), context.env.clone());
-            let (bar, done) = (bar.clone(), Arc::clone(&done));
-            writers.push(scope.spawn(move || {
-                writer.run(&jobs, |lines| {
-                    let lines = done.fetch_add(lines, Ordering::Relaxed) + lines;
-                    bar.set_message(format!("{lines} lines"));
-                })
-            }));
+            let progress = Arc::clone(&progress);
+            writers.push(scope.spawn(move || writer.run(&jobs, |lines| progress.done(lines))));
             senders.push(sender);
         }
         let mut reader = Reader::new(registrar, senders);
-        let read = args.files.iter().try_for_each(|file| reader.file(file, &bar));
+        let read = args.files.iter().try_for_each(|file| reader.file(file, &progress));
         let (mut summary, read) = match read.and_then(|()| reader.flush()) {
             Ok(()) => (reader.finish(), Ok(())),
             Err(failure) => (reader.finish(), Err(failure)),
@@ -114,6 +109,30 @@ fn style(total: Option<u64>) -> indicatif::ProgressStyle {
         .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())
 }
 
+/// How far the import is, in bytes of its files: of what was read, the part that has its result.
+#[derive(Default)]
+struct Progress {
+    bar: Option<ProgressBar>,
+    bytes: AtomicU64,
+    read: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Progress {
+    fn done(&self, lines: u64) {
+        let done = self.done.fetch_add(lines, Ordering::Relaxed) + lines;
+        let read = self.read.load(Ordering::Relaxed).max(1);
+        let part = done as f64 / read as f64;
+        if let Some(bar) = &self.bar {
+            bar.set_position((self.bytes.load(Ordering::Relaxed) as f64 * part) as u64);
+            bar.set_message(format!(
+                "{done} lines, {:.0}/s",
+                done as f64 / bar.elapsed().as_secs_f64()
+            ));
+        }
+    }
+}
+
 /// The reading thread.
 struct Reader {
     registrar: Registrar,
@@ -129,10 +148,12 @@ impl Reader {
         Self { registrar, senders, batches, window: Vec::new(), summary: Summary::default() }
     }
 
-    fn file(&mut self, path: &Path, bar: &ProgressBar) -> Result<(), Failure> {
+    fn file(&mut self, path: &Path, progress: &Arc<Progress>) -> Result<(), Failure> {
         let name: Arc<str> = path.display().to_string().into();
-        let counted = bar.clone();
-        let mut input = files::open_counted(path, move |bytes| counted.inc(bytes))?;
+        let counted = Arc::clone(progress);
+        let mut input = files::open_counted(path, move |bytes| {
+            counted.bytes.fetch_add(bytes, Ordering::Relaxed);
+        })?;
         let mut text = String::new();
         for number in 1.. {
             text.clear();
@@ -140,6 +161,7 @@ impl Reader {
             if read.map_err(|error| files::cannot_read(path, error))? == 0 {
                 break;
             }
+            progress.read.fetch_add(1, Ordering::Relaxed);
             match claim_line::parse(&text) {
                 Ok(Line::Empty) => {}
                 Ok(Line::Claim(claim)) => {
