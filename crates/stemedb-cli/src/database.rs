@@ -168,8 +168,19 @@ fn first_record(
 }
 
 /// Opens the index for a log; tells what to do if it cannot be used.
+///
+/// A damaged one is removed and begun anew: everything in it comes from the log, and a power cut
+/// may tear what its storage had not synced. What is lost is its word on how far the log went.
 fn open_index(config: &Config, identity: (LogId, Timeline)) -> Result<Index, Failure> {
-    Index::open(&config.index(), Some(identity)).map_err(|error| {
+    let opened = match Index::open(&config.index(), Some(identity)) {
+        Err(error @ IndexError::Damaged { .. }) => {
+            tracing::warn!(%error, "the index is damaged; rebuilding it from the log");
+            stemedb_index::remove(&config.index_dir())
+                .and_then(|()| Index::open(&config.index(), Some(identity)))
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| {
         let dir = config.server.data_dir.display();
         let hint = match &error {
             IndexError::InUse { .. } => {

@@ -91,6 +91,25 @@ fn signals_drain_and_end_with_0_and_a_start_finds_everything() {
 }
 
 #[test]
+fn a_damaged_index_is_rebuilt_without_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let assert = |node: &Node| {
+        let output = node.run(&["assert", "a", "b", "c", "--at", "2024-01-01"]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let node = Node::serve(&data);
+    let first = assert(&node);
+    assert!(first.starts_with("created"), "{first}");
+    node.signal("-TERM");
+    // What a power cut may leave of files that were never synced.
+    std::fs::remove_file(data.join("index/version")).unwrap();
+    let node = Node::serve(&data);
+    let again = assert(&node);
+    assert!(again.starts_with("exists"), "{again}");
+}
+
+#[test]
 fn the_other_name_serves_too() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
