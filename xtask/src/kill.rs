@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     let started = Instant::now();
     let bar = ProgressBar::new(args.cycles as u64);
     let acked: Mutex<BTreeMap<Claim, Ack>> = Mutex::default();
+    let newest_sent = AtomicU64::new(0);
     let mut problems: Vec<String> = Vec::new();
     let (mut repeated, mut during_answers) = (0_usize, 0_usize);
     for _ in 0..args.cycles {
@@ -54,8 +55,10 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         let broken = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..args.writers)
                 .map(|writer| {
-                    let (client, acked) = (server.client(), &acked);
-                    scope.spawn(move || write_until_broken(&client, writer, args.writers, acked))
+                    let (client, acked, newest) = (server.client(), &acked, &newest_sent);
+                    scope.spawn(move || {
+                        write_until_broken(&client, writer, args.writers, acked, newest)
+                    })
                 })
                 .collect();
             std::thread::sleep(life);
@@ -97,8 +100,8 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     let server = start.ready()?;
     let client = server.client();
     let known = acked.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let last = known.keys().last().map_or(0, |claim| claim.0);
-    let all: Vec<Claim> = (0..=last).map(Claim).collect();
+    // What was sent and not answered may be there or not; the resumed import settles it.
+    let all: Vec<Claim> = (0..=newest_sent.into_inner()).map(Claim).collect();
     let mut resumed: HashMap<Claim, Ack> = HashMap::new();
     for batch in all.chunks(1000) {
         let (acks, outcome) = client.import(batch);
@@ -138,6 +141,7 @@ fn write_until_broken(
     writer: u64,
     writers: u64,
     acked: &Mutex<BTreeMap<Claim, Ack>>,
+    newest_sent: &AtomicU64,
 ) -> Result<bool> {
     let mut next = writer;
     loop {
@@ -148,6 +152,9 @@ fn write_until_broken(
                 .take(usize::try_from(BATCH).unwrap_or(1))
                 .collect()
         };
+        if let Some(last) = batch.last() {
+            newest_sent.fetch_max(last.0, Ordering::Relaxed);
+        }
         let (acks, outcome) = client.import(&batch);
         let partial = !acks.is_empty() && acks.len() < batch.len();
         if let Some(last) = batch.last() {
