@@ -56,7 +56,8 @@ pub struct Limits {
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. Default 16, at least 1.
     pub streams: usize,
-    /// From the first byte of a request to the end of its head. Default 10 s, at least 1 ms.
+    /// From the end of one request, or the opening of the connection, to the end of the head of the
+    /// next. Default 30 s, at least 1 ms.
     pub head_timeout: Duration,
     /// From the head to the end of the body; of an import, between any two pieces. Default 30 s,
     /// at least 1 ms.
@@ -151,7 +152,7 @@ impl Default for Limits {
             connections: 4_096,
             reads: 64,
             streams: 16,
-            head_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             at_least_timeout: Duration::from_secs(5),

@@ -1,14 +1,16 @@
 //! Errors as RFC 9457 problem documents, and the one list of their codes.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
-use super::scalar::Id;
+use super::scalar::{Id, string};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $retryable:literal, $title:literal;)*) => {
         /// Everything that can be wrong, alphabetically. The code is API, the detail is not.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum ErrorCode {
             $(
                 #[doc = $title]
@@ -99,6 +101,17 @@ codes! {
     WrongState = "wrong_state", 409, true, "The node is in another state";
     WrongTimeline = "wrong_timeline", 409, false, "The snapshot belongs to an abandoned timeline";
 }
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        string()
+            .enum_values(Some(Self::ALL.iter().map(|code| code.as_str())))
+            .description(Some("What is wrong, for programs"))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 /// An error, as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -711,15 +711,13 @@ impl Incoming {
         if peek.bytes.is_some() {
             return from_json(text).map(Self::Bytes);
         }
-        if peek.kind.is_none() && peek.record.is_some() {
+        let record = if peek.kind.is_none() && peek.record.is_some() {
             let exported: Exported<'_> = from_json(text)?;
-            return Self::fields(exported.record.get().as_bytes());
-        }
-        Self::fields(text)
-    }
-
-    fn fields(text: &[u8]) -> Result<Self, WireError> {
-        AnyRecord::parse(text)?.draft().map(|draft| Self::Fields(Box::new(draft)))
+            AnyRecord::parse(exported.record.get().as_bytes())?
+        } else {
+            AnyRecord::of_kind(peek.kind, text)?
+        };
+        Ok(Self::Fields(Box::new(record.draft()?)))
     }
 }
 
@@ -729,9 +727,11 @@ macro_rules! any_record {
             /// Reads a record with its `kind`.
             pub fn parse(text: &[u8]) -> Result<Self, WireError> {
                 let peek: Peek<'_> = from_json(text)?;
-                let Some(kind) = peek.kind else {
-                    return Err(WireError::field("kind", "is missing"));
-                };
+                Self::of_kind(peek.kind, text)
+            }
+
+            fn of_kind(kind: Option<KindName>, text: &[u8]) -> Result<Self, WireError> {
+                let kind = kind.ok_or_else(|| WireError::field("kind", "is missing"))?;
                 match kind.0 {
                     $(Kind::$kind => from_json(text).map(Self::$kind),)*
                 }
