@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value, json};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -208,5 +209,181 @@ pub(crate) fn base() -> OpenApi {
 
 /// The document as it is committed: stable order, a line feed at the end.
 pub(crate) fn text(document: &OpenApi) -> Result<String, serde_json::Error> {
-    Ok(serde_json::to_string_pretty(document)? + "\n")
+    let mut document = serde_json::to_value(document)?;
+    tighten(&mut document);
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+/// Says what the derives cannot: that a field which may be left out need not be null, and which
+/// fields go together.
+fn tighten(document: &mut Value) {
+    absent_instead_of_null(document);
+    let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    for schema in schemas.values_mut() {
+        if schema.pointer("/properties/signature").is_some()
+            && schema.pointer("/properties/agent").is_some()
+        {
+            let together = json!({"agent": ["signature", "at"], "signature": ["agent", "at"]});
+            if let Some(schema) = schema.as_object_mut() {
+                schema.insert("dependentRequired".into(), together);
+            }
+        }
+    }
+    for name in ["Provenance", "Tolerance"] {
+        if let Some(schema) = schemas.get_mut(name).and_then(Value::as_object_mut) {
+            schema.insert("minProperties".into(), 1.into());
+        }
+    }
+    // The derive forgets it for the forms of a tagged enum.
+    let tagged = schemas.get_mut("Tagged").and_then(|schema| schema.get_mut("oneOf"));
+    for form in tagged.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(form) = form.as_object_mut() {
+            form.insert("additionalProperties".into(), false.into());
+        }
+    }
+    let register = ["name", "operator", "roles", "ceiling"];
+    let replace = ["replaces", "consent"];
+    let revoke = ["from_position"];
+    for (name, variants) in [
+        ("Epoch", vec![(vec!["supersedes", "mode"], vec![]), (vec![], vec!["supersedes", "mode"])]),
+        ("Retract", vec![(vec!["source"], vec!["record"]), (vec!["record"], vec!["source"])]),
+        (
+            "Agent",
+            vec![
+                ([&replace[..], &revoke].concat(), vec!["ceiling"]),
+                ([&register[..], &revoke].concat(), replace.to_vec()),
+                ([&register[..], &replace].concat(), revoke.to_vec()),
+            ],
+        ),
+    ] {
+        if let Some(schema) = schemas.get_mut(name) {
+            *schema = one_of(name, schema, &variants);
+        }
+    }
+}
+
+/// One schema a form: each without some of the fields, and with others required.
+fn one_of(name: &str, schema: &Value, variants: &[(Vec<&str>, Vec<&str>)]) -> Value {
+    let mut forms = Vec::new();
+    for (without, with) in variants {
+        let mut form = schema.clone();
+        if let Some(properties) = form.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.retain(|field, _| !without.contains(&field.as_str()));
+        }
+        let mut required: Vec<Value> =
+            form.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        required.extend(with.iter().map(|field| Value::from(*field)));
+        if let Some(form) = form.as_object_mut() {
+            if !required.is_empty() {
+                form.insert("required".into(), required.into());
+            }
+            form.remove("description");
+            form.remove("examples");
+            let fields = if with.is_empty() { &without[..] } else { &with[..] };
+            let word = if with.is_empty() { "without" } else { "with" };
+            form.insert("title".into(), format!("{name} {word} {}", fields.join(", ")).into());
+        }
+        forms.push(form);
+    }
+    let mut whole = Map::from_iter([("oneOf".to_owned(), forms.into())]);
+    for kept in ["description", "examples"] {
+        whole.extend(schema.get(kept).map(|value| (kept.to_owned(), value.clone())));
+    }
+    whole.into()
+}
+
+/// A field that may be left out is read the same when it is null, but nobody needs to send that.
+/// Fields that are always there and may be null stay as they are.
+fn absent_instead_of_null(node: &mut Value) {
+    match node {
+        Value::Array(items) => items.iter_mut().for_each(absent_instead_of_null),
+        Value::Object(map) => {
+            map.values_mut().for_each(absent_instead_of_null);
+            let required: Vec<String> = map
+                .get("required")
+                .and_then(Value::as_array)
+                .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                .unwrap_or_default();
+            if let Some(Value::Object(properties)) = map.get_mut("properties") {
+                for (field, schema) in properties {
+                    if !required.contains(field) {
+                        not_null(schema);
+                    }
+                }
+            }
+            if map.contains_key("in")
+                && let Some(schema) = map.get_mut("schema")
+            {
+                not_null(schema);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn not_null(schema: &mut Value) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|one| one != "null");
+        if let [one] = types.as_slice() {
+            let one = one.clone();
+            if let Some(only) = schema.get_mut("type") {
+                *only = one;
+            }
+        }
+    }
+    let Some(Value::Array(forms)) = schema.get_mut("oneOf") else { return };
+    forms.retain(|form| form != &json!({"type": "null"}));
+    if let [Value::Object(one)] = forms.as_slice() {
+        let one = one.clone();
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("oneOf");
+            schema.extend(one);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_may_be_left_out_need_not_be_null() {
+        let mut schema = json!({
+            "required": ["kept"],
+            "properties": {
+                "kept": {"type": ["string", "null"]},
+                "text": {"type": ["string", "null"], "maxLength": 3},
+                "other": {"oneOf": [{"type": "null"}, {"$ref": "#/x", "description": "d"}]}
+            }
+        });
+        absent_instead_of_null(&mut schema);
+        let expected = json!({
+            "required": ["kept"],
+            "properties": {
+                "kept": {"type": ["string", "null"]},
+                "text": {"type": "string", "maxLength": 3},
+                "other": {"$ref": "#/x", "description": "d"}
+            }
+        });
+        assert_eq!(schema, expected);
+    }
+
+    #[test]
+    fn forms_have_their_own_fields() {
+        let schema = json!({
+            "description": "d", "required": ["a"], "properties": {"a": 1, "b": 2, "c": 3}
+        });
+        let forms = one_of("S", &schema, &[(vec!["b"], vec!["c"]), (vec!["c"], vec![])]);
+        let expected = json!({
+            "description": "d",
+            "oneOf": [
+                {"title": "S with c", "required": ["a", "c"], "properties": {"a": 1, "c": 3}},
+                {"title": "S without c", "required": ["a"], "properties": {"a": 1, "b": 2}}
+            ]
+        });
+        assert_eq!(forms, expected);
+    }
 }

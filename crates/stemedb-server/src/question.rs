@@ -102,7 +102,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn query(params: &QueryParams) -> ApiResult<Self> {
-        let mut tiers = tiers(params.tiers.as_ref().map(|tiers| tiers.0.iter().copied()))?;
+        let mut tiers = tiers(params.tiers.as_ref().map(|tiers| tiers.0.as_slice()));
         if let Some(class) = params.class {
             let tier = class.0.tier();
             let kept = tiers.is_none_or(|tiers| tiers.contains(&tier));
@@ -128,7 +128,7 @@ impl Asked {
             decay: params.decay,
             min_confidence: confidence(params.min_confidence)?,
             lifecycle: states(params.lifecycle.as_ref().map(|states| states.0.as_slice())),
-            tiers: tiers(params.tiers.as_ref().map(|tiers| tiers.0.iter().copied()))?,
+            tiers: tiers(params.tiers.as_ref().map(|tiers| tiers.0.as_slice())),
             agents: params.agent.map(|agent| BTreeSet::from([agent.0])),
             sources: uri(params.source.as_ref()),
             asserted_before: params.asserted_before.map(|at| at.0),
@@ -146,7 +146,7 @@ impl Asked {
             decay: request.decay,
             min_confidence: confidence(request.min_confidence)?,
             lifecycle: states(request.lifecycle.as_deref()),
-            tiers: tiers(request.tiers.as_ref().map(|tiers| tiers.iter().map(|tier| tier.0)))?,
+            tiers: tiers(request.tiers.as_deref()),
             agents: request.agents.as_ref().map(agents),
             sources: request.sources.as_ref().map(sources),
             asserted_before: request.asserted_before.map(|at| at.0),
@@ -188,16 +188,8 @@ fn uri(uri: Option<&wire::UriText>) -> Option<BTreeSet<SourceKey>> {
     uri.map(|uri| BTreeSet::from([SourceKey::Uri(uri.as_str().into())]))
 }
 
-fn tiers(tiers: Option<impl Iterator<Item = u8>>) -> ApiResult<Option<BTreeSet<Tier>>> {
-    let Some(tiers) = tiers else { return Ok(None) };
-    let mut set = BTreeSet::new();
-    for tier in tiers {
-        if tier > 5 {
-            return Err(ApiError::parameter("tiers", format!("{tier}, expected 0 to 5")));
-        }
-        set.insert(Tier(tier));
-    }
-    Ok(Some(set))
+fn tiers(tiers: Option<&[wire::Tier]>) -> Option<BTreeSet<Tier>> {
+    tiers.map(|tiers| tiers.iter().map(|tier| Tier(tier.0)).collect())
 }
 
 fn confidence(least: Option<f64>) -> ApiResult<Option<f64>> {

@@ -439,7 +439,7 @@ fn the_past_stays_as_it_was() {
     let ahead = server.get(&format!("{QUERY}&lens=recency&as_of=99"));
     assert_eq!((ahead.status, ahead.json()["field"].clone()), (400, json!("as_of")));
     let waits = server.get(&format!("{QUERY}&lens=recency&at_least=99"));
-    assert_eq!((waits.status, waits.json()["code"].clone()), (504, json!("position_ahead")));
+    assert_eq!((waits.status, waits.json()["code"].clone()), (409, json!("position_ahead")));
     let other = format!("{}{:016x}", "00".repeat(16), 3);
     let lost = server.get(&format!("{QUERY}&lens=recency&at_least={other}"));
     assert_eq!((lost.status, lost.json()["code"].clone()), (409, json!("wrong_timeline")));

@@ -218,8 +218,8 @@ fn bodies() {
             "/v1/resolve",
             r#"{"keys":[{"subject":"s","predicate":"p"}],"tiers":[6]}"#.into(),
             400,
-            "invalid_parameter",
-            "tiers",
+            "invalid_field",
+            "tiers[0]",
         ),
     ];
     for (path, body, status, code, names) in table {

@@ -1,5 +1,7 @@
 //! The claimed value: a bare scalar, or a tagged object that says its type.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer};
 use serde_json::json;
@@ -173,7 +175,14 @@ impl PartialSchema for Object {
     }
 }
 
+/// What fields of schemas call it: the derive takes the name `Object` for any JSON object.
+pub(crate) type ClaimedValue = Object;
+
 impl ToSchema for Object {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ClaimedValue")
+    }
+
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push(("ValueText".into(), ValueText::schema()));
         schemas.push(("Tagged".into(), Tagged::schema()));

@@ -86,7 +86,7 @@ codes! {
     NotReady = "not_ready", 503, true, "The node is not up yet";
     OutcomeUnknown = "outcome_unknown", 500, true, "The deadline passed after the write was queued";
     Overloaded = "overloaded", 503, true, "Too many requests at once";
-    PositionAhead = "position_ahead", 504, true, "The position asked for is not here yet";
+    PositionAhead = "position_ahead", 409, true, "The position asked for is not here yet";
     QueueFull = "queue_full", 503, true, "The write queue is full";
     RecordNotFound = "record_not_found", 404, false, "The log holds no such record";
     ResolveTooLarge = "resolve_too_large", 422, false, "The resolution would need more claims than the bound";

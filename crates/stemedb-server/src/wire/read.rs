@@ -13,8 +13,8 @@ use super::ack::Exclusion;
 use super::record::{AnyRecord, SourceKey};
 use super::resolution::Resolution;
 use super::scalar::{
-    AgentKey, Class, Id, LifecycleState, List, PredicateText, SpaceText, SubjectText, Time,
-    TimeParam, UriText, integer, string,
+    AgentKey, Class, Count, Id, Item, LifecycleState, List, PredicateText, SpaceText, SubjectText,
+    Time, TimeParam, UriText, integer, string, whole,
 };
 
 /// A built-in lens.
@@ -104,6 +104,13 @@ impl<T> Visitor<'_> for Point<T> {
 
     fn visit_u64<E: de::Error>(self, position: u64) -> Result<T, E> {
         Ok((self.position)(position))
+    }
+
+    fn visit_f64<E: de::Error>(self, position: f64) -> Result<T, E> {
+        whole(position)
+            .and_then(|position| u64::try_from(position).ok())
+            .map(self.position)
+            .ok_or_else(|| E::invalid_value(de::Unexpected::Float(position), &self))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
@@ -226,6 +233,13 @@ impl<'de> Deserialize<'de> for Decay {
                 Decay::parse(&ms.to_string()).map_err(E::custom)
             }
 
+            fn visit_f64<E: de::Error>(self, ms: f64) -> Result<Decay, E> {
+                whole(ms)
+                    .and_then(|ms| u64::try_from(ms).ok())
+                    .and_then(Decay::half_life)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Float(ms), &self))
+            }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Decay, E> {
                 Decay::parse(text).map_err(E::custom)
             }
@@ -275,7 +289,8 @@ pub struct QueryParams {
     pub epoch: Option<Id>,
     /// Claims declared in one of these states; with a lens, claims in one of these states now.
     /// Separated by commas.
-    #[param(value_type = Option<Vec<LifecycleState>>, style = Form, explode = false)]
+    #[param(value_type = Option<Vec<LifecycleState>>, style = Form, explode = false,
+        min_items = 1, max_items = 5)]
     pub lifecycle: Option<List<LifecycleState>>,
     /// The lens. With a key, the answer is one resolution; without, a page of them. Without a
     /// lens, the answer is a page of assertions.
@@ -288,8 +303,9 @@ pub struct QueryParams {
     #[param(minimum = 0, maximum = 1)]
     pub min_confidence: Option<f64>,
     /// Keep only claims of these tiers, separated by commas. With a lens.
-    #[param(value_type = Option<Vec<Tier>>, style = Form, explode = false)]
-    pub tiers: Option<List<u8>>,
+    #[param(value_type = Option<Vec<Tier>>, style = Form, explode = false,
+        min_items = 1, max_items = 6)]
+    pub tiers: Option<List<Tier>>,
     /// With more claims than the bound, say so and name no winner, instead of 422. With a lens.
     pub partial: Option<bool>,
     /// Answer as the database would have then.
@@ -323,7 +339,8 @@ pub struct KeyParams {
     /// Claims that name this source by its URI.
     pub source: Option<UriText>,
     /// Claims in one of these states now, separated by commas.
-    #[param(value_type = Option<Vec<LifecycleState>>, style = Form, explode = false)]
+    #[param(value_type = Option<Vec<LifecycleState>>, style = Form, explode = false,
+        min_items = 1, max_items = 5)]
     pub lifecycle: Option<List<LifecycleState>>,
     /// Claims of replaced epochs retire. Default: true.
     pub epoch_aware: Option<bool>,
@@ -333,8 +350,9 @@ pub struct KeyParams {
     #[param(minimum = 0, maximum = 1)]
     pub min_confidence: Option<f64>,
     /// Keep only claims of these tiers, separated by commas.
-    #[param(value_type = Option<Vec<Tier>>, style = Form, explode = false)]
-    pub tiers: Option<List<u8>>,
+    #[param(value_type = Option<Vec<Tier>>, style = Form, explode = false,
+        min_items = 1, max_items = 6)]
+    pub tiers: Option<List<Tier>>,
     /// With more claims than the bound, say so and name no winner, instead of 422.
     pub partial: Option<bool>,
     /// Answer as the database would have then.
@@ -389,9 +407,34 @@ pub enum ExportFormat {
 }
 
 /// An authority tier, 0 the best.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Tier(pub u8);
+
+impl Tier {
+    const LAST: u8 = 5;
+
+    fn parse(number: u64) -> Result<Self, String> {
+        match u8::try_from(number) {
+            Ok(tier) if tier <= Self::LAST => Ok(Self(tier)),
+            _ => Err(format!("{number}, expected 0 to {}", Self::LAST)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tier {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Count(number) = Count::deserialize(deserializer)?;
+        Self::parse(number).map_err(de::Error::custom)
+    }
+}
+
+impl Item for Tier {
+    fn item(text: &str) -> Result<Self, String> {
+        let number: u64 = text.parse().map_err(|_| format!("{text:?}, expected a number"))?;
+        Self::parse(number)
+    }
+}
 
 impl PartialSchema for Tier {
     fn schema() -> RefOr<Schema> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::object::Object;
+use super::object::ClaimedValue;
 use super::read::LensName;
 use super::scalar::{Class, HashHex, Id, PredicateText, SpaceText, SubjectText, Time};
 
@@ -32,12 +32,13 @@ pub enum Status {
 
 /// One candidate value and what stands behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Candidate)]
 pub struct Value {
     /// The value; of a group within tolerance, its centre.
-    pub value: Object,
+    pub value: ClaimedValue,
     /// The exact values of such a group, the centre first; left out if it is the only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<Object>,
+    pub members: Vec<ClaimedValue>,
     /// Share of the disagreement, 0 to 1.
     pub share: f64,
     /// Undecayed independent support: the sum of confidences, one voice each.
@@ -63,6 +64,9 @@ pub struct Value {
     /// Its strongest claims, strongest first.
     pub because: Vec<Reference>,
 }
+
+/// What fields of schemas call it: the derive takes the name `Value` for any JSON value.
+type Candidate = Value;
 
 /// An assertion that takes no part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -101,7 +105,7 @@ pub struct Layer {
     /// Its class.
     pub class: Class,
     /// Its values, heaviest first.
-    pub values: Vec<Value>,
+    pub values: Vec<Candidate>,
     /// Agreement inside the tier.
     pub status: Status,
     /// Conflict inside the tier, 0 to 1.
@@ -133,9 +137,9 @@ pub struct Resolution {
     pub complete: bool,
     /// The winner, if there is exactly one.
     #[schema(required = true)]
-    pub value: Option<Object>,
+    pub value: Option<ClaimedValue>,
     /// The winners: none, one, or, of a predicate with many values, the set.
-    pub winners: Vec<Object>,
+    pub winners: Vec<ClaimedValue>,
     /// Agreement.
     pub status: Status,
     /// min(1, entropy of the shares in bits).
@@ -154,7 +158,7 @@ pub struct Resolution {
     /// The strongest claims behind the winners.
     pub because: Vec<Reference>,
     /// Every candidate value, heaviest first under the lens.
-    pub candidates: Vec<Value>,
+    pub candidates: Vec<Candidate>,
     /// Support for other values, by tier, best first.
     pub dissent: Vec<Dissent>,
     /// Assertions considered, excluded or not.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
-use serde_json::json;
 use stemedb_model as model;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -51,7 +50,7 @@ impl<T> Visitor<'_> for Parse<T> {
 }
 
 macro_rules! hex_type {
-    ($(#[$doc:meta])* $name:ident, $inner:ty, $digits:literal, $example:expr) => {
+    ($(#[$doc:meta])* $name:ident, $inner:ty, $digits:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct $name(pub $inner);
@@ -78,7 +77,6 @@ macro_rules! hex_type {
                 string()
                     .pattern(Some(concat!("^[0-9a-f]{", $digits, "}$")))
                     .description(Some(concat!($digits, " hex digits")))
-                    .examples([json!($example)])
                     .into()
             }
         }
@@ -91,43 +89,37 @@ hex_type!(
     /// The id of a record.
     Id,
     model::RecordId,
-    "64",
-    "5d1f0c6fb3c8a1e29b1d7d4c55f6b7f08e1a2b3c4d5e6f708192a3b4c5d6e7f8"
+    "64"
 );
 hex_type!(
     /// The public key of an agent.
     AgentKey,
     model::AgentId,
-    "64",
-    "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"
+    "64"
 );
 hex_type!(
     /// A hash of something that is not a record.
     HashHex,
     model::Hash,
-    "64",
-    "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    "64"
 );
 hex_type!(
     /// An Ed25519 signature.
     SignatureHex,
     model::Signature,
-    "128",
-    "0".repeat(128)
+    "128"
 );
 hex_type!(
     /// The name of a database.
     LogIdHex,
     model::LogId,
-    "32",
-    "1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d"
+    "32"
 );
 hex_type!(
     /// The name of a branch of a log.
     TimelineHex,
     model::Timeline,
-    "32",
-    "7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e"
+    "32"
 );
 
 /// Bytes of any length.
@@ -227,6 +219,12 @@ impl<'de> Deserialize<'de> for Time {
                     .map_err(|_| E::custom(format!("{ms} milliseconds do not fit 64 signed bits")))
             }
 
+            fn visit_f64<E: de::Error>(self, ms: f64) -> Result<Time, E> {
+                whole(ms)
+                    .map(|ms| Time(model::Millis(ms)))
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Float(ms), &self))
+            }
+
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
                 Time::parse(text).map_err(E::custom)
             }
@@ -249,7 +247,6 @@ impl PartialSchema for Time {
                     .maximum(Some(isize::MAX))
                     .description(Some("milliseconds since 1970-01-01T00:00:00Z")),
             )
-            .examples([json!("2024-07-01T00:00:00Z")])
             .into()
     }
 }
@@ -469,12 +466,6 @@ impl Item for AgentKey {
     }
 }
 
-impl Item for u8 {
-    fn item(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("{text:?}, expected a number"))
-    }
-}
-
 impl<'de, T: Item> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Parse {
@@ -485,7 +476,7 @@ impl<'de, T: Item> Deserialize<'de> for List<T> {
 }
 
 macro_rules! text_type {
-    ($(#[$doc:meta])* $name:ident, $min:literal, $max:literal, $pattern:expr, $example:literal) => {
+    ($(#[$doc:meta])* $name:ident, $min:literal, $max:literal, $pattern:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(transparent)]
@@ -513,7 +504,6 @@ macro_rules! text_type {
                     .description(Some(concat!(
                         "UTF-8 in Normalization Form C, ", $min, " to ", $max, " bytes"
                     )))
-                    .examples([json!($example)])
                     .into()
             }
         }
@@ -524,35 +514,35 @@ macro_rules! text_type {
 
 text_type!(
     /// A namespace.
-    SpaceText, 1, 64, "^[a-z0-9._-]{1,64}$", "default"
+    SpaceText, 1, 64, "^[a-z0-9._-]{1,64}$"
 );
 text_type!(
     /// An entity; `/` makes a path.
-    SubjectText, 1, 512, LINE, "drugs/semaglutide"
+    SubjectText, 1, 512, LINE
 );
 text_type!(
     /// A property or relation.
-    PredicateText, 1, 256, LINE, "gastroparesis_risk"
+    PredicateText, 1, 256, LINE
 );
 text_type!(
     /// A name, title, unit or operator.
-    NameText, 1, 512, LINE, "percent"
+    NameText, 1, 512, LINE
 );
 text_type!(
     /// A source's address, as written.
-    UriText, 1, 2048, LINE, "https://example.org/label"
+    UriText, 1, 2048, LINE
 );
 text_type!(
     /// A reason or description; may have several lines.
-    ReasonText, 0, 4096, LINES, "The trial was withdrawn."
+    ReasonText, 0, 4096, LINES
 );
 text_type!(
     /// A CEL expression.
-    ExpressionText, 1, 4096, LINES, "claim.confidence"
+    ExpressionText, 1, 4096, LINES
 );
 text_type!(
     /// A claimed text; may have several lines.
-    ValueText, 0, 65536, LINES, "rare"
+    ValueText, 0, 65536, LINES
 );
 
 /// Free pairs of texts. A key that comes twice is refused.
@@ -588,3 +578,87 @@ impl<'de> Deserialize<'de> for Meta {
         deserializer.deserialize_map(Pairs)
     }
 }
+
+/// A whole number of at least 1. JSON knows one kind of number, so `2.0` is one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Count(pub u64);
+
+/// The integer that a JSON number without fraction stands for.
+pub(crate) fn whole(number: f64) -> Option<i64> {
+    // Below 2^53 every whole f64 is one i64.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+    let whole = number as i64;
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(whole)
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number of at least 0")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Count, E> {
+                Ok(Count(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Count, E> {
+                whole(number)
+                    .and_then(|number| u64::try_from(number).ok())
+                    .map(Count)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self))
+            }
+        }
+        deserializer.deserialize_u64(Whole)
+    }
+}
+
+impl PartialSchema for Count {
+    fn schema() -> RefOr<Schema> {
+        // Up to here every language holds it, and so does a float.
+        integer().minimum(Some(1)).maximum(Some(9_007_199_254_740_991_i64 as isize)).into()
+    }
+}
+
+impl ToSchema for Count {}
+
+macro_rules! bounded {
+    ($(#[$doc:meta])* $name:ident, $min:literal, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Number);
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let maximum: Option<f64> = $max;
+                ObjectBuilder::new()
+                    .schema_type(SchemaType::new(Type::Number))
+                    .format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)))
+                    .minimum(Some($min))
+                    .maximum(maximum)
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {}
+    };
+}
+
+bounded!(
+    /// A number from 0 to 1.
+    Share, 0.0, Some(1.0)
+);
+bounded!(
+    /// A number from -1 to 1.
+    VoteWeight, -1.0, Some(1.0)
+);
+bounded!(
+    /// A number of at least 0.
+    Amount, 0.0, None
+);

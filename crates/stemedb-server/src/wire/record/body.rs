@@ -58,11 +58,11 @@ fn renamed<T>(field: &str, checked: Result<T, model::InvalidField>) -> Checked<T
 
 impl Genesis {
     pub(super) fn body(self) -> Checked<model::Genesis> {
-        Ok(model::Genesis { format: self.format, root: self.root.0 })
+        Ok(model::Genesis { format: self.format.0, root: self.root.0 })
     }
 
     pub(super) fn of(body: &model::Genesis) -> Self {
-        open!(Self { format: body.format, root: AgentKey(body.root), log_id: None })
+        open!(Self { format: Count(body.format), root: AgentKey(body.root), log_id: None })
     }
 }
 
@@ -78,7 +78,7 @@ impl Assertion {
             subject: Subject::parse(self.subject.as_str())?,
             predicate: PredicateName::parse(self.predicate.as_str())?,
             object: self.object.try_into()?,
-            confidence: self.confidence.map_or(1.0, |confidence| confidence.0 + 0.0),
+            confidence: self.confidence.map_or(1.0, |confidence| confidence.0.0 + 0.0),
             source: self.source.map(Provenance::into_model),
             valid_from: self.valid_from.map(|at| at.0),
             valid_to: self.valid_to.map(|at| at.0),
@@ -97,7 +97,7 @@ impl Assertion {
             subject: SubjectText::from(body.subject.as_str()),
             predicate: PredicateText::from(body.predicate.as_str()),
             object: (&body.object).into(),
-            confidence: Some(Number(body.confidence)),
+            confidence: Some(Share(Number(body.confidence))),
             source: body.source.as_ref().map(Provenance::of),
             valid_from: body.valid_from.map(Time),
             valid_to: body.valid_to.map(Time),
@@ -162,11 +162,15 @@ impl Cosign {
 
 impl Vote {
     pub(super) fn body(self) -> Checked<model::Vote> {
-        Ok(model::Vote { assertion: self.assertion.0, weight: self.weight.0 + 0.0 })
+        Ok(model::Vote { assertion: self.assertion.0, weight: self.weight.0.0 + 0.0 })
     }
 
     pub(super) fn of(body: &model::Vote) -> Self {
-        open!(Self { assertion: Id(body.assertion), weight: Number(body.weight), log_id: None })
+        open!(Self {
+            assertion: Id(body.assertion),
+            weight: VoteWeight(Number(body.weight)),
+            log_id: None
+        })
     }
 }
 
@@ -278,11 +282,11 @@ impl Predicate {
             unit: name(self.unit),
             conversions,
             tolerance: self.tolerance.map(|tolerance| model::Tolerance {
-                absolute: tolerance.absolute.map(|bound| bound.0 + 0.0),
-                relative: tolerance.relative.map(|bound| bound.0 + 0.0),
+                absolute: tolerance.absolute.map(|bound| bound.0.0 + 0.0),
+                relative: tolerance.relative.map(|bound| bound.0.0 + 0.0),
             }),
             opposites: sorted(opposites?),
-            half_life: self.half_life,
+            half_life: self.half_life.map(|ms| ms.0),
         })
     }
 
@@ -306,11 +310,11 @@ impl Predicate {
             unit: name_of(&body.unit),
             conversions: some_if_any(conversions),
             tolerance: body.tolerance.map(|tolerance| Tolerance {
-                absolute: tolerance.absolute.map(Number),
-                relative: tolerance.relative.map(Number),
+                absolute: tolerance.absolute.map(|bound| Amount(Number(bound))),
+                relative: tolerance.relative.map(|bound| Amount(Number(bound))),
             }),
             opposites: some_if_any(opposites),
-            half_life: body.half_life,
+            half_life: body.half_life.map(Count),
         })
     }
 }
@@ -359,7 +363,7 @@ impl Agent {
                 let problem = "is given beside from_position, which revokes; expected one";
                 return Err(WireError::field("replaces", problem));
             }
-            (Some(from), false) => AgentAct::Revoke { from_position: Position(from) },
+            (Some(from), false) => AgentAct::Revoke { from_position: Position(from.0) },
             (None, true) => AgentAct::Replace {
                 replaces: self.replaces.ok_or_else(|| missing("replaces"))?.0,
                 consent: self.consent.ok_or_else(|| missing("consent"))?.0,
@@ -397,7 +401,7 @@ impl Agent {
                 wire.replaces = Some(AgentKey(*replaces));
                 wire.consent = Some(SignatureHex(*consent));
             }
-            AgentAct::Revoke { from_position } => wire.from_position = Some(from_position.0),
+            AgentAct::Revoke { from_position } => wire.from_position = Some(Count(from_position.0)),
         }
         wire
     }
@@ -407,7 +411,7 @@ impl Lens {
     pub(super) fn body(self) -> Checked<model::Lens> {
         Ok(model::Lens {
             name: self.name.0.into(),
-            version: self.version,
+            version: self.version.0,
             filter: self.filter.map(|text| text.0.into()),
             weight: self.weight.0.into(),
             aggregate: self.aggregate.0,
@@ -418,7 +422,7 @@ impl Lens {
     pub(super) fn of(body: &model::Lens) -> Self {
         open!(Self {
             name: NameText::from(body.name.as_ref()),
-            version: body.version,
+            version: Count(body.version),
             weight: ExpressionText::from(body.weight.as_ref()),
             aggregate: Aggregate(body.aggregate),
             log_id: None,
@@ -450,7 +454,7 @@ impl Gold {
 impl TrustSnapshot {
     pub(super) fn body(self) -> Checked<model::TrustSnapshot> {
         Ok(model::TrustSnapshot {
-            input_position: Position(self.input_position),
+            input_position: Position(self.input_position.0),
             config: self.config.0,
             table: self.table.0,
         })
@@ -458,7 +462,7 @@ impl TrustSnapshot {
 
     pub(super) fn of(body: &model::TrustSnapshot) -> Self {
         open!(Self {
-            input_position: body.input_position.0,
+            input_position: Count(body.input_position.0),
             config: HashHex(body.config),
             table: HashHex(body.table),
             log_id: None,

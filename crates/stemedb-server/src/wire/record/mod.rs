@@ -21,11 +21,12 @@ use self::schema::{
     ids_schema, kind_schema, meta_schema, opposites_schema, roles_schema, source_keys_schema,
     ties_schema, vector_schema, visual_hash_schema,
 };
-use super::object::Object;
+use super::object::ClaimedValue;
 use super::scalar::{
-    AgentKey, Aggregate, Bytes, Cardinality, Class, EpochMode, ExpressionText, HashHex, Id,
-    KindName, LifecycleState, LogIdHex, Meta, NameText, Number, PredicateText, ReasonText, Role,
-    SignatureHex, SpaceText, SubjectText, TieRule, Time, UriText, ValueType,
+    AgentKey, Aggregate, Amount, Bytes, Cardinality, Class, Count, EpochMode, ExpressionText,
+    HashHex, Id, KindName, LifecycleState, LogIdHex, Meta, NameText, Number, PredicateText,
+    ReasonText, Role, Share, SignatureHex, SpaceText, SubjectText, TieRule, Time, UriText,
+    ValueType, VoteWeight,
 };
 use super::{WireError, from_json};
 
@@ -194,8 +195,7 @@ record!(
     Genesis, Genesis,
     required {
         /// Version of the record format.
-        #[schema(minimum = 1)]
-        format: u64,
+        format: Count,
         /// The root key.
         root: AgentKey,
     }
@@ -219,12 +219,11 @@ record!(
         /// The property or relation. 1 to 256 bytes.
         predicate: PredicateText,
         /// The claimed value.
-        object: Object,
+        object: ClaimedValue,
     }
     optional {
         /// The claimant's own certainty. Default 1.
-        #[schema(minimum = 0, maximum = 1)]
-        confidence: Number,
+        confidence: Share,
         /// Provenance. Default: the agent itself, class anecdotal.
         source: Provenance,
         /// From when the claim holds in the world, included.
@@ -269,8 +268,7 @@ record!(
         /// What is voted on.
         assertion: Id,
         /// -1 (against) to 1 (for).
-        #[schema(minimum = -1, maximum = 1)]
-        weight: Number,
+        weight: VoteWeight,
     }
     optional {
         /// The database it is meant for. Default: this one.
@@ -383,8 +381,7 @@ record!(
         #[schema(schema_with = opposites_schema)]
         opposites: Vec<PredicateText>,
         /// Half-life in milliseconds under decay `per_class`.
-        #[schema(minimum = 1, maximum = 9007199254740991_i64)]
-        half_life: u64,
+        half_life: Count,
     }
 );
 
@@ -431,8 +428,7 @@ record!(
         /// The new key's signature over the replacement.
         consent: SignatureHex,
         /// What the key wrote from there on ceases to count.
-        #[schema(minimum = 1, maximum = 9223372036854775807_i64)]
-        from_position: u64,
+        from_position: Count,
     }
 );
 
@@ -447,8 +443,7 @@ record!(
         /// 1 to 512 bytes; not the name of a built-in lens.
         name: NameText,
         /// From 1; a version of a name is defined once.
-        #[schema(minimum = 1, maximum = 9223372036854775807_i64)]
-        version: u64,
+        version: Count,
         /// CEL over one claim: a number.
         weight: ExpressionText,
         /// How the weights of a value's voices combine.
@@ -478,7 +473,7 @@ record!(
         /// The property. 1 to 256 bytes.
         predicate: PredicateText,
         /// What is true.
-        object: Object,
+        object: ClaimedValue,
     }
     optional {
         /// The database it is meant for. Default: this one.
@@ -491,8 +486,7 @@ record!(
     TrustSnapshot, TrustSnapshot,
     required {
         /// The table was learned from the records up to here.
-        #[schema(minimum = 1, maximum = 9223372036854775807_i64)]
-        input_position: u64,
+        input_position: Count,
         /// Hash of the method's configuration.
         config: HashHex,
         /// Hash of the learned table.
@@ -611,12 +605,10 @@ pub struct Conversion {
 pub struct Tolerance {
     /// In the predicate's unit; milliseconds for times.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
-    pub absolute: Option<Number>,
+    pub absolute: Option<Amount>,
     /// Relative to the centre.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0)]
-    pub relative: Option<Number>,
+    pub relative: Option<Amount>,
 }
 
 /// A record in canonical form, with its signature.
