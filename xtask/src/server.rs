@@ -226,6 +226,10 @@ impl Client {
         let mut ids = HashMap::new();
         for line in BufReader::new(response.body_mut().as_reader()).lines() {
             let record: Value = serde_json::from_str(&line?)?;
+            // A database begins with genesis and the server's own agent.
+            if record.pointer("/record/kind").and_then(Value::as_str) != Some("assertion") {
+                continue;
+            }
             let id = record.pointer("/record/id").and_then(Value::as_str);
             let position = record.get("position").and_then(Value::as_u64);
             let (Some(id), Some(position)) = (id, position) else {
