@@ -30,6 +30,14 @@ lint: setup ## format, clippy, docs, licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo-deny --offline check licenses bans sources
 
+# The slices keep this within minutes; each harness prints its seed, fresh every time.
+test: setup lint interop ## everything that a change must pass
+	$(MAKE) order
+	$(MAKE) kill CYCLES=3
+	$(MAKE) crash STATES=80
+	$(MAKE) mutants
+	$(MAKE) unit
+
 .PHONY: unit crash kill order
 unit: setup ## unit, table, property, golden and conformance tests
 	cargo nextest run --workspace --locked
