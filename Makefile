@@ -47,6 +47,10 @@ unit: setup ## unit, table, property, golden and conformance tests
 interop: setup ## the record format written again in Python, against the test vectors
 	$(STEMEDB_VENV)/bin/python tests/interop/record.py
 
+.PHONY: api
+api: build setup ## the HTTP interface judged from outside: EXAMPLES=30 SEED=…
+	$(STEMEDB_VENV)/bin/python tests/interop/api.py --binary $(STEMEDB) $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
+
 STATES ?= 500
 CYCLES ?= 20
 HARNESS = cargo run --quiet --locked -p xtask -- --binary

@@ -10,6 +10,8 @@
 mod ack;
 mod node;
 mod object;
+mod params;
+mod point;
 mod problem;
 mod read;
 mod record;
@@ -19,12 +21,15 @@ mod scalar;
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
 pub use node::{Drain, Health, Node, NodeReason, RootParams, Roots};
 pub use object::{Object, Tagged};
+pub use params::{
+    DrainParams, ExportFormat, ExportParams, ImportParams, ImportResults, KeyParams, QueryParams,
+    ReadyFor, ReadyParams, RecordParams,
+};
+pub use point::{AsOf, AtLeast, Decay, Tier};
 pub use problem::{ErrorCode, Problem};
 pub use read::{
-    AsOf, AssertionPage, AtLeast, Decay, DrainParams, ExportFormat, ExportParams, Fact, FactKind,
-    ImportParams, ImportResults, KeyParams, KeyRef, LensName, QueryParams, QueryResult, ReadyFor,
-    ReadyParams, RecordAnswer, RecordParams, ResolutionPage, ResolveRequest, ResolveResult,
-    ResolvedKey, Standing, StoredRecord, Tier,
+    AssertionPage, Fact, FactKind, KeyRef, LensName, QueryResult, RecordAnswer, ResolutionPage,
+    ResolveRequest, ResolveResult, ResolvedKey, Standing, StoredRecord,
 };
 pub use record::*;
 pub use resolution::{Dissent, Excluded, Layer, Reference, Resolution, Status, Value};

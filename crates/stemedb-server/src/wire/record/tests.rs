@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use stemedb_model::{AgentId, LogId, Millis, RecordId, Signed, SigningKey};
 
 use super::*;
+use crate::wire::from_json;
 
 #[path = "../../../../stemedb-model/tests/support/mod.rs"]
 mod support;
