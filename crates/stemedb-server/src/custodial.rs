@@ -24,7 +24,7 @@ pub fn open_key(env: &Env, data_dir: &Path, principal: &Principal) -> io::Result
     if env.vfs.exists(&path)? {
         return read_key(&*env.vfs, &path);
     }
-    create_dir(&*env.vfs, &dir)?;
+    create_dir(&*env.vfs, data_dir)?;
     let mut seed = [0; 32];
     env.rng.fill(&mut seed);
     let key = SigningKey::from_seed(&seed);
@@ -32,18 +32,19 @@ pub fn open_key(env: &Env, data_dir: &Path, principal: &Principal) -> io::Result
     Ok(key)
 }
 
-/// Creates a folder and makes the names above it durable, up to the first one that was there.
-fn create_dir(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+/// Makes the folder of the keys, and the names of it and of those above it durable: up to the data
+/// folder in any case, since an earlier start may have been cut short, and on where all is new.
+fn create_dir(vfs: &dyn Vfs, data_dir: &Path) -> io::Result<()> {
+    let dir = custodial_dir(data_dir);
     let mut new = Vec::new();
-    let mut at = Some(dir);
-    while let Some(path) = at {
-        if path.as_os_str().is_empty() || vfs.exists(path)? {
+    for path in dir.ancestors() {
+        let inside = path != data_dir && path.starts_with(data_dir);
+        if path.as_os_str().is_empty() || !inside && vfs.exists(path)? {
             break;
         }
         new.push(path);
-        at = path.parent();
     }
-    vfs.create_dir_all(dir)?;
+    vfs.create_dir_all(&dir)?;
     for path in new {
         if let Some(parent) = path.parent() {
             vfs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
@@ -108,6 +109,33 @@ mod tests {
         let path = custodial_dir(dir.path()).join("local.key");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Wherever power is lost while a key is made: the next start has a key, and if the first one
+    /// was told its key, it is that one.
+    #[test]
+    fn a_key_survives_loss_of_power_whole_or_not_at_all() {
+        let local = Principal::parse("local").unwrap();
+        let data_dir = Path::new("/data/stemedb");
+        let mut told = 0;
+        for seed in 0..10 {
+            for changes in 0.. {
+                let (vfs, _, env) = stemedb_io::sim::world(seed, 0);
+                vfs.power_off_after(changes);
+                let first = open_key(&env, data_dir, &local).ok();
+                let done = vfs.changes() < changes;
+                let after = Env { vfs: std::sync::Arc::new(vfs.crash()), ..env };
+                let second = open_key(&after, data_dir, &local).unwrap();
+                if let Some(first) = first {
+                    assert_eq!(first.agent_id(), second.agent_id(), "seed {seed}, {changes}");
+                    told += 1;
+                }
+                if done {
+                    break;
+                }
+            }
+        }
+        assert!(told > 0);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) async fn guard(
         .get::<MatchedPath>()
         .map_or_else(|| OTHER.to_owned(), |path| template(path.as_str()));
     let method = method_label(request.method());
-    app.metrics.request_began();
+    let _in_flight = app.metrics.request_began();
     let response = match admit(&app, &request, &endpoint) {
         Ok(_permit) => next.run(request).await,
         Err(error) => {

@@ -144,8 +144,11 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn request_began(&self) {
+    /// Counts the request as in flight while the result lives: also one whose caller goes away,
+    /// which ends without an answer.
+    pub(crate) fn request_began(&self) -> InFlight {
         gauge!(IN_FLIGHT).increment(1.0);
+        InFlight
     }
 
     pub(crate) fn request_ended(
@@ -155,7 +158,6 @@ impl Metrics {
         status: u16,
         took: Duration,
     ) {
-        gauge!(IN_FLIGHT).decrement(1.0);
         let labels = [
             ("endpoint", endpoint.to_owned()),
             ("method", method.to_owned()),
@@ -182,6 +184,15 @@ impl Metrics {
 
     pub(crate) fn answered(&self, question: Question, took: Duration) {
         histogram!(QUERY_SECONDS, "endpoint" => question.as_str()).record(took);
+    }
+}
+
+/// A request that is being worked on.
+pub(crate) struct InFlight;
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1.0);
     }
 }
 

@@ -103,7 +103,7 @@ problems! {
     /// Error answers of an export, before it begins.
     ExportProblems: LIMITED, ASKING, READING;
     /// Error answers of the endpoints that show one record.
-    ReadRecordProblems: LIMITED, ASKING, READING, RESOLVING, &[
+    ReadRecordProblems: LIMITED, ASKING, READING, &[
         ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::RecordNotFound
     ];
     /// Error answers of the roots.

@@ -448,10 +448,18 @@ fn the_past_stays_as_it_was() {
 #[test]
 fn too_much_for_one_resolution_is_said() {
     let server = start_with(|_, engine| engine.resolve_claims_max = 2);
+    let mut id = String::new();
     for n in 0..3 {
         let answer = server.post("/v1/assert", &signed_claim("rare", &key(30 + n), None));
         assert_eq!(answer.status, 201);
+        id = answer.json()["id"].as_str().unwrap().to_owned();
     }
+    // The records themselves are there all the same.
+    let shown = server.get_json(&format!("/v1/assertions/{id}"));
+    assert_eq!((&shown["record"]["object"], shown.get("standing")), (&json!("rare"), None));
+    let again = server.post("/v1/assert", &signed_claim("rare", &key(32), None));
+    assert_eq!(again.status, 200, "{}", again.text);
+    assert_eq!(server.get("/v1/export").lines().len(), 5);
     let refused = server.get(&format!("{QUERY}&lens=consensus"));
     assert_eq!((refused.status, refused.json()["code"].clone()), (422, json!("resolve_too_large")));
     let partial = server.get_json(&format!("{QUERY}&lens=consensus&partial=true"));

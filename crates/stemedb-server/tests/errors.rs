@@ -464,6 +464,13 @@ fn too_many_at_once_are_told_so() {
     first.write_all(b"{}").unwrap();
     assert_eq!(read_answer(&mut first).status, 400);
     assert_eq!(server.get("/v1/health").status, 200);
+    // A caller that goes away is not in flight any more.
+    let mut gone = TcpStream::connect(server.address).unwrap();
+    gone.write_all(head.as_bytes()).unwrap();
+    wait_for(&server, "stemedb_http_in_flight 2");
+    drop(gone);
+    wait_for(&server, "stemedb_http_in_flight 1");
+    assert_eq!(server.get("/v1/health").status, 200);
 }
 
 /// Tests of other threads have servers of their own, but nextest runs each test in a process of

@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::Response;
 use http_body_util::channel::{Channel, Sender};
-use stemedb_engine::View;
-use stemedb_index::Entry;
+use stemedb_engine::{ReadError, View};
+use stemedb_index::{Entry, IndexError};
 use stemedb_lens::{LensName, Reason, standings};
 use stemedb_model::{Body as RecordBody, Key, Position, RecordId, RetractTarget, Space};
 use tokio::runtime::Handle;
@@ -182,7 +182,13 @@ impl Export {
         match self.excluded.entry(key) {
             std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
             std::collections::hash_map::Entry::Vacant(new) => {
-                let candidates = self.view.candidates(new.key())?;
+                let candidates = match self.view.candidates(new.key()) {
+                    // What cannot be told to be out is kept.
+                    Err(ReadError::Index(IndexError::TooLarge { .. })) => {
+                        return Ok(new.insert(BTreeSet::new()));
+                    }
+                    found => found?,
+                };
                 let options = self.view.options(LensName::Authority);
                 let out = standings(&candidates, &options)
                     .into_iter()

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use stemedb_model::Kind;
+use stemedb_engine::{ReadError, RecordView, View};
+use stemedb_index::IndexError;
+use stemedb_model::{Kind, RecordId};
 
 use super::json;
 use super::write::RecordIdPath;
@@ -65,12 +67,12 @@ async fn answer(
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let found = app
         .read(move || {
-            let fits = |found: &stemedb_engine::RecordView| {
+            let fits = |found: &RecordView| {
                 let record = found.entry.signed.record();
                 in_space.as_ref().is_none_or(|space| *space == record.space)
                     && (!assertion || record.kind() == Kind::Assertion)
             };
-            let Some(found) = view.record(&id)?.filter(fits) else {
+            let Some(found) = find(&view, &id)?.filter(fits) else {
                 let what = if assertion { "assertion" } else { "record" };
                 let position = view.position();
                 let detail = format!("no {what} {id} in the log up to position {position}");
@@ -80,4 +82,17 @@ async fn answer(
         })
         .await?;
     json(StatusCode::OK, &found)
+}
+
+/// A record as the view has it; one of a key with more claims than the bound without what only the
+/// whole key could tell.
+fn find(view: &View, id: &RecordId) -> ApiResult<Option<RecordView>> {
+    match view.record(id) {
+        Err(ReadError::Index(IndexError::TooLarge { .. })) => {}
+        found => return Ok(found?),
+    }
+    let Some(position) = view.snapshot().position_of(id)? else { return Ok(None) };
+    let Some(entry) = view.entry(position)? else { return Ok(None) };
+    let facts = view.snapshot().facts_under(position, view.position())?;
+    Ok(Some(RecordView { entry, standing: None, excluded: None, facts }))
 }

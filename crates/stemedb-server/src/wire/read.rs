@@ -164,7 +164,8 @@ pub struct RecordAnswer {
     /// Why it does not count, if it does not: of an assertion, under default options.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excluded: Option<Exclusion>,
-    /// Of an assertion: its tier, lifecycle state and voice.
+    /// Of an assertion: its tier, lifecycle state and voice. Left out, and `excluded` with it,
+    /// where its key has more claims than a resolution may look at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standing: Option<Standing>,
     /// Names the state of the database that this was read from.
