@@ -33,6 +33,7 @@ lint: setup ## format, clippy, docs, licences
 # The slices keep this within minutes; each harness prints its seed, fresh every time.
 test: setup lint interop ## everything that a change must pass
 	$(MAKE) order
+	$(MAKE) api
 	$(MAKE) kill CYCLES=3
 	$(MAKE) crash STATES=80
 	$(MAKE) mutants
