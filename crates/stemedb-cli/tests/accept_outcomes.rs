@@ -197,7 +197,7 @@ fn at_least_waits_for_the_write() {
     // A position that never comes is told, and may be asked for again.
     let query = [&query[..3], &[("at_least", "1000000")]].concat();
     let answer = server.get("/v1/query", &query);
-    assert_eq!(answer.outcome(), (504, "position_ahead".to_owned()), "{}", answer.text);
+    assert_eq!(answer.outcome(), (409, "position_ahead".to_owned()), "{}", answer.text);
     assert_eq!(answer.json()["retryable"], true);
 }
 

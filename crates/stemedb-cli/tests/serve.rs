@@ -161,6 +161,7 @@ fn the_answer_root_survives_the_index() {
     // A log that is being written to can be checked.
     let (status, text, said) = run(&["wal", "verify", "--data-dir", data_dir]);
     assert_eq!(status, Some(0), "{text}{said}");
+    let online = node.run(&["admin", "root", "--json"]).stdout;
     node.signal("-TERM");
     let root = || {
         let (status, text, said) = run(&["admin", "root", "--data-dir", data_dir, "--json"]);
@@ -168,6 +169,7 @@ fn the_answer_root_survives_the_index() {
         text
     };
     let before = root();
+    assert_eq!(String::from_utf8(online).unwrap(), before);
     assert!(before.contains("\"keys\":2"), "{before}");
     std::fs::remove_dir_all(data.join("index")).unwrap();
     assert_eq!(root(), before);

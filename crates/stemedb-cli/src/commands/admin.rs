@@ -1,7 +1,7 @@
 //! `admin`: what an operator does with a node.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 use stemedb_engine::AsOf;
 use stemedb_model::{Millis, Position};
 use stemedb_server::wire;
@@ -34,11 +34,14 @@ enum Act {
     /// Rebuild the index from the log, while the node is stopped.
     #[command(after_help = "Examples:\n  stemedb admin reindex --data-dir ./stemedb-data")]
     Reindex(PlaceArgs),
-    /// Print the log root and the answer root, while the node is stopped.
+    /// Print the log root and the answer root.
     ///
-    /// Two nodes with the same log print the same at the same position and time, whatever became
-    /// of their indexes.
-    #[command(after_help = "Examples:\n  stemedb admin root --data-dir ./stemedb-data --json")]
+    /// Asks the server, or with --data-dir or --config opens the folder of a stopped node. Two
+    /// nodes with the same log print the same at the same position and time, whatever became of
+    /// their indexes. Resolves every key under every lens.
+    #[command(after_help = "Examples:
+  stemedb admin root --position 1000
+  stemedb admin root --data-dir ./stemedb-data --json")]
     Root {
         /// The position; the newest if not given.
         #[arg(long, value_name = "POSITION")]
@@ -48,6 +51,8 @@ enum Act {
         at: Option<Millis>,
         #[command(flatten)]
         place: PlaceArgs,
+        #[command(flatten)]
+        remote: RemoteArgs,
     },
 }
 
@@ -73,7 +78,14 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             show(&answer.read()?, context)
         }
         Act::Reindex(place) => reindex(&place, context),
-        Act::Root { position, at, place } => root(&place, position, at, context),
+        Act::Root { position, at, place, remote } => {
+            let offline = place.data_dir.is_some() || place.config.is_some();
+            let roots = match offline {
+                true => roots_of(&place, position, at, context)?,
+                false => roots_from(&remote, position, at)?,
+            };
+            show_roots(&roots, context)
+        }
     }
 }
 
@@ -115,12 +127,23 @@ fn reindex(place: &PlaceArgs, context: &Context) -> Result<(), Failure> {
     context.print(&format!("{position} records indexed in {:.1} s\n", took.as_secs_f64()))
 }
 
-fn root(
+fn roots_from(
+    remote: &RemoteArgs,
+    position: Option<u64>,
+    at: Option<Millis>,
+) -> Result<wire::Roots, Failure> {
+    let mut parameters = Vec::new();
+    parameters.extend(position.map(|position| ("position", position.to_string())));
+    parameters.extend(at.map(|at| ("evaluated_at", time::format(at))));
+    remote.connect()?.get("/v1/admin/root", &parameters)?.read()
+}
+
+fn roots_of(
     place: &PlaceArgs,
     position: Option<u64>,
     at: Option<Millis>,
     context: &Context,
-) -> Result<(), Failure> {
+) -> Result<wire::Roots, Failure> {
     let config = place.load(Vec::new())?.config;
     let failed = |error| Failure::error("cannot compute the answer root").because(error);
     let engine = database::open(&config, &context.env, None)?.engine;
@@ -131,36 +154,34 @@ fn root(
         return Err(Failure::no(format!("the log ends at {}", now.position())));
     }
     let view = now.as_of(AsOf::Position(position)).map_err(failed)?;
-    let at = at.unwrap_or(view.snapshot().recorded_at());
-    let view = view.evaluated(at);
+    let view = view.evaluated(at.unwrap_or(view.snapshot().recorded_at()));
     let answers = view.answer_root().map_err(failed)?;
-    let (log_position, log_root) = view.log_root();
-    let roots = json!({
-        "position": answers.position.0,
-        "evaluated_at": time::format(answers.evaluated_at),
-        "keys": answers.keys,
-        "answer_root": answers.root.to_string(),
-        "log_root": log_root.to_string(),
-        "log_root_position": log_position.0,
-    });
+    let (log_root_position, log_root) = view.log_root();
     drop((now, view));
     close(&engine, &config)?;
+    Ok(wire::Roots {
+        position: answers.position.0,
+        evaluated_at: wire::Time(answers.evaluated_at),
+        keys: answers.keys,
+        answer_root: wire::HashHex(answers.root),
+        log_root: wire::HashHex(log_root),
+        log_root_position: log_root_position.0,
+    })
+}
+
+fn show_roots(roots: &wire::Roots, context: &Context) -> Result<(), Failure> {
     if context.json {
-        return context.print_json(&roots);
+        return context.print_json(roots);
     }
-    let text = |name: &str| match roots.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
     context.print(&format!(
-        "answer root  {}  position {}, evaluated at {}, {} keys\nlog root     {}  position {}\n",
-        text("answer_root"),
-        text("position"),
-        text("evaluated_at"),
-        text("keys"),
-        text("log_root"),
-        text("log_root_position"),
+        "answer root  {}  position {}, evaluated at {}, {} keys\n\
+         log root     {}  position {}\n",
+        roots.answer_root.0,
+        roots.position,
+        roots.evaluated_at,
+        roots.keys,
+        roots.log_root.0,
+        roots.log_root_position,
     ))
 }
 
