@@ -60,6 +60,30 @@ struct Run {
     acks: Vec<(usize, Ack)>,
 }
 
+/// Events after an acknowledgement in a new segment that count as right after the rotation.
+const AFTER_ROTATION: usize = 4;
+/// How the first block of a log segment begins (`docs/format/wal.md`).
+const SEGMENT_MAGIC: &[u8] = b"STEMEWAL";
+
+impl Run {
+    /// By segment that was begun: the number of events at the first acknowledgement after that.
+    fn rotations(&self) -> Vec<usize> {
+        let mut acked: Vec<usize> = self.acks.iter().map(|(count, _)| *count).collect();
+        acked.sort_unstable();
+        let begins = |event: &Event| match event {
+            Event::Write { bytes, .. } => {
+                bytes.chunks(SECTOR_BYTES).any(|sector| sector.starts_with(SEGMENT_MAGIC))
+            }
+            Event::Flush => false,
+        };
+        let begun = self.events.iter().enumerate().filter(|(_, event)| begins(event));
+        begun
+            .filter_map(|(index, _)| acked.get(acked.partition_point(|count| *count <= index)))
+            .copied()
+            .collect()
+    }
+}
+
 pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     if !rustix::process::geteuid().is_root() {
         bail!("power-cut states need root: loop devices and mounts");
@@ -82,8 +106,18 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         let first_ack = recorded.acks.iter().map(|(count, _)| *count).min().unwrap_or(0);
         // From a little before the first acknowledgement: the first start is worth a look, too.
         let from = first_ack.saturating_sub(first_ack / 4);
+        let rotations = recorded.rotations();
         let mut cuts: Vec<(usize, u64)> = (0..states)
-            .map(|_| (rng.random_range(from..=recorded.events.len()), rng.random()))
+            .map(|n| {
+                // A third right after a rotation, where a new name may not be durable yet: that
+                // lasts only until the file system next commits its journal for another reason.
+                let near = rng.random_range(0..rotations.len().max(1));
+                let cut = match rotations.get(near) {
+                    Some(rotation) if n % 3 == 0 => rotation + rng.random_range(0..AFTER_ROTATION),
+                    _ => rng.random_range(from..=recorded.events.len()),
+                };
+                (cut.min(recorded.events.len()), rng.random())
+            })
             .collect();
         cuts.sort_unstable();
         for verdict in explore(args, binary, scratch.path(), &recorded, &cuts, &bar)? {

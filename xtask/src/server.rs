@@ -198,7 +198,9 @@ impl Client {
         let mut lines = String::new();
         for claim in claims {
             let mut line = claim.body();
-            line["kind"] = "assertion".into();
+            if let Some(fields) = line.as_object_mut() {
+                fields.insert("kind".into(), "assertion".into());
+            }
             lines.push_str(&line.to_string());
             lines.push('\n');
         }
