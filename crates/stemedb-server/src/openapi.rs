@@ -218,6 +218,7 @@ pub(crate) fn text(document: &OpenApi) -> Result<String, serde_json::Error> {
 /// fields go together.
 fn tighten(document: &mut Value) {
     absent_instead_of_null(document);
+    lines_are_no_value(document);
     let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut)
     else {
         return;
@@ -244,6 +245,21 @@ fn tighten(document: &mut Value) {
             form.insert("additionalProperties".into(), false.into());
         }
     }
+    for (name, rules) in [
+        ("Conversion", vec![json!({"properties": {"multiply": {"not": {"const": 0}}}})]),
+        (
+            "Predicate",
+            vec![
+                json!({"dependentRequired": {"conversions": ["unit"]}}),
+                of_types("unit", &["number"]),
+                of_types("tolerance", &["number", "time"]),
+            ],
+        ),
+    ] {
+        if let Some(schema) = schemas.get_mut(name).and_then(Value::as_object_mut) {
+            schema.insert("allOf".into(), rules.into());
+        }
+    }
     let register = ["name", "operator", "roles", "ceiling"];
     let replace = ["replaces", "consent"];
     let revoke = ["from_position"];
@@ -262,6 +278,33 @@ fn tighten(document: &mut Value) {
         if let Some(schema) = schemas.get_mut(name) {
             *schema = one_of(name, schema, &variants);
         }
+    }
+}
+
+/// A field that only predicates of these types have; without a type it is one of any.
+fn of_types(field: &str, types: &[&str]) -> Value {
+    json!({"anyOf": [
+        {"properties": {field: false}},
+        {"properties": {"type": {"enum": types}}},
+    ]})
+}
+
+/// A stream of JSON lines is no JSON value, and a schema would be taken for that of one.
+fn lines_are_no_value(node: &mut Value) {
+    match node {
+        Value::Array(items) => items.iter_mut().for_each(lines_are_no_value),
+        Value::Object(map) => {
+            if let Some(Value::Object(responses)) = map.get_mut("responses") {
+                for response in responses.values_mut() {
+                    let lines = response.pointer_mut("/content/application~1x-ndjson");
+                    if let Some(Value::Object(lines)) = lines {
+                        lines.remove("schema");
+                    }
+                }
+            }
+            map.values_mut().for_each(lines_are_no_value);
+        }
+        _ => {}
     }
 }
 
