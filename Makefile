@@ -45,11 +45,12 @@ unit: setup ## unit, table, property, golden and conformance tests
 	cargo test --workspace --locked --doc --quiet
 
 .PHONY: interop
-interop: setup ## the record format written again in Python, against the test vectors
+interop: setup ## the record format written again in Python: test vectors, then a server
 	$(STEMEDB_VENV)/bin/python tests/interop/record.py
+	cargo nextest run -p stemedb-cli --locked --test accept_interop --run-ignored only
 
 .PHONY: api
-api: build setup ## the HTTP interface judged from outside: EXAMPLES=30 SEED=…
+api: build setup ## the HTTP interface judged from outside: EXAMPLES=40 SEED=…
 	$(STEMEDB_VENV)/bin/python tests/interop/api.py --binary $(STEMEDB) $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
 
 STATES ?= 500

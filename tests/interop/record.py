@@ -609,7 +609,7 @@ class Server:
             raise Refused(f"{error.code} {error.read().decode(errors='replace')}") from error
 
     def log_id(self):
-        return bytes.fromhex(self.call("GET", "/v1/health")["log_id"])
+        return bytes.fromhex(self.call("GET", "/v1/health")["node"]["log_id"])
 
     def put(self, identity, data, signature):
         """Has a record recorded; the answer names its position."""
