@@ -66,9 +66,12 @@ kill: build setup ## kill -9 in the middle of an import: CYCLES=20 SEED=…
 order: build setup ## no answer before the sync that covers it
 	$(HARNESS) $(STEMEDB) order
 
+# Ends with the first recording that shows a loss.
+HUNT = --states 1200 --states-per-recording 40 --claims 3000
+
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught by its harness
 	CARGO_BUILD_BUILD_DIR=$(TARGET) cargo build --release --locked -p stemedb-cli --features mutants --target-dir $(TARGET)/mutants
 	$(HARNESS) $(TARGET)/mutants/release/stemedb order --mutant ack_before_sync --expect-early
-	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant ack_before_sync --expect-loss --states 120
-	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant no_dir_sync --expect-loss --states 120
+	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant ack_before_sync --expect-loss $(HUNT)
+	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant no_dir_sync --expect-loss $(HUNT)

@@ -128,6 +128,9 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
             }
         }
         explored += states;
+        if args.expect_loss && !(losses.is_empty() && failures.is_empty()) {
+            break;
+        }
     }
     bar.finish_and_clear();
     for words in losses.iter().chain(&failures).take(10) {
