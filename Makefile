@@ -41,8 +41,8 @@ test: setup lint interop ## everything that a change must pass
 
 .PHONY: unit crash kill order
 unit: setup ## unit, table, property, golden and conformance tests
-	cargo nextest run --workspace --locked
 	cargo test --workspace --locked --doc --quiet
+	cargo nextest run --workspace --locked
 
 .PHONY: interop
 interop: setup ## the record format written again in Python: test vectors, then a server
