@@ -9,6 +9,7 @@
 )]
 
 mod clock;
+mod mounts;
 mod mutant;
 mod real;
 mod rng;
@@ -21,7 +22,7 @@ pub use clock::{Clock, RealClock};
 pub use mutant::mutant;
 pub use real::RealVfs;
 pub use rng::{RealRng, Rng};
-pub use vfs::{DirEntry, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+pub use vfs::{DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
 
 /// All that is not a function of the input. Built once, in the binary or in a test.
 #[derive(Clone)]

@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::IntoRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::vfs::{DirEntry, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+use crate::mounts;
+use crate::vfs::{DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
 
 /// Real files, through the page cache.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +91,21 @@ impl Vfs for RealVfs {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let device = fs::metadata(path)?.dev();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // Its options are there in full; the table of mounts leaves out those that the file system
+        // itself names as its default.
+        let options = |name: &str| fs::read_to_string(format!("/proc/fs/ext4/{name}/options"));
+        let block_device = |number: &str| {
+            let link = fs::read_link(format!("/sys/dev/block/{number}")).ok()?;
+            Some(link.file_name()?.to_string_lossy().into_owned())
+        };
+        Ok(mounts::identify(device, &mounts, |number| {
+            block_device(number).and_then(|name| options(&name).ok())
+        }))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FolderLock>> {

@@ -10,7 +10,7 @@ use super::inode::{Inode, Personality};
 use super::lock;
 use super::names::{Names, Node};
 use super::rng::SplitMix;
-use crate::vfs::{DirEntry, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+use crate::vfs::{DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
 
 /// A simulated file system. Clones share one disk.
 ///
@@ -37,6 +37,7 @@ struct State {
     /// Changes and syncs that still happen before the power goes.
     power: Option<u64>,
     capacity: u64,
+    rereads: bool,
     fingerprint: u64,
 }
 
@@ -54,6 +55,7 @@ impl SimVfs {
             counts: BTreeMap::new(),
             power: None,
             capacity: u64::MAX,
+            rereads: true,
             fingerprint: 0xcbf2_9ce4_8422_2325,
         })))
     }
@@ -65,6 +67,11 @@ impl SimVfs {
     /// Sets what a failed sync does to the cache.
     pub fn set_personality(&self, personality: Personality) {
         self.state().personality = personality;
+    }
+
+    /// Says whether an evicted file is known to be read from the medium; true until said.
+    pub fn set_rereads(&self, rereads: bool) {
+        self.state().rereads = rereads;
     }
 
     /// Sets the size of the disk in bytes; files may not grow beyond it (ENOSPC).
@@ -343,6 +350,13 @@ impl Vfs for SimVfs {
         state.begin(OpKind::Space, path, 0)?;
         let (total, used) = (state.capacity, state.used());
         Ok(Space { total, available: total.saturating_sub(used) })
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let state = self.state();
+        state.names.get(path)?;
+        let rereads = state.rereads;
+        Ok(FileSystem { name: "simulated".into(), device: 1, rereads })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FolderLock>> {

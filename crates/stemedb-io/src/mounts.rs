@@ -1,0 +1,65 @@
+//! Which file system is it, and can it be believed after a failed sync?
+
+use crate::vfs::FileSystem;
+
+/// Looks up `device` (as `stat` gives it) in the text of `/proc/self/mountinfo`; `ext4_options`
+/// gives the options in force of the ext4 on a block device, by its `major:minor`.
+pub(crate) fn identify(
+    device: u64,
+    mountinfo: &str,
+    ext4_options: impl Fn(&str) -> Option<String>,
+) -> FileSystem {
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    // ID, parent, major:minor, root, mount point, options, optional fields, "-", type, …
+    let kind = mountinfo.lines().find_map(|line| {
+        let (place, what) = line.split_once(" - ")?;
+        (place.split(' ').nth(2)? == number).then(|| what.split(' ').next())?
+    });
+    let (name, rereads) = match kind {
+        Some("ext4") => match ext4_options(&number) {
+            Some(options) if options.lines().any(|option| option == "data=journal") => {
+                ("ext4 data=journal", false)
+            }
+            Some(_) => ("ext4", true),
+            None => ("ext4 with unknown options", false),
+        },
+        Some("xfs") => ("xfs", true),
+        Some(kind) => (kind, false),
+        // Btrfs gives its subvolumes device numbers that no mount has.
+        None => ("unknown, or a subvolume", false),
+    };
+    FileSystem { name: name.into(), device, rereads }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+        25 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+        40 25 7:3 / /mnt/x y rw shared:1 master:2 - xfs /dev/loop3 rw,attr2\n\
+        41 25 7:4 / /mnt/j rw - ext4 /dev/loop4 rw\n\
+        42 25 0:44 / /mnt/b rw - btrfs /dev/loop5 rw,space_cache=v2\n";
+
+    #[test]
+    fn only_what_was_seen_to_reread_is_believed() {
+        let options = |number: &str| match number {
+            "254:0" => Some("rw\ndata=ordered\n".to_owned()),
+            "7:4" => Some("rw\ndata=journal\n".to_owned()),
+            _ => None,
+        };
+        for ((major, minor), name, rereads) in [
+            ((254, 0), "ext4", true),
+            ((7, 3), "xfs", true),
+            ((7, 4), "ext4 data=journal", false),
+            ((0, 44), "btrfs", false),
+            ((0, 99), "unknown, or a subvolume", false),
+        ] {
+            let device = rustix::fs::makedev(major, minor);
+            let found = identify(device, MOUNTS, options);
+            assert_eq!(found, FileSystem { name: name.into(), device, rereads });
+        }
+        let blind = identify(rustix::fs::makedev(254, 0), MOUNTS, |_| None);
+        assert!(!blind.rereads, "{blind:?}");
+    }
+}
