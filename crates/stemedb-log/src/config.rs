@@ -5,6 +5,16 @@ use std::time::Duration;
 
 use stemedb_model::{LogId, Position, Timeline};
 
+/// What a failing medium does to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Go on in a fresh segment, where it can be proved that nothing durable is lost: everything
+    /// not yet durable is written again there, and the old segment is read back from the medium.
+    Heal,
+    /// Be read-only until the medium takes writes again and the same proof has succeeded.
+    Stop,
+}
+
 /// Settings of a write-ahead log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalConfig {
@@ -16,6 +26,14 @@ pub struct WalConfig {
     pub segment_bytes: u64,
     /// Which of several logs of one database this is. Default and only value on one node: 0.
     pub partition: u32,
+    /// What to do when the medium fails. Default: heal where that can be proved.
+    pub on_failure: OnFailure,
+    /// Write a line to the log for every sync that fails. Default true; they are counted in any
+    /// case.
+    pub log_fsync_errors: bool,
+    /// Files and folders of this process that stay open while the log is detached: on the log's
+    /// file system they would keep it busy, so detaching is refused then. Default: none.
+    pub open_besides: Vec<PathBuf>,
     /// Void a last group of which nothing says whether it was acknowledged, instead of refusing
     /// to start. Default false; an operator's answer for one start.
     pub void_tail: bool,
@@ -39,6 +57,9 @@ impl WalConfig {
             dir: dir.into(),
             segment_bytes: 64 << 20,
             partition: 0,
+            on_failure: OnFailure::Heal,
+            log_fsync_errors: true,
+            open_besides: Vec::new(),
             void_tail: false,
             verify_all: false,
             prepare_in_background: true,

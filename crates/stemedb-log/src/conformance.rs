@@ -8,6 +8,7 @@
 )]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stemedb_io::sim::SimClock;
 use stemedb_model::{Hash, LogId, Millis, Position, Principal, RecordId, Signature, Timeline};
@@ -27,9 +28,11 @@ pub struct Subject {
     pub log: Box<dyn Log>,
     /// Its clock, at [`START_MS`].
     pub clock: Arc<SimClock>,
-    /// Makes the next append fail as a broken medium would; `None` where the medium cannot be
-    /// broken on purpose, and clause 4 is not checked then.
+    /// Makes every write fail from now on as a broken medium would; `None` where the medium cannot
+    /// be broken on purpose, and clause 4 is not checked then.
     pub break_medium: Option<Box<dyn FnMut()>>,
+    /// Takes that back; `None` where it cannot be mended.
+    pub mend_medium: Option<Box<dyn FnMut()>>,
 }
 
 impl std::fmt::Debug for Subject {
@@ -70,6 +73,8 @@ pub fn all(make: &mut dyn FnMut() -> Subject) {
     identity_is_known_from_genesis_on(make());
     a_seal_changes_nothing_that_is_read(make());
     after_a_failure_reads_go_on_and_writes_do_not(make());
+    what_a_failure_left_is_decided_once_the_medium_is_mended(make());
+    a_detached_log_comes_back_as_it_was(make());
 }
 
 /// Groups of many shapes: single, several, empty bodies, longer than a block, than several.
@@ -277,4 +282,58 @@ pub fn after_a_failure_reads_go_on_and_writes_do_not(mut subject: Subject) {
     assert_eq!((reader.root(), reader.durable()), before, "what is not durable is not shown");
     assert_eq!(scan_all(&*subject.log, 1).len(), written.len());
     assert_eq!(reader.read(Position(1)).unwrap().unwrap().new, *written.first().unwrap());
+}
+
+/// Clauses 3 and 4: an indeterminate group is made durable at its place, before anything else.
+pub fn what_a_failure_left_is_decided_once_the_medium_is_mended(mut subject: Subject) {
+    let (Some(mut break_medium), Some(mut mend_medium)) =
+        (subject.break_medium.take(), subject.mend_medium.take())
+    else {
+        return;
+    };
+    let mut written = fill(&mut *subject.log);
+    break_medium();
+    let held = [sample(101, 10), sample(102, 5_000)];
+    let failed = subject.log.append(&held).unwrap_err();
+    assert_eq!(failed.outcome(), Outcome::Indeterminate, "{failed}");
+    // While it is broken, asking changes nothing.
+    for _ in 0..3 {
+        subject.clock.step(Duration::from_secs(100));
+        subject.log.resume().unwrap_err();
+        assert_eq!(scan_all(&*subject.log, 1).len(), written.len());
+    }
+    mend_medium();
+    subject.clock.step(Duration::from_secs(100));
+    let commit = subject.log.resume().unwrap().unwrap();
+    assert_eq!(commit.first.0, written.len() as u64 + 1);
+    written.extend(held);
+    let reader = subject.log.reader();
+    assert!(matches!(reader.state(), LogState::Degraded { .. }), "{:?}", reader.state());
+    let again = subject.log.append(&[sample(103, 1)]).unwrap();
+    assert_eq!(again.first.0, written.len() as u64 + 1);
+    written.push(sample(103, 1));
+    let there: Vec<NewEntry> = scan_all(&*subject.log, 1).into_iter().map(|e| e.new).collect();
+    assert_eq!(there, written);
+    assert!(subject.log.acknowledge().is_some());
+    assert_eq!(reader.state(), LogState::Ok);
+    assert_eq!(subject.log.resume().unwrap(), None, "nothing is left to decide");
+}
+
+/// Between `detach` and `attach` nothing is written; afterwards nothing has changed.
+pub fn a_detached_log_comes_back_as_it_was(mut subject: Subject) {
+    let written = fill(&mut *subject.log);
+    let reader = subject.log.reader();
+    let before = (reader.root(), reader.durable());
+    subject.log.detach().unwrap();
+    assert_eq!(reader.state(), LogState::Detached);
+    let refused = subject.log.append(&[sample(1, 10)]).unwrap_err();
+    assert_eq!(refused.outcome(), Outcome::NotWritten, "{refused}");
+    subject.log.resume().unwrap_err();
+    subject.log.detach().unwrap();
+    assert_eq!(subject.log.attach().unwrap(), None);
+    assert_eq!(reader.state(), LogState::Ok);
+    assert_eq!((reader.root(), reader.durable()), before);
+    let first = subject.log.append(&[sample(1, 1)]).unwrap().first;
+    assert_eq!(first.0, written.len() as u64 + 1);
+    assert_eq!(scan_all(&*subject.log, 1).len(), written.len() + 1);
 }

@@ -84,6 +84,23 @@ pub enum LogError {
         /// Tool and time of the repair.
         by: String,
     },
+    /// The medium failed, and what was given to it is void for ever: it is not in the log.
+    #[error("not written: {reason}; the log is read-only")]
+    GivenUp {
+        /// Which file, which operation, which error.
+        reason: String,
+    },
+    /// It is not known what the medium holds of a segment under which it failed.
+    #[error("{file}: {problem}, so it is not known what the medium holds")]
+    Unproved {
+        /// File name inside the log's folder.
+        file: String,
+        /// Why not.
+        problem: String,
+    },
+    /// An operator took the log off its file system.
+    #[error("the log is detached: run `stemedb admin wal attach` when its file system is back")]
+    Detached,
     /// Another process has the folder open.
     #[error("{dir} is in use by another process: stop it first")]
     Locked {
@@ -146,6 +163,9 @@ impl LogError {
         match self {
             Self::Io { .. }
             | Self::ReadOnly { .. }
+            | Self::GivenUp { .. }
+            | Self::Unproved { .. }
+            | Self::Detached
             | Self::Locked { .. }
             | Self::Unprepared { .. } => ErrorKind::Unavailable,
             Self::Damaged { .. }
@@ -158,11 +178,42 @@ impl LogError {
     }
 
     /// What is known about the records of the append that failed with this: an error of a write or
-    /// sync leaves them undecided, every other error came before a byte was written.
+    /// sync leaves them undecided; after every other error they are not in the log and will not be.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Io { .. } => Outcome::Indeterminate,
             _ => Outcome::NotWritten,
         }
+    }
+}
+
+/// An operation that the medium or the file system refused.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) op: &'static str,
+    /// File name inside the log's folder.
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+    pub(crate) source: io::Error,
+}
+
+impl Failure {
+    /// No room: nothing is wrong with the medium, and there may be room later.
+    pub(crate) fn full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { op, file, offset, source } = self;
+        write!(f, "{op} of {file} at byte {offset} failed: {source}")
+    }
+}
+
+impl From<Failure> for LogError {
+    fn from(failure: Failure) -> Self {
+        let Failure { op, file, offset, source } = failure;
+        Self::Io { op, file, offset, source }
     }
 }

@@ -9,12 +9,16 @@
 //! | `walk` | proves the groups of a segment one after the other |
 //! | `recover` | surveys a folder, judges it, opens it |
 //! | `wal`, `worker`, `reader`, `shared` | the writing end, its background work, the reading end, what they share |
+//! | `health`, `heal`, `prove` | what a failing medium does to the log, and how it goes on |
 //! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing |
 //!
 //! Invariants:
 //! - Bytes reach a file only in front of the commit's one sync, in blocks that never held any.
-//! - After an error of write, sync, cut, rename, allocate, folder sync or close the process writes
-//!   to no segment any more. Reads go on.
+//! - A file under which write, sync, cut, rename, allocate, folder sync or close failed is never
+//!   written again. The log goes on in a fresh segment once every durable group was read back from
+//!   the medium, else it is read-only. Reads go on.
+//! - Of a group that somebody was told is not written, no byte counts any more: the fence that
+//!   voids it was durable before.
 //! - Readers see only what is durable. Recovery believes only what it has read after dropping the
 //!   cache, and says if it could not.
 //! - No byte from disk is used before its sector has verified, and no length from disk allocates
@@ -29,8 +33,11 @@ pub mod conformance;
 mod entry;
 mod error;
 mod format;
+mod heal;
+mod health;
 mod inspect;
 mod memory;
+mod prove;
 mod reader;
 mod recover;
 mod shared;
@@ -40,7 +47,9 @@ mod walk;
 mod worker;
 
 pub use chain::{ChainHasher, chain_start};
-pub use config::{Expect, Recovery, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Voided, WalConfig};
+pub use config::{
+    Expect, OnFailure, Recovery, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Voided, WalConfig,
+};
 pub use entry::{Commit, Entry, NewEntry};
 pub use error::{ErrorKind, LogError, LogState, Outcome};
 pub use format::block::{BlockHeader, GroupKind};
@@ -62,9 +71,10 @@ use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 /// 1. positions are dense: the first record is 1, each record adds exactly one;
 /// 2. a record, its position and its `recorded_at` never change; `recorded_at` never goes back;
 /// 3. `append` returns `Ok` only when the whole group survives loss of power. `Err` says which it
-///    is: not written, or indeterminate; an indeterminate one is decided later and never changes
-///    after that;
-/// 4. after an error of the medium the log is read-only: appends are refused, reads go on.
+///    is. *Not written*: it is not in the log and never will be. *Indeterminate*: the log keeps the
+///    group; [`Log::resume`] or [`Log::attach`] makes it durable, or the next start decides, and it
+///    never changes after that;
+/// 4. a log that cannot make bytes durable is read-only: appends are refused, reads go on.
 ///
 /// One group costs one sync. Nothing above the trait assumes that an append is fast or local.
 pub trait Log: Send {
@@ -72,6 +82,18 @@ pub trait Log: Send {
     fn append(&mut self, group: &[NewEntry]) -> Result<Commit, LogError>;
     /// Carries the newest durable watermark to the medium (an idle or clean-stop seal).
     fn seal(&mut self) -> Result<(), LogError>;
+    /// Tries to take writes again, if the log is read-only and can find out by itself whether that
+    /// is safe. Gives the commit of the group that an indeterminate append left, if there is one:
+    /// it is durable now. `Ok(None)` also if nothing was wrong. Cheap when it is too early to try.
+    fn resume(&mut self) -> Result<Option<Commit>, LogError>;
+    /// Closes every file, so that the file system can be unmounted and checked. Appends and reads
+    /// of the log are refused until [`Log::attach`].
+    fn detach(&mut self) -> Result<(), LogError>;
+    /// Takes writes again on an operator's word that the file system is whole: proves everything
+    /// durable, then goes on in a fresh segment. The result is that of [`Log::resume`].
+    fn attach(&mut self) -> Result<Option<Commit>, LogError>;
+    /// An operator has seen why the log is degraded: it is no more. What that was.
+    fn acknowledge(&mut self) -> Option<String>;
     /// A reading end; any number may exist, on any thread.
     fn reader(&self) -> Arc<dyn LogReader>;
 }

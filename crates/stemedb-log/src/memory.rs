@@ -36,7 +36,9 @@ struct Inner {
     count: u64,
     recorded_at: Millis,
     chain: Hash,
-    state: LogState,
+    /// Why it takes no writes.
+    failed: Option<String>,
+    detached: bool,
 }
 
 struct Clocked(Arc<dyn Clock>);
@@ -55,7 +57,8 @@ impl MemoryLog {
             count: 0,
             recorded_at: Millis(i64::MIN),
             chain: chain_start(log_id),
-            state: LogState::Ok,
+            failed: None,
+            detached: false,
         };
         let shared = Shared {
             log_id,
@@ -79,14 +82,20 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn refuse_if_closed(&self) -> Result<(), LogError> {
+        match LogReader::state(self) {
+            LogState::Detached => Err(LogError::Detached),
+            LogState::ReadOnly { reason } => Err(LogError::ReadOnly { reason }),
+            LogState::Ok | LogState::Degraded { .. } => Ok(()),
+        }
+    }
 }
 
 impl Log for MemoryLog {
     fn append(&mut self, group: &[NewEntry]) -> Result<Commit, LogError> {
+        self.shared.refuse_if_closed()?;
         let mut inner = self.shared.lock();
-        if let LogState::ReadOnly { reason } = &inner.state {
-            return Err(LogError::ReadOnly { reason: reason.clone() });
-        }
         if group.is_empty() {
             return Err(LogError::Refused("a group without entries".into()));
         }
@@ -94,7 +103,7 @@ impl Log for MemoryLog {
             u64::MAX => {}
             0 => {
                 let source = io::Error::other("failed as asked");
-                inner.state = LogState::ReadOnly { reason: format!("sync memory: {source}") };
+                inner.failed = Some(format!("sync memory: {source}"));
                 return Err(LogError::Io { op: "sync", file: "memory".into(), offset: 0, source });
             }
             left => self.shared.groups_left.store(left - 1, Ordering::SeqCst),
@@ -118,10 +127,26 @@ impl Log for MemoryLog {
     }
 
     fn seal(&mut self) -> Result<(), LogError> {
-        match &self.shared.lock().state {
-            LogState::ReadOnly { reason } => Err(LogError::ReadOnly { reason: reason.clone() }),
-            _ => Ok(()),
-        }
+        self.shared.refuse_if_closed()
+    }
+
+    /// A failed medium of this kind does not come back.
+    fn resume(&mut self) -> Result<Option<Commit>, LogError> {
+        self.shared.refuse_if_closed().map(|()| None)
+    }
+
+    fn detach(&mut self) -> Result<(), LogError> {
+        self.shared.lock().detached = true;
+        Ok(())
+    }
+
+    fn attach(&mut self) -> Result<Option<Commit>, LogError> {
+        self.shared.lock().detached = false;
+        self.resume()
+    }
+
+    fn acknowledge(&mut self) -> Option<String> {
+        None
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {
@@ -173,6 +198,11 @@ impl LogReader for Shared {
     }
 
     fn state(&self) -> LogState {
-        self.lock().state.clone()
+        let inner = self.lock();
+        match &inner.failed {
+            _ if inner.detached => LogState::Detached,
+            Some(reason) => LogState::ReadOnly { reason: reason.clone() },
+            None => LogState::Ok,
+        }
     }
 }

@@ -2,13 +2,15 @@
 //! durable, and whether the log still takes writes.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use stemedb_io::{Open, Vfs, VfsFile};
+use stemedb_io::{Env, Open, VfsFile};
 use stemedb_model::{LogId, Position, Timeline};
 
-use crate::error::{LogError, LogState};
+use crate::error::{Failure, LogError, LogState};
 use crate::format::header::{Fence, segment_name};
+use crate::health::{Concern, Health};
+use crate::prove::{Suspect, prove};
 use crate::telemetry::Meters;
 use crate::walk::{Cursor, Marks};
 
@@ -29,11 +31,11 @@ pub(crate) struct SegmentEntry {
 }
 
 pub(crate) struct Shared {
-    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) env: Env,
     pub(crate) dir: PathBuf,
     pub(crate) meters: Meters,
     log: RwLock<Published>,
-    state: Mutex<LogState>,
+    pub(crate) health: Health,
     /// Recently read segments, newest last.
     files: Mutex<Vec<(u64, Arc<dyn VfsFile>)>>,
 }
@@ -50,20 +52,21 @@ pub(crate) struct Published {
 
 impl Shared {
     pub(crate) fn new(
-        vfs: Arc<dyn Vfs>,
+        env: Env,
         dir: PathBuf,
         meters: Meters,
+        health: Health,
         published: Published,
     ) -> Self {
         let shared = Self {
-            vfs,
+            env,
             dir,
             meters,
             log: RwLock::new(published),
-            state: Mutex::new(LogState::Ok),
+            health,
             files: Mutex::new(Vec::new()),
         };
-        shared.meters.state(&LogState::Ok);
+        shared.tell_state();
         shared
     }
 
@@ -77,47 +80,85 @@ impl Shared {
         change(&mut self.log.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn state(&self) -> LogState {
-        self.lock_state().clone()
+        self.health.state()
     }
 
-    /// The error of every write once the log is read-only.
-    pub(crate) fn refuse_if_read_only(&self) -> Result<(), LogError> {
-        match &*self.lock_state() {
-            LogState::ReadOnly { reason } => Err(LogError::ReadOnly { reason: reason.clone() }),
-            _ => Ok(()),
+    /// Brings the metrics up to the state. After every change of it.
+    pub(crate) fn tell_state(&self) {
+        self.meters.state(&self.health.state());
+    }
+
+    /// The error of every write while the log takes none.
+    pub(crate) fn refuse_if_closed(&self) -> Result<(), LogError> {
+        match self.health.state() {
+            LogState::ReadOnly { reason } => Err(LogError::ReadOnly { reason }),
+            LogState::Detached => Err(LogError::Detached),
+            LogState::Ok | LogState::Degraded { .. } => Ok(()),
         }
     }
 
-    /// No file of the log is believed again after an error of write, sync, rename, allocate or
-    /// close: the log is read-only from here on, in this process. The first reason stays.
-    pub(crate) fn poison(&self, op: &'static str, file: &str, offset: u64, error: &std::io::Error) {
-        self.meters.failed(op, file, offset, error);
-        let mut state = self.lock_state();
-        if !matches!(*state, LogState::ReadOnly { .. }) {
-            let reason = format!("{op} of {file} at byte {offset} failed: {error}");
-            *state = LogState::ReadOnly { reason };
-            self.meters.state(&state);
-        }
+    /// Counts a failure of the medium and says what follows. The file concerned is not believed
+    /// again. `Ok` if the log may go on by itself, else why not.
+    pub(crate) fn failed(&self, failure: &Failure) -> Result<(), String> {
+        let may_heal = self.health.may_heal(self.env.clock.monotonic());
+        self.meters.failed(failure, may_heal.as_ref().err().map(String::as_str));
+        may_heal
     }
 
-    /// Says that an operator should look; `None`: no longer. A read-only log stays so.
-    pub(crate) fn degrade(&self, reason: Option<String>) {
-        let mut state = self.lock_state();
-        if matches!(*state, LogState::ReadOnly { .. }) {
-            return;
+    pub(crate) fn read_only(&self, reason: String) {
+        tracing::error!(reason, "the log is read-only; reads go on");
+        self.health.read_only(reason);
+        self.tell_state();
+    }
+
+    /// The medium failed and nothing is lost; stays until an operator acknowledges.
+    pub(crate) fn healed(&self, reason: &str) {
+        let reason = format!("healed: {reason}");
+        tracing::warn!(reason, "the log is degraded until `stemedb admin wal acknowledge`");
+        self.health.takes_writes();
+        self.concern(Concern::Healed, Some(reason));
+    }
+
+    /// Notes something that an operator should look at, or that it is over.
+    pub(crate) fn concern(&self, concern: Concern, reason: Option<String>) {
+        self.health.concern(concern, reason);
+        self.tell_state();
+    }
+
+    /// Proves what is not believed. The first segment that cannot be proved ends it.
+    pub(crate) fn prove_suspects(&self) -> Result<(), LogError> {
+        for suspect in self.health.suspects() {
+            self.prove(&suspect)?;
         }
-        *state = reason.map_or(LogState::Ok, |reason| LogState::Degraded { reason });
-        self.meters.state(&state);
+        Ok(())
+    }
+
+    fn prove(&self, suspect: &Suspect) -> Result<(), LogError> {
+        prove(&*self.env.vfs, &self.dir, suspect)?;
+        tracing::info!(
+            segment = suspect.name,
+            position = suspect.end.last.0,
+            "read back from the medium: every durable group is there"
+        );
+        self.health.proved(suspect.number);
+        Ok(())
+    }
+
+    /// Closes the segments that readers keep open. `false` if a read holds one.
+    pub(crate) fn close_files(&self) -> bool {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(_, file)| Arc::strong_count(file) > 1);
+        files.is_empty()
     }
 
     /// A segment, opened for reading.
     pub(crate) fn file(&self, number: u64) -> Result<Arc<dyn VfsFile>, LogError> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: once `close_files` has closed all, none is opened again.
+        if self.health.state() == LogState::Detached {
+            return Err(LogError::Detached);
+        }
         if let Some(at) = files.iter().position(|(open, _)| *open == number) {
             let found = files.remove(at);
             let file = Arc::clone(&found.1);
@@ -125,7 +166,7 @@ impl Shared {
             return Ok(file);
         }
         let name = segment_name(number);
-        let opened = self.vfs.open(&self.dir.join(&name), Open::Read);
+        let opened = self.env.vfs.open(&self.dir.join(&name), Open::Read);
         let file: Arc<dyn VfsFile> = match opened {
             Ok(file) => file.into(),
             Err(source) => return Err(LogError::Io { op: "open", file: name, offset: 0, source }),

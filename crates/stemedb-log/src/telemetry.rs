@@ -7,10 +7,11 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use stemedb_io::Space;
 use stemedb_model::Position;
 
-use crate::error::LogState;
+use crate::error::{Failure, LogState};
 
 /// Handles taken once: an append must not look names up.
 pub(crate) struct Meters {
+    log_fsync_errors: bool,
     fsync_duration: Histogram,
     fsync_latency: Histogram,
     rotations: Counter,
@@ -39,11 +40,12 @@ fn error_name(error: &io::Error) -> &'static str {
 }
 
 impl Meters {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(log_fsync_errors: bool) -> Self {
         for error in ERRORS {
             counter!("stemedb_wal_write_errors_total", "error" => error).increment(0);
         }
         Self {
+            log_fsync_errors,
             fsync_duration: histogram!("stemedb_wal_fsync_duration_seconds"),
             fsync_latency: histogram!("stemedb_wal_fsync_latency_seconds"),
             rotations: counter!("stemedb_wal_segment_rotations_total"),
@@ -111,23 +113,37 @@ impl Meters {
         }
     }
 
-    /// Counts an error and says what it means, once, here.
-    pub(crate) fn failed(&self, op: &'static str, file: &str, offset: u64, error: &io::Error) {
+    /// Counts an error and says what it means, once, here. `stop`: why the log cannot go on by
+    /// itself.
+    pub(crate) fn failed(&self, failure: &Failure, stop: Option<&str>) {
+        let Failure { op, file, offset, source: error } = failure;
         let errno = error.raw_os_error().unwrap_or(0);
-        if op == "sync" {
-            counter!("stemedb_wal_fsync_errors_total", "segment" => file.to_string()).increment(1);
-            tracing::error!(
-                segment = file, offset, errno, %error,
-                "fsync failed: Failed to fsync WAL segment {file} at offset {offset} (errno \
-                 {errno}); its bytes are not believed again, the log is read-only, reads go on"
-            );
+        let next = match stop {
+            None => "the file is not believed again; the log goes on in a fresh segment".into(),
+            Some(why) => {
+                format!("the file is not believed again; the log is read-only, reads go on: {why}")
+            }
+        };
+        if *op == "sync" {
+            counter!("stemedb_wal_fsync_errors_total", "segment" => segment_of(file)).increment(1);
+            if self.log_fsync_errors {
+                tracing::error!(
+                    segment = file, offset, errno, %error, next,
+                    "fsync failed: Failed to fsync WAL segment {file} at offset {offset} (errno \
+                     {errno})"
+                );
+            }
         } else {
             counter!("stemedb_wal_write_errors_total", "error" => error_name(error)).increment(1);
             tracing::error!(
-                segment = file, offset, errno, %error,
-                "{op} of WAL segment {file} failed at offset {offset} (errno {errno}); the log is \
-                 read-only, reads go on"
+                segment = file, offset, errno, %error, next,
+                "{op} of WAL segment {file} failed at offset {offset} (errno {errno})"
             );
         }
     }
+}
+
+/// A segment is counted under one name, also while it is prepared under another.
+fn segment_of(file: &str) -> String {
+    file.strip_suffix(".tmp").unwrap_or(file).to_owned()
 }

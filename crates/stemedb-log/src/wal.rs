@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stemedb_io::{Env, FolderLock, VfsFile, mutant};
+use stemedb_io::{Env, FileSystem, FolderLock, VfsFile, mutant};
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
 use crate::config::{Expect, Recovery, SEGMENT_BYTES_MAX, WalConfig};
 use crate::entry::{Commit, NewEntry};
-use crate::error::LogError;
+use crate::error::{Failure, LogError};
 use crate::format::block::{BLOCK, GroupKind, PAYLOAD, first_of};
 use crate::format::group::{GroupPlace, blocks_of, encode_entries, encode_seal};
 use crate::format::header::{Fence, SegmentHeader, encode_mark};
+use crate::heal::{Left, Probes};
+use crate::health::Health;
 use crate::recover::open::{Active, Opened, make_folder, open};
 use crate::shared::{Published, SegmentEntry, Shared};
 use crate::telemetry::Meters;
@@ -28,23 +30,50 @@ const BLOCKS_MIN: u64 = 2 + SEAL_BLOCKS as u64;
 
 /// The write-ahead log on a file system.
 pub struct Wal {
-    shared: Arc<Shared>,
-    env: Env,
-    config: WalConfig,
-    log_id: LogId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) env: Env,
+    pub(crate) config: WalConfig,
+    pub(crate) log_id: LogId,
     timeline: Timeline,
-    active: Option<Active>,
-    end: Cursor,
+    /// Where groups go. `None` in a new log, and once the medium failed under it.
+    pub(crate) active: Option<Active>,
+    /// The newest segment that has a durable header, while none is active.
+    pub(crate) left: Option<Left>,
+    pub(crate) end: Cursor,
     /// The last thing written is a seal of `end`.
     sealed: bool,
     /// Bytes of all segments in use.
     bytes: u64,
-    worker: Worker,
+    pub(crate) worker: Worker,
+    /// A group that was given to a medium that failed, and of which nobody was told that it is not
+    /// written.
+    pub(crate) held: Option<Vec<NewEntry>>,
+    /// A prepared segment whose first write failed; its name is to be freed.
+    pub(crate) spoiled: Option<String>,
+    pub(crate) probes: Probes,
     /// A group on its way to the file; kept for its memory.
     blocks: Vec<u8>,
     head: Vec<u8>,
     // Last, so that the folder is free only when nothing works on it any more.
-    _lock: Box<dyn FolderLock>,
+    pub(crate) lock: Option<Box<dyn FolderLock>>,
+}
+
+/// Why something is not durable.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// Nothing was given to the medium.
+    Refused(LogError),
+    /// The medium failed under it.
+    Failed(Failure),
+}
+
+/// Blocks of the next segment that come with what is written into it first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    /// A new segment begins: its header comes in front.
+    header_blocks: usize,
+    salt: u64,
+    start: u32,
 }
 
 impl std::fmt::Debug for Wal {
@@ -71,8 +100,12 @@ impl Wal {
                 config.segment_bytes
             )));
         }
-        let meters = Meters::new();
-        let lock = lock_folder(&config, &env, &expect)?;
+        let meters = Meters::new(config.log_fsync_errors);
+        if matches!(expect, Expect::New { .. }) {
+            make_folder(&*env.vfs, &config.dir)?;
+        }
+        let lock = lock_folder(&config, &env)?;
+        let file_system = file_system(&config, &env)?;
         let Opened { log_id, timeline, end, active, spare, segments, bytes, recovery } =
             open(&config, &env, &expect)?;
         meters.recovered(recovery.took, recovery.durable);
@@ -85,7 +118,9 @@ impl Wal {
         }
         let identity = (end.last > Position::NONE).then_some((log_id, timeline));
         let published = Published { identity, end, segments };
-        let shared = Arc::new(Shared::new(env.vfs.clone(), config.dir.clone(), meters, published));
+        let health = Health::new(config.on_failure, file_system);
+        let dir = config.dir.clone();
+        let shared = Arc::new(Shared::new(env.clone(), dir, meters, health, published));
         let worker = Worker::new(
             Arc::clone(&shared),
             env.clone(),
@@ -106,13 +141,17 @@ impl Wal {
             log_id,
             timeline,
             active,
+            left: None,
             end,
             sealed: recovery.sealed,
             bytes,
             worker,
+            held: None,
+            spoiled: None,
+            probes: Probes::default(),
             blocks: Vec::new(),
             head: Vec::new(),
-            _lock: lock,
+            lock: Some(lock),
         };
         wal.worker.order(wal.next_number());
         Ok((wal, recovery))
@@ -132,14 +171,21 @@ impl Wal {
         if let Some(active) = self.active.take()
             && let Err(source) = active.file.close()
         {
-            self.shared.poison("close", &active.name, 0, &source);
-            return Err(LogError::Io { op: "close", file: active.name, offset: 0, source });
+            let failure = Failure { op: "close", file: active.name, offset: 0, source };
+            let _ = self.shared.failed(&failure);
+            return Err(failure.into());
         }
-        self.shared.refuse_if_read_only()
+        self.shared.refuse_if_closed()
     }
 
-    fn next_number(&self) -> u64 {
-        self.active.as_ref().map_or(1, |active| active.number + 1)
+    /// The newest segment that has a durable header.
+    fn newest(&self) -> Option<Left> {
+        let active = self.active.as_ref();
+        active.map(|active| Left { number: active.number, salt: active.salt }).or(self.left)
+    }
+
+    pub(crate) fn next_number(&self) -> u64 {
+        self.newest().map_or(1, |newest| newest.number + 1)
     }
 
     /// Room for `blocks` and for the seals that will follow.
@@ -161,11 +207,11 @@ impl Wal {
         }
     }
 
-    /// The next segment, to be written with its header in front of its first group.
+    /// The next segment, to be written with its header in front of what comes first in it.
     fn turn_over(&self) -> Result<(Active, SegmentHeader), LogError> {
         let spare = self.worker.take(self.next_number())?;
-        let fence = match &self.active {
-            Some(active) => self.end.fence(active.number, active.salt),
+        let fence = match self.newest() {
+            Some(newest) => self.end.fence(newest.number, newest.salt),
             None => Fence { segment: 0, salt: 0, ..self.end.fence(0, 0) },
         };
         let header = SegmentHeader {
@@ -189,18 +235,20 @@ impl Wal {
         Ok((active, header))
     }
 
-    /// One write and one sync of `self.blocks`. After an error the log is read-only.
-    fn commit(&self, file: &dyn VfsFile, name: &str, block: u32) -> Result<(), LogError> {
+    /// One write and one sync of `self.blocks`.
+    fn commit(&self, file: &dyn VfsFile, name: &str, block: u32) -> Result<(), Failure> {
         let offset = u64::from(block) * BLOCK as u64;
-        let failed = |op: &'static str, source: std::io::Error| {
-            self.shared.poison(op, name, offset, &source);
-            LogError::Io { op, file: name.to_string(), offset, source }
-        };
-        file.write_at(&self.blocks, offset).map_err(|source| failed("write", source))?;
+        let failed =
+            |op: &'static str| move |source| Failure { op, file: name.to_string(), offset, source };
+        file.write_at(&self.blocks, offset).map_err(failed("write"))?;
         self.shared.meters.written(self.blocks.len());
         let started = self.env.clock.monotonic();
         if !mutant("ack_before_sync") {
-            file.sync_data().map_err(|source| failed("sync", source))?;
+            match file.sync_data() {
+                Err(_) if mutant("retry_on_same_file") => file.sync_data(),
+                synced => synced,
+            }
+            .map_err(failed("sync"))?;
         }
         let took = self.env.clock.monotonic().saturating_sub(started);
         self.shared.meters.synced(took);
@@ -235,39 +283,23 @@ impl Wal {
         });
     }
 
-    fn append_here(&mut self, group: &[NewEntry], blocks: usize) -> Result<Commit, LogError> {
+    /// Puts the group behind the last one, in a fresh segment if it does not fit, and makes it
+    /// durable.
+    pub(crate) fn write(&mut self, group: &[NewEntry]) -> Result<Commit, Unwritten> {
+        let blocks = blocks_of(group.iter().map(NewEntry::encoded_len).sum());
         let recorded_at = Millis(self.env.clock.now_ms()).max(self.end.recorded_at);
         let first = self.end.last.next();
-        let turned = if self.fits(blocks) { None } else { Some(self.turn_over()?) };
-
-        let target = match &turned {
-            Some((active, _)) => Some(active),
-            None => self.active.as_ref(),
+        let turned = if self.fits(blocks) {
+            None
+        } else {
+            Some(self.turn_over().map_err(Unwritten::Refused)?)
         };
-        let Some(target) = target else {
-            return Err(LogError::Refused("a log without a segment".into()));
-        };
-        let (salt, start) = (target.salt, target.next);
-        let header_blocks = usize::from(turned.is_some());
+        let Target { header_blocks, salt, start } = self.target(&turned, blocks)?;
         let group_block = start + header_blocks as u32;
         let place = self.place(salt, group_block, recorded_at);
-        self.blocks.clear();
-        self.blocks.resize((header_blocks + blocks) * BLOCK, 0);
-        let (header_space, group_space) = self.blocks.split_at_mut(header_blocks * BLOCK);
-        if let Some((_, header)) = &turned {
-            header.encode(header_space);
-            encode_mark(header.number, header.salt, header_space);
-        }
+        let group_space = self.blocks.get_mut(header_blocks * BLOCK..).unwrap_or_default();
         let chain = encode_entries(group, &place, group_space, &mut self.head);
-
-        match &turned {
-            Some((active, _)) => self.commit(&*active.file, &active.name, start)?,
-            None => {
-                if let Some(active) = &self.active {
-                    self.commit(&*active.file, &active.name, start)?;
-                }
-            }
-        }
+        self.commit_to(&turned, start)?;
         let left = self.end;
         self.sealed = false;
         self.end = Cursor {
@@ -277,30 +309,86 @@ impl Wal {
             recorded_at,
             chain,
         };
-        let entry = turned.as_ref().map(|(active, _)| SegmentEntry {
+        self.enter(turned, start, &left);
+        self.shared.meters.committed(group.len(), self.end.last);
+        Ok(Commit { first, recorded_at })
+    }
+
+    /// Begins a fresh segment whose header says where the log ends: what lies behind that in the
+    /// one before is void for ever.
+    pub(crate) fn write_fence(&mut self) -> Result<(), Unwritten> {
+        let turned = Some(self.turn_over().map_err(Unwritten::Refused)?);
+        self.target(&turned, 0)?;
+        self.commit_to(&turned, 0)?;
+        let left = self.end;
+        self.sealed = false;
+        self.end.block = 1;
+        self.enter(turned, 0, &left);
+        Ok(())
+    }
+
+    /// Makes `self.blocks` as long as what will be written, with the header of a new segment in it.
+    fn target(
+        &mut self,
+        turned: &Option<(Active, SegmentHeader)>,
+        blocks: usize,
+    ) -> Result<Target, Unwritten> {
+        let target = match turned {
+            Some((active, _)) => Target { header_blocks: 1, salt: active.salt, start: 0 },
+            None => {
+                let without = || LogError::Refused("a log without a segment".into());
+                let active = self.active.as_ref().ok_or_else(without);
+                let active = active.map_err(Unwritten::Refused)?;
+                Target { header_blocks: 0, salt: active.salt, start: active.next }
+            }
+        };
+        self.blocks.clear();
+        self.blocks.resize((target.header_blocks + blocks) * BLOCK, 0);
+        if let Some((_, header)) = turned {
+            header.encode(&mut self.blocks);
+            encode_mark(header.number, header.salt, &mut self.blocks);
+        }
+        Ok(target)
+    }
+
+    fn commit_to(
+        &self,
+        turned: &Option<(Active, SegmentHeader)>,
+        start: u32,
+    ) -> Result<(), Unwritten> {
+        match turned.as_ref().map(|(active, _)| active).or(self.active.as_ref()) {
+            Some(target) => {
+                self.commit(&*target.file, &target.name, start).map_err(Unwritten::Failed)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// `self.blocks` are durable from block `start` on, and the log ends at `self.end`.
+    fn enter(&mut self, turned: Option<(Active, SegmentHeader)>, start: u32, left: &Cursor) {
+        let entry = turned.as_ref().map(|(active, header)| SegmentEntry {
             number: active.number,
-            salt,
-            first,
+            salt: active.salt,
+            first: header.fence.position.next(),
             end: 0,
             marks: Some(Marks::default()),
         });
         self.publish(entry, start);
         if let Some((active, _)) = turned {
-            self.turned_over(active, &left);
+            self.turned_over(active, left);
         }
         if let Some(active) = &mut self.active {
             active.next = self.end.block;
         }
-        self.shared.meters.committed(group.len(), self.end.last);
-        Ok(Commit { first, recorded_at })
     }
 
-    /// The first group of `active` is durable: hands the segment before it to the worker, which
-    /// also prepares the one after it.
+    /// The header of `active` is durable: hands the segment before it to the worker, which also
+    /// prepares the one after it.
     fn turned_over(&mut self, active: Active, left: &Cursor) {
         self.shared.meters.segment_in_use(&active.name);
         self.bytes += u64::from(active.blocks) * BLOCK as u64;
         let number = active.number;
+        self.left = None;
         if let Some(old) = self.active.replace(active) {
             self.shared.meters.rotated();
             let seal = GroupPlace {
@@ -313,7 +401,12 @@ impl Wal {
                 chain: left.chain,
             };
             self.bytes -= u64::from(old.blocks.saturating_sub(old.next + 1)) * BLOCK as u64;
-            self.worker.retire(Retired { name: old.name, file: old.file, seal });
+            self.worker.retire(Retired {
+                number: old.number,
+                name: old.name,
+                file: old.file,
+                seal,
+            });
         }
         self.shared.meters.folder(number, self.bytes);
         self.worker.order(number + 1);
@@ -322,7 +415,7 @@ impl Wal {
 
 impl Log for Wal {
     fn append(&mut self, group: &[NewEntry]) -> Result<Commit, LogError> {
-        self.shared.refuse_if_read_only()?;
+        self.shared.refuse_if_closed()?;
         if group.is_empty() {
             return Err(LogError::Refused("a group without entries".into()));
         }
@@ -334,11 +427,15 @@ impl Log for Wal {
                 self.group_bytes_max()
             )));
         }
-        self.append_here(group, blocks_of(bytes))
+        match self.write(group) {
+            Ok(commit) => Ok(commit),
+            Err(Unwritten::Refused(error)) => Err(error),
+            Err(Unwritten::Failed(failure)) => self.failed_under(group, failure),
+        }
     }
 
     fn seal(&mut self) -> Result<(), LogError> {
-        self.shared.refuse_if_read_only()?;
+        self.shared.refuse_if_closed()?;
         let Some(active) = &self.active else { return Ok(()) };
         // Room for a seal is kept behind every group.
         if self.sealed || active.next >= active.blocks {
@@ -350,7 +447,9 @@ impl Log for Wal {
         self.blocks.clear();
         self.blocks.resize(BLOCK, 0);
         encode_seal(GroupKind::Seal, &place, &mut self.blocks);
-        self.commit(&*active.file, &active.name, block)?;
+        if let Err(failure) = self.commit(&*active.file, &active.name, block) {
+            return self.failed_at_rest(failure);
+        }
         self.sealed = true;
         self.end.block = block + 1;
         self.publish(None, block);
@@ -360,20 +459,42 @@ impl Log for Wal {
         Ok(())
     }
 
+    fn resume(&mut self) -> Result<Option<Commit>, LogError> {
+        self.resume_by_itself()
+    }
+
+    fn detach(&mut self) -> Result<(), LogError> {
+        self.take_off()
+    }
+
+    fn attach(&mut self) -> Result<Option<Commit>, LogError> {
+        self.put_back()
+    }
+
+    fn acknowledge(&mut self) -> Option<String> {
+        let seen = self.shared.health.acknowledge();
+        self.shared.tell_state();
+        seen
+    }
+
     fn reader(&self) -> Arc<dyn LogReader> {
         Arc::clone(&self.shared) as Arc<dyn LogReader>
     }
 }
 
-fn lock_folder(
-    config: &WalConfig,
-    env: &Env,
-    expect: &Expect,
-) -> Result<Box<dyn FolderLock>, LogError> {
+/// The file system that holds the log's folder.
+pub(crate) fn file_system(config: &WalConfig, env: &Env) -> Result<FileSystem, LogError> {
+    env.vfs.file_system(&config.dir).map_err(|source| LogError::Io {
+        op: "ask for the file system of",
+        file: config.dir.display().to_string(),
+        offset: 0,
+        source,
+    })
+}
+
+/// Takes the folder for this process alone.
+pub(crate) fn lock_folder(config: &WalConfig, env: &Env) -> Result<Box<dyn FolderLock>, LogError> {
     let dir = config.dir.display().to_string();
-    if matches!(expect, Expect::New { .. }) {
-        make_folder(&*env.vfs, &config.dir)?;
-    }
     env.vfs.lock(&config.dir).map_err(|source| match source.kind() {
         std::io::ErrorKind::WouldBlock => LogError::Locked { dir },
         std::io::ErrorKind::NotFound => LogError::Misplaced {

@@ -7,18 +7,25 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use stemedb_io::{Env, Open, VfsFile};
+use stemedb_io::{Env, Open, VfsFile, mutant};
 
-use crate::error::LogError;
+use crate::error::{Failure, LogError};
 use crate::format::block::{BLOCK, GroupKind};
 use crate::format::group::{GroupPlace, encode_seal};
 use crate::format::header::{encode_mark, segment_name};
+use crate::health::Concern;
+use crate::prove::{Suspect, prove};
 use crate::shared::Shared;
+use crate::walk::Cursor;
 
 /// Zeros are written in pieces, each made durable before the next: one large sync would hold up
 /// the syncs of commits behind it. With pieces of 256 KiB the worker fell behind a writer of large
 /// groups, which then waited at every rotation; with 1 MiB it never did.
 const PIECE: usize = 1 << 20;
+
+/// Room that preparing a segment leaves free, or as much as the segment takes if that is less: the
+/// seals of a shutdown, the index and a repair need some when the file system is full.
+const RESERVE_BYTES: u64 = 16 << 20;
 
 /// A segment that is ready to be written to: zero, durable, with its final name.
 pub(crate) struct Spare {
@@ -29,29 +36,6 @@ pub(crate) struct Spare {
     pub(crate) salt: u64,
 }
 
-/// Why a segment could not be prepared.
-#[derive(Debug)]
-pub(crate) struct PrepareError {
-    pub(crate) op: &'static str,
-    pub(crate) file: String,
-    pub(crate) offset: u64,
-    pub(crate) source: io::Error,
-}
-
-impl PrepareError {
-    /// No room: nothing is wrong with the medium, and there may be room later.
-    pub(crate) fn full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    }
-}
-
-impl From<PrepareError> for LogError {
-    fn from(error: PrepareError) -> Self {
-        let PrepareError { op, file, offset, source } = error;
-        Self::Io { op, file, offset, source }
-    }
-}
-
 /// Makes a segment of zeros, but for its mark, under a temporary name, syncs it, gives it its name,
 /// syncs the folder. Gives up when `stop` is set (`Interrupted`).
 pub(crate) fn prepare(
@@ -60,12 +44,17 @@ pub(crate) fn prepare(
     number: u64,
     bytes: u64,
     stop: &AtomicBool,
-) -> Result<Spare, PrepareError> {
-    let (vfs, salt) = (&*env.vfs, env.rng.next_u64());
+) -> Result<Spare, Failure> {
+    let vfs = &*env.vfs;
+    let salt = if mutant("constant_salt") { 1 } else { env.rng.next_u64() };
     let name = segment_name(number);
     let temporary = format!("{name}.tmp");
     let path = dir.join(&temporary);
-    let failed = |op, offset, source| PrepareError { op, file: temporary.clone(), offset, source };
+    let failed = |op, offset, source| Failure { op, file: temporary.clone(), offset, source };
+    let space = vfs.space(dir).map_err(|error| failed("ask for room for", 0, error))?;
+    if space.available < bytes.saturating_add(RESERVE_BYTES.min(bytes)) {
+        return Err(failed("find room for", 0, io::ErrorKind::StorageFull.into()));
+    }
     match vfs.remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed("remove", 0, error));
@@ -119,6 +108,7 @@ fn fill(
 
 /// A segment that the log has left.
 pub(crate) struct Retired {
+    pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) file: Box<dyn VfsFile>,
     /// Where the closing seal goes.
@@ -126,13 +116,13 @@ pub(crate) struct Retired {
 }
 
 /// Writes the closing seal, cuts the zero tail off, closes.
-fn retire(retired: Retired) -> Result<(), (&'static str, String, u64, io::Error)> {
-    let Retired { name, file, seal } = retired;
+fn retire(retired: Retired) -> Result<(), Failure> {
+    let Retired { name, file, seal, .. } = retired;
     let at = u64::from(seal.block) * BLOCK as u64;
     let end = at + BLOCK as u64;
     let failed = |op, offset| {
-        let name = name.clone();
-        move |source| (op, name, offset, source)
+        let file = name.clone();
+        move |source| Failure { op, file, offset, source }
     };
     let mut block = [0; BLOCK];
     encode_seal(GroupKind::Close, &seal, &mut block);
@@ -140,7 +130,25 @@ fn retire(retired: Retired) -> Result<(), (&'static str, String, u64, io::Error)
     file.sync_data().map_err(failed("sync", at))?;
     file.set_len(end).map_err(failed("cut", end))?;
     file.sync_all().map_err(failed("sync", end))?;
-    file.close().map_err(failed("close", 0))
+    match file.close().map_err(failed("close", 0)) {
+        Err(_) if mutant("ignore_close_error") => Ok(()),
+        closed => closed,
+    }
+}
+
+impl Retired {
+    /// What has to be proved if retiring it fails.
+    fn suspect(&self) -> Suspect {
+        let Self { name, number, seal, .. } = self;
+        let end = Cursor {
+            block: seal.block,
+            group: seal.group,
+            last: seal.watermark,
+            recorded_at: seal.recorded_at,
+            chain: seal.chain,
+        };
+        Suspect { name: name.clone(), number: *number, salt: seal.salt, end }
+    }
 }
 
 enum Job {
@@ -173,6 +181,7 @@ struct Bench {
 /// Prepares and retires segments, on a thread of its own or at the call.
 pub(crate) struct Worker {
     bench: Arc<Bench>,
+    background: bool,
     thread: Option<(Sender<Job>, JoinHandle<()>)>,
 }
 
@@ -195,16 +204,8 @@ impl Worker {
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
         });
-        let thread = if background {
-            let (sender, jobs) = channel();
-            let bench = Arc::clone(&bench);
-            let run = move || bench.run(&jobs);
-            let handle = std::thread::Builder::new().name("wal-worker".into()).spawn(run)?;
-            Some((sender, handle))
-        } else {
-            None
-        };
-        Ok(Self { bench, thread })
+        let thread = if background { Some(start(&bench)?) } else { None };
+        Ok(Self { bench, background, thread })
     }
 
     fn submit(&self, job: Job) {
@@ -251,7 +252,7 @@ impl Worker {
             other => {
                 *slot = other;
                 drop(slot);
-                self.bench.shared.refuse_if_read_only()?;
+                self.bench.shared.refuse_if_closed()?;
                 Err(LogError::Unprepared { reason: "no segment was prepared".into() })
             }
         }
@@ -260,6 +261,14 @@ impl Worker {
     fn order_if_empty(&self, number: u64) {
         if matches!(*self.bench.lock(), Slot::Empty) {
             self.order(number);
+        }
+    }
+
+    /// Forgets what failed: the next segment is prepared anew.
+    pub(crate) fn mend(&self) {
+        let mut slot = self.bench.lock();
+        if matches!(*slot, Slot::Broken | Slot::Full(_)) {
+            *slot = Slot::Empty;
         }
     }
 
@@ -277,6 +286,29 @@ impl Worker {
             let _ = handle.join();
         }
     }
+
+    /// Closes every file, so that the file system can be unmounted.
+    pub(crate) fn detach(&mut self) {
+        self.finish();
+        *self.bench.lock() = Slot::Empty;
+    }
+
+    /// Works again after [`Worker::detach`].
+    pub(crate) fn attach(&mut self) -> io::Result<()> {
+        self.bench.stop.store(false, Ordering::Relaxed);
+        if self.background && self.thread.is_none() {
+            self.thread = Some(start(&self.bench)?);
+        }
+        Ok(())
+    }
+}
+
+fn start(bench: &Arc<Bench>) -> io::Result<(Sender<Job>, JoinHandle<()>)> {
+    let (sender, jobs) = channel();
+    let bench = Arc::clone(bench);
+    let run = move || bench.run(&jobs);
+    let handle = std::thread::Builder::new().name("wal-worker".into()).spawn(run)?;
+    Ok((sender, handle))
 }
 
 impl Drop for Worker {
@@ -299,36 +331,77 @@ impl Bench {
     fn work(&self, job: Job) {
         match job {
             Job::Prepare(number) => self.prepare(number),
-            Job::Retire(retired) => {
-                if let Err((op, file, offset, error)) = retire(retired) {
-                    self.shared.poison(op, &file, offset, &error);
-                }
-            }
+            Job::Retire(retired) => self.retire(retired),
         }
-        if let Ok(space) = self.shared.vfs.space(&self.dir) {
+        if let Ok(space) = self.env.vfs.space(&self.dir) {
             self.shared.meters.space(space);
         }
     }
 
+    /// Every group of it is durable, and the next segment's fence says so: what can fail here takes
+    /// nothing back, but the file is to be proved then.
+    fn retire(&self, retired: Retired) {
+        let suspect = retired.suspect();
+        let Err(failure) = retire(retired) else { return };
+        let reason = failure.to_string();
+        let proved = self.shared.failed(&failure).and_then(|()| {
+            prove(&*self.env.vfs, &self.dir, &suspect).map_err(|error| error.to_string())
+        });
+        match proved {
+            Ok(()) => self.shared.healed(&reason),
+            Err(why) => {
+                self.shared.health.suspect(suspect);
+                self.shared.read_only(format!("{reason}; {why}"));
+            }
+        }
+    }
+
     fn prepare(&self, number: u64) {
-        let filled = match prepare(&self.env, &self.dir, number, self.bytes, &self.stop) {
+        let attempt = || prepare(&self.env, &self.dir, number, self.bytes, &self.stop);
+        let prepared = match attempt() {
+            Err(failure) if failed_medium(&failure) => match self.shared.failed(&failure) {
+                // No durable byte is concerned: another file is all it takes.
+                Ok(()) => {
+                    let again = attempt();
+                    match &again {
+                        Ok(_) => self.shared.healed(&failure.to_string()),
+                        Err(second) if failed_medium(second) => {
+                            // Counts it, and knows why it is one too many.
+                            let why = self.shared.failed(second).err().unwrap_or_default();
+                            self.shared.read_only(format!("{second}; {why}"));
+                        }
+                        Err(_) => {}
+                    }
+                    again
+                }
+                Err(why) => {
+                    self.shared.read_only(format!("{failure}; {why}"));
+                    Err(failure)
+                }
+            },
+            prepared => prepared,
+        };
+        let filled = match prepared {
             Ok(spare) => {
-                self.shared.degrade(None);
+                self.shared.concern(Concern::NoRoom, None);
                 Slot::Ready(spare)
             }
-            Err(error) if error.source.kind() == io::ErrorKind::Interrupted => Slot::Empty,
-            Err(error) if error.full() => {
-                let reason = format!("{} {}: {}", error.op, error.file, error.source);
+            Err(failure) if failure.source.kind() == io::ErrorKind::Interrupted => Slot::Empty,
+            Err(failure) if failure.full() => {
+                let reason = failure.to_string();
                 tracing::warn!("no room for the next WAL segment: {reason}");
-                self.shared.degrade(Some(format!("no room for the next segment: {reason}")));
+                let concern = format!("no room for the next segment: {reason}");
+                self.shared.concern(Concern::NoRoom, Some(concern));
                 Slot::Full(reason)
             }
-            Err(error) => {
-                self.shared.poison(error.op, &error.file, error.offset, &error.source);
-                Slot::Broken
-            }
+            Err(_) => Slot::Broken,
         };
         *self.lock() = filled;
         self.changed.notify_all();
     }
+}
+
+/// Not one that asks for room or was told to stop.
+fn failed_medium(failure: &Failure) -> bool {
+    !failure.full() && failure.source.kind() != io::ErrorKind::Interrupted
 }

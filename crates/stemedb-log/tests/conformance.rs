@@ -16,7 +16,8 @@ fn memory_log() {
         let log = MemoryLog::new(LOG_ID, TIMELINE, clock.clone());
         let breaker = log.breaker();
         let break_medium: Box<dyn FnMut()> = Box::new(move || breaker(0));
-        Subject { log: Box::new(log), clock, break_medium: Some(break_medium) }
+        let break_medium = Some(break_medium);
+        Subject { log: Box::new(log), clock, break_medium, mend_medium: None }
     });
 }
 
@@ -31,9 +32,17 @@ fn wal_on_the_simulated_disk() {
         conformance::all(&mut || {
             let (vfs, clock, env) = world(11, START_MS);
             let (wal, _) = Wal::open(short("/wal"), env, NEW).unwrap();
-            let fault = Fault { op: Some(op), path: String::new(), when: When::Nth(1), errno: EIO };
-            let break_medium: Box<dyn FnMut()> = Box::new(move || vfs.inject(fault.clone()));
-            Subject { log: Box::new(wal), clock, break_medium: Some(break_medium) }
+            let fault =
+                Fault { op: Some(op), path: String::new(), when: When::From(1), errno: EIO };
+            let disk = vfs.clone();
+            let break_medium: Box<dyn FnMut()> = Box::new(move || disk.inject(fault.clone()));
+            let mend_medium: Box<dyn FnMut()> = Box::new(move || vfs.clear_faults());
+            Subject {
+                log: Box::new(wal),
+                clock,
+                break_medium: Some(break_medium),
+                mend_medium: Some(mend_medium),
+            }
         });
     }
 }
@@ -52,7 +61,7 @@ fn wal_on_real_files() {
                 ..short(dir.path().join(format!("{background}/{n}")))
             };
             let (wal, _) = Wal::open(config, env, NEW).unwrap();
-            Subject { log: Box::new(wal), clock, break_medium: None }
+            Subject { log: Box::new(wal), clock, break_medium: None, mend_medium: None }
         });
     }
 }

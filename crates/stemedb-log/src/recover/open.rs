@@ -74,6 +74,40 @@ pub(crate) fn make_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Reads the folder of a log that this process owns as a start would, and says whether everything
+/// durable is there. Changes nothing: what is behind `witness` is the caller's to void.
+pub(crate) fn check(
+    config: &WalConfig,
+    env: &Env,
+    log_id: LogId,
+    witness: Option<Position>,
+) -> Result<(), LogError> {
+    let opener = Opener { config, env, vfs: &*env.vfs, dir: &config.dir };
+    let names = survey::names(opener.vfs, opener.dir)?;
+    opener.settle(&names)?;
+    let segments = survey(opener.vfs, opener.dir, &names.segments, None)?;
+    if let Some((file, found)) = newer_format(&segments) {
+        return Err(LogError::TooNew { file, found, supported: FORMAT });
+    }
+    let known = Known { log_id: Some(log_id), witness, single_file: false };
+    let findings = judge(&segments, known);
+    let bad = findings.iter().find(|finding| {
+        !matches!(finding.kind, DamageKind::TornTail | DamageKind::Lost) && !finding.undecided()
+    });
+    bad.map_or(Ok(()), |finding| Err(finding.to_error(&config.dir.display().to_string())))
+}
+
+/// A name for what is set aside of `segment`, not yet taken.
+pub(crate) fn free_name(vfs: &dyn Vfs, dir: &Path, segment: &str) -> Result<String, LogError> {
+    let mut name = format!("{segment}.rejected");
+    let mut again = 1;
+    while vfs.exists(&dir.join(&name)).map_err(|source| survey::io(&name, "look at", 0, source))? {
+        again += 1;
+        name = format!("{segment}.rejected-{again}");
+    }
+    Ok(name)
+}
+
 struct Opener<'a> {
     config: &'a WalConfig,
     env: &'a Env,
@@ -307,7 +341,7 @@ impl Opener<'_> {
 
     /// Renames a file whose every byte is void.
     fn set_aside(&self, segment: &SegmentSurvey, voided: &[Void<'_>]) -> Result<Voided, LogError> {
-        let kept_as = self.free_name(&segment.name)?;
+        let kept_as = free_name(self.vfs, self.dir, &segment.name)?;
         let failed = |op| move |source| survey::io(&segment.name, op, 0, source);
         self.vfs
             .rename(&self.dir.join(&segment.name), &self.dir.join(&kept_as))
@@ -333,7 +367,7 @@ impl Opener<'_> {
             .tail
             .as_ref()
             .map_or((finding.offset, finding.offset), |tail| (tail.from, tail.written_to));
-        let kept_as = self.free_name(&segment.name)?;
+        let kept_as = free_name(self.vfs, self.dir, &segment.name)?;
         let failed = |op| move |source| survey::io(&segment.name, op, from, source);
         let source =
             self.vfs.open(&self.dir.join(&segment.name), Open::Read).map_err(failed("open"))?;
@@ -355,20 +389,6 @@ impl Opener<'_> {
         self.vfs.sync_dir(self.dir).map_err(failed("sync folder of"))?;
         let (file, bytes) = (segment.name.clone(), to - from);
         Ok(Voided { file, offset: from, bytes, kept_as, because })
-    }
-
-    fn free_name(&self, segment: &str) -> Result<String, LogError> {
-        let mut name = format!("{segment}.rejected");
-        let mut again = 1;
-        while self
-            .vfs
-            .exists(&self.dir.join(&name))
-            .map_err(|source| survey::io(&name, "look at", 0, source))?
-        {
-            again += 1;
-            name = format!("{segment}.rejected-{again}");
-        }
-        Ok(name)
     }
 
     /// Uses the spare that comes next and has the right length; removes all others.

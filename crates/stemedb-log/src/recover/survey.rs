@@ -5,12 +5,13 @@ use std::path::Path;
 use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Position;
 
-use super::tail::{Tail, claimed_salt, examine};
+use super::tail::{Tail, Torn, claimed_salt, examine};
 use super::verified::Verified;
 use crate::error::LogError;
 use crate::format::block::{BLOCK, GroupKind, Look, SECTOR};
 use crate::format::group::LostRange;
 use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_number};
+use crate::heal::PROBE_NAME;
 use crate::walk::{Bad, Blocks, Cursor, Group, Marks, Step, Walk};
 
 /// How many blocks a full scan reads at a time: 1 MiB.
@@ -80,6 +81,7 @@ pub(crate) fn names(vfs: &dyn Vfs, dir: &Path) -> Result<Names, LogError> {
             Some(number) if !entry.is_dir && stem == name => names.segments.push((number, name)),
             Some(_) if !entry.is_dir => names.temporary.push(name),
             _ if Verified::owns(&name) => {}
+            _ if name == PROBE_NAME && !entry.is_dir => names.temporary.push(name),
             _ if rejected.and_then(segment_number).is_some() => names.rejected.push(name),
             _ => names.unknown.push(name),
         }
@@ -229,7 +231,8 @@ fn survey_segment(
             let reached = fence.is_some_and(|fence| groups.end.last >= fence.position);
             if !reached {
                 let end = &groups.end;
-                found.tail = Some(examine(file, name, len, header.salt, end.block, end.group)?);
+                let torn = Torn::Behind(end.group);
+                found.tail = Some(examine(file, name, len, header.salt, end.block, torn)?);
             }
             found.groups = Some(groups);
         }
@@ -238,7 +241,7 @@ fn survey_segment(
                 Some(salt) => *salt,
                 None => claimed_salt(file, name, len)?,
             };
-            let mut tail = examine(file, name, len, salt, 1, group)?;
+            let mut tail = examine(file, name, len, salt, 1, Torn::First(group))?;
             if matches!(found.header, HeaderState::Bad(_)) {
                 tail.rotten = Some(0);
             }

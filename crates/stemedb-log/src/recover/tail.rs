@@ -37,15 +37,24 @@ impl Tail {
     }
 }
 
-/// Looks at everything from block `from` on, which was written under `salt`. `group` is the number
-/// of the last provable group.
+/// What a single torn write could have left, by the number of the last provable group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Torn {
+    /// The next group, or a seal, behind that one.
+    Behind(u64),
+    /// The first write of a segment: nothing but its first group. That may be the last provable
+    /// one again, if the medium failed under it before and it was written a second time.
+    First(u64),
+}
+
+/// Looks at everything from block `from` on, which was written under `salt`.
 pub(crate) fn examine(
     file: &dyn VfsFile,
     name: &str,
     len: u64,
     salt: u64,
     from: u32,
-    group: u64,
+    torn: Torn,
 ) -> Result<Tail, LogError> {
     let end = (len / BLOCK as u64) as u32;
     let mut blocks = Blocks::new(file, name, end, 256);
@@ -58,6 +67,7 @@ pub(crate) fn examine(
         strangers: false,
         rotten: None,
     };
+    let mut first = None;
     for number in from..end {
         let Some(block) = blocks.get(number)? else { break };
         if is_zero(block) {
@@ -71,7 +81,10 @@ pub(crate) fn examine(
             tail.rotten.get_or_insert(byte + rotten as u64);
         }
         match look.header {
-            Some(Ok(header)) => tail.note(&header, group),
+            Some(Ok(header)) => {
+                let first = *first.get_or_insert(header.group);
+                tail.note(&header, torn, first);
+            }
             Some(Err(_)) => tail.strangers = true,
             None => {}
         }
@@ -97,10 +110,18 @@ pub(crate) fn claimed_salt(file: &dyn VfsFile, name: &str, len: u64) -> Result<u
 }
 
 impl Tail {
-    fn note(&mut self, header: &BlockHeader, group: u64) {
+    /// `first`: the group of the first block that verifies.
+    fn note(&mut self, header: &BlockHeader, torn: Torn, first: u64) {
         self.watermark = self.watermark.max(header.watermark);
-        let expected = if header.kind.is_link() { group.saturating_add(1) } else { group };
-        if header.group != expected {
+        let expected = match torn {
+            Torn::Behind(group) if header.kind.is_link() => header.group == group.saturating_add(1),
+            Torn::Behind(group) => header.group == group,
+            Torn::First(group) => {
+                let next = header.group == group || header.group == group.saturating_add(1);
+                header.kind.is_link() && header.group == first && next
+            }
+        };
+        if !expected {
             self.strangers = true;
             if header.index == 0 && self.resumes_at.is_none() {
                 self.resumes_at = Some(header.first);
