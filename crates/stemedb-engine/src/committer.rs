@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use stemedb_log::{Commit, Log, LogError, LogState, Outcome};
-use stemedb_model::Position;
+use stemedb_log::{Commit, Log, LogError, LogState, NewEntry, Outcome};
+use stemedb_model::{Position, RecordId};
 
-use crate::config::{APPEND_SLOW, RETRY_EVERY};
+use crate::config::{APPEND_SLOW, RESUME_EVERY, RETRY_EVERY};
 use crate::fates::Fate;
 use crate::metrics::{self, Operation};
 use crate::node::{Failure, Pass};
 use crate::shared::{Appending, Cut, Shared};
-use crate::slot::{Group, Item, Next, Verdict};
+use crate::slot::{Command, Group, Item, Next, Order, Verdict};
 use crate::submission::WriteError;
 
 /// A group on its way to the applier.
@@ -27,6 +27,8 @@ pub(crate) struct Committer {
     applier: SyncSender<Durable>,
     /// Something was appended since the last seal.
     unsealed: bool,
+    /// What the log keeps, undecided, since the medium failed under it.
+    held: Option<Group>,
 }
 
 impl Committer {
@@ -35,28 +37,94 @@ impl Committer {
         log: Box<dyn Log>,
         applier: SyncSender<Durable>,
     ) -> Self {
-        Self { shared, log, applier, unsealed: false }
+        Self { shared, log, applier, unsealed: false, held: None }
     }
 
     /// Until the slot is closed and empty. Drops the log and the way to the applier at the end.
     pub(crate) fn run(mut self) {
         loop {
-            // No timer under load: the wait ends as soon as there is a record.
-            let idle = self.unsealed.then_some(self.shared.config.idle_seal);
-            match self.shared.slot.next(idle) {
+            let next = if self.held.is_some() {
+                self.shared.slot.next_order(RESUME_EVERY)
+            } else {
+                // No timer under load: the wait ends as soon as there is a record.
+                let rest = self.unsealed.then_some(self.shared.config.idle_seal);
+                let idle = if self.writable() { rest } else { Some(RESUME_EVERY) };
+                self.shared.slot.next(idle)
+            };
+            match next {
                 Next::Commit(group) => self.commit(group),
+                Next::Idle if !self.writable() => self.try_again(),
                 Next::Idle => {
                     // Its failure is the log's, and said by the gate.
                     let _ = self.seal();
                 }
-                Next::Seal(reply) => {
-                    let result = self.seal().map_err(|error| error.to_string());
-                    // Nobody listens any more when the drain's bound has passed.
-                    let _ = reply.send(result);
-                }
-                Next::Stop => return,
+                Next::Obey(order) => self.obey(order),
+                Next::Stop => return self.leave(),
             }
         }
+    }
+
+    fn writable(&self) -> bool {
+        matches!(self.shared.log.state(), LogState::Ok | LogState::Degraded { .. })
+    }
+
+    fn obey(&mut self, Order { command, reply }: Order) {
+        let result = match command {
+            Command::Seal => self.seal().map(|()| None),
+            Command::Detach => self.log.detach().map(|()| None),
+            Command::Attach => self.log.attach().map(|commit| {
+                self.resumed(commit);
+                None
+            }),
+            Command::Acknowledge => Ok(self.log.acknowledge()),
+        };
+        self.tell_gate();
+        // Nobody listens any more when the bound has passed.
+        let _ = reply.send(result);
+    }
+
+    /// The log takes no writes: asks it whether it can again.
+    fn try_again(&mut self) {
+        if let Ok(commit) = self.log.resume() {
+            self.resumed(commit);
+        }
+        self.tell_gate();
+    }
+
+    /// The log takes writes again, or has at least decided what it kept.
+    fn resumed(&mut self, commit: Option<Commit>) {
+        let Some(group) = self.held.take() else { return };
+        let first = group.positions().map(|(first, _)| first);
+        match commit {
+            Some(commit) if Some(commit.first) == first => self.durable(group, commit),
+            // The contract of the log: what it keeps is made durable before anything else.
+            other => {
+                let reason = format!("the log kept a group for {first:?} and put it at {other:?}");
+                tracing::error!(reason, "an undecided group was not kept");
+                self.held = Some(group);
+                self.shared.gate.fail(Failure::Log { reason, retry_at: None });
+            }
+        }
+    }
+
+    /// The gate says of the log what the log says of itself.
+    fn tell_gate(&self) {
+        match self.shared.log.state() {
+            LogState::Ok | LogState::Degraded { .. } if self.held.is_none() => {
+                self.shared.gate.log_works();
+            }
+            _ => self.shared.gate.follow(&*self.shared.log),
+        }
+    }
+
+    /// The end: whoever still waits hears that it is not known.
+    fn leave(mut self) {
+        let Some(group) = self.held.take() else { return };
+        let reason = "the node stops while the log cannot make bytes durable".to_owned();
+        let error = WriteError::Indeterminate { reason };
+        let answers = group.items.into_iter().map(|item| (item, Err(error.clone())));
+        self.shared.finish_all(answers.collect());
+        self.shared.appending().take();
     }
 
     fn commit(&mut self, group: Group) {
@@ -65,9 +133,19 @@ impl Committer {
             return self.forward(group.items, None);
         };
         let since = shared.clock.monotonic();
-        let ids = group.entries.iter().map(|entry| entry.id).collect();
+        let ids = ids_of(&group).collect();
+        let tickets = group.items.iter().map(|item| {
+            let outcome = match item.verdict {
+                Verdict::Record(_) | Verdict::Echo(_) => Outcome::Indeterminate,
+                Verdict::Refused(_) => Outcome::NotWritten,
+            };
+            (item.queued.ticket, outcome)
+        });
+        let tickets = tickets.collect();
+        let items = group.items.len();
         // Before the look at the gate: whoever shuts it knows of this group, or stops it.
-        *shared.appending() = Some(Appending { since, ids, last, given_up: false });
+        *shared.appending() =
+            Some(Appending { since, ids, tickets, items, last, given_up: false, held: false });
         // The log stamps the time: not one more record after the clock has jumped.
         shared.gate.check_clock(&*shared.clock);
         if let Some(error) = shared.gate.broken(Pass { probe: group.probe() }) {
@@ -83,10 +161,8 @@ impl Committer {
         }
         match result {
             Ok(commit) if commit.first == first => {
-                shared.appending().take();
-                self.unsealed = true;
-                self.forward(group.items, Some(commit));
-                shared.gate.log_works();
+                self.durable(group, commit);
+                self.tell_gate();
             }
             Ok(commit) => {
                 // Not ours to sort out while running: the next start replays what is there.
@@ -98,16 +174,34 @@ impl Committer {
                 let durable = Position(first.0.saturating_sub(1));
                 self.lost(group, Cut { durable, undecided: last }, failure, reason);
             }
+            Err(error) if error.outcome() == Outcome::Indeterminate => self.hold(group, &error),
             Err(error) => {
                 let durable = Position(first.0.saturating_sub(1));
-                let undecided = match error.outcome() {
-                    Outcome::Indeterminate => last,
-                    Outcome::NotWritten => durable,
-                };
                 let failure = self.failure(&error);
-                self.lost(group, Cut { durable, undecided }, failure, error.to_string());
+                let cut = Cut { durable, undecided: durable };
+                self.lost(group, cut, failure, error.to_string());
             }
         }
+    }
+
+    fn durable(&mut self, group: Group, commit: Commit) {
+        self.shared.appending().take();
+        self.unsealed = true;
+        self.forward(group.items, Some(commit));
+    }
+
+    /// The medium failed, and the log keeps the group. Its waiters wait on: until the log has
+    /// decided, until their deadline, or until the watchdog sends them away. New writes are refused
+    /// at once; those of the open group wait as well.
+    fn hold(&mut self, group: Group, error: &LogError) {
+        // What is undecided is known as such before the gate says anything about the rest.
+        self.shared.fates.set(ids_of(&group).map(|id| (id, Fate::Undecided)));
+        if let Some(appending) = &mut *self.shared.appending() {
+            appending.held = true;
+        }
+        self.shared.gate.fail(self.failure(error));
+        self.shared.applied.nudge();
+        self.held = Some(group);
     }
 
     /// What an error of the log means for the gate.
@@ -127,7 +221,7 @@ impl Committer {
         let shared = &self.shared;
         // What is undecided is known as such before the gate says anything about the rest, and
         // before the log's hand is empty: nobody is told `not_written` of it.
-        let ids = group.entries.iter().map(|entry| entry.id);
+        let ids = ids_of(&group);
         if cut.undecided > cut.durable {
             shared.fates.set(ids.map(|id| (id, Fate::Undecided)));
         } else {
@@ -176,11 +270,11 @@ impl Committer {
         metrics::operation(Operation::Seal, took, result.is_err());
         // Once per rest, whether it went well or not.
         self.unsealed = false;
-        if let Err(error) = &result
-            && matches!(self.shared.log.state(), LogState::ReadOnly { .. })
-        {
-            self.shared.gate.fail(self.failure(error));
-        }
+        self.tell_gate();
         result
     }
+}
+
+fn ids_of(group: &Group) -> impl Iterator<Item = RecordId> {
+    group.entries.iter().map(|entry: &NewEntry| entry.id)
 }

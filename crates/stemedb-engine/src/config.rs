@@ -17,6 +17,10 @@ pub const APPEND_SLOW: Duration = Duration::from_secs(1);
 /// write per this time is let through to try.
 pub const RETRY_EVERY: Duration = Duration::from_secs(1);
 
+/// While the log takes no writes it is asked this often whether it can again; it knows by itself
+/// when that is too early.
+pub(crate) const RESUME_EVERY: Duration = Duration::from_millis(250);
+
 /// Settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
 pub struct EngineConfig {

@@ -26,7 +26,7 @@ use crate::node::{Gate, NodeState, NodeStatus, Phase, Progress};
 use crate::receipts::Receipts;
 use crate::sequencer::{Sequencer, first_of_key};
 use crate::shared::{Shared, index_error};
-use crate::slot::Slot;
+use crate::slot::{Command, Order, Slot};
 use crate::submission::{Ack, Submission, WriteError};
 use crate::token::SnapshotToken;
 use crate::view::View;
@@ -35,6 +35,8 @@ use crate::watchdog::{self, Bell};
 
 /// Groups that may wait for the applier; then the committer waits, so memory stays bounded.
 const APPLIER_GROUPS_MAX: usize = 4;
+/// A drain looks this often whether what is left is still waited for.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// What an engine that is dropped without being closed may take to end.
 const DROP_BOUND: Duration = Duration::from_secs(25);
 
@@ -339,14 +341,16 @@ impl Engine {
     /// What the node does now, and why.
     pub fn node(&self) -> NodeStatus {
         let (state, reason) = self.shared.gate.state_and_reason();
-        let degraded = match self.shared.log.state() {
-            LogState::Degraded { reason } => Some(reason),
+        let log = self.shared.log.state();
+        let degraded = match &log {
+            LogState::Degraded { reason } => Some(reason.clone()),
             LogState::Ok | LogState::ReadOnly { .. } | LogState::Detached => None,
         };
         NodeStatus {
             state,
             reason,
             degraded,
+            log,
             log_id: self.shared.log_id,
             timeline: self.shared.timeline,
             progress: self.progress(),
@@ -374,8 +378,8 @@ impl Engine {
         let mut problems = Vec::new();
         let mut unfinished = shared.intake.unfinished();
         if shared.gate.step(&from, Phase::Draining).is_ok() {
-            unfinished = shared.intake.wait_idle(bound);
-            if unfinished == 0 {
+            unfinished = self.wait_idle(bound);
+            if unfinished == 0 || unfinished == shared.given_up() {
                 let spent = shared.clock.monotonic().saturating_sub(since);
                 problems = self.settle(bound.saturating_sub(spent));
                 let _ = shared.gate.step(&[Phase::Draining], Phase::Drained);
@@ -395,20 +399,65 @@ impl Engine {
         report
     }
 
+    /// Waits until everything let in is answered, or nobody waits for what is left; what is left.
+    fn wait_idle(&self, bound: Duration) -> usize {
+        let shared = &self.shared;
+        let mut left = bound;
+        loop {
+            let look = left.min(DRAIN_LOOK);
+            let unfinished = shared.intake.wait_idle(look);
+            left = left.saturating_sub(look);
+            if unfinished == 0 || left.is_zero() || unfinished == shared.given_up() {
+                return unfinished;
+            }
+        }
+    }
+
     /// Seals the log and persists the index; what went wrong.
     fn settle(&self, bound: Duration) -> Vec<String> {
         let mut problems = Vec::new();
-        let (reply, sealed) = sync_channel(1);
-        self.shared.slot.seal(reply);
-        match sealed.recv_timeout(bound) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => problems.push(format!("the log is not sealed: {error}")),
-            Err(_) => problems.push("the log is not sealed: it did not answer in time".into()),
+        if let Err(error) = self.ask_log(Command::Seal, bound) {
+            problems.push(format!("the log is not sealed: {error}"));
         }
         if let Err(error) = self.persist() {
             problems.push(format!("the index is not persisted: {error}"));
         }
         problems
+    }
+
+    fn ask_log(&self, command: Command, bound: Duration) -> Result<Option<String>, EngineError> {
+        let (reply, answer) = sync_channel(1);
+        self.shared.slot.order(Order { command, reply });
+        match answer.recv_timeout(bound) {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(EngineError::LogSilent),
+        }
+    }
+
+    /// Writes the newest watermark, so that everything in the log is known to be durable.
+    pub fn seal_log(&self, bound: Duration) -> Result<(), EngineError> {
+        self.ask_log(Command::Seal, bound).map(drop)
+    }
+
+    /// Closes every file of the log, so that its file system can be unmounted and checked. Writes
+    /// are refused until [`Engine::attach_log`]; reads go on.
+    pub fn detach_log(&self, bound: Duration) -> Result<(), EngineError> {
+        self.ask_log(Command::Detach, bound).map(drop)
+    }
+
+    /// Proves everything durable in the log and takes writes again, also after a failure that the
+    /// log cannot judge by itself.
+    pub fn attach_log(&self, bound: Duration) -> Result<(), EngineError> {
+        self.ask_log(Command::Attach, bound).map(drop)
+    }
+
+    /// An operator has seen why the log is degraded; what that was, if it was.
+    pub fn acknowledge_log(&self, bound: Duration) -> Result<Option<String>, EngineError> {
+        let seen = self.ask_log(Command::Acknowledge, bound)?;
+        if let Some(reason) = &seen {
+            tracing::warn!(reason, "an operator acknowledged");
+        }
+        Ok(seen)
     }
 
     /// Brings the index to the medium. Never needed for correctness: a start replays less.
@@ -439,7 +488,9 @@ impl Engine {
         self.shared.gate.set_phase(Phase::Stopped);
         self.shared.intake.close();
         self.bell.ring();
-        if report.unfinished == 0 {
+        // A log that keeps a group is not at work on it; one that hangs is left behind.
+        let held = self.shared.appending().as_ref().is_some_and(|appending| appending.held);
+        if report.unfinished == 0 || held {
             for thread in threads {
                 // A panic was printed where it happened; the rest still has to end.
                 let _ = thread.join();

@@ -43,6 +43,9 @@ pub enum EngineError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The log is at work, or hangs in the medium.
+    #[error("the log has not answered in time; look at the device and the kernel's messages")]
+    LogSilent,
     /// The index is of another log, or damaged.
     #[error(transparent)]
     Index(#[from] IndexError),

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stemedb_io::Clock;
-use stemedb_log::Outcome;
+use stemedb_log::{LogReader, LogState, Outcome};
 use stemedb_model::{LogId, Position, Timeline};
 
 use crate::config::{CLOCK_JUMP_MAX, RETRY_EVERY};
@@ -89,6 +89,8 @@ pub struct NodeStatus {
     pub reason: Option<NodeReason>,
     /// Set while the node is ready but an operator should look.
     pub degraded: Option<String>,
+    /// What the log says of itself.
+    pub log: LogState,
     /// Name of the database.
     pub log_id: LogId,
     /// Name of its branch.
@@ -223,6 +225,27 @@ impl Gate {
             (Some(Failure::Index { .. } | Failure::Recovery { .. }), _) => {}
             (Some(Failure::Log { retry_at: None, .. }), Failure::Log { .. }) => {}
             _ => inner.failure = Some(failure),
+        });
+    }
+
+    /// A log that says of itself that it takes no writes shuts the gate, with its newest reason.
+    pub(crate) fn follow(&self, log: &dyn LogReader) {
+        let reason_of = |log: &dyn LogReader| match log.state() {
+            LogState::Ok | LogState::Degraded { .. } => None,
+            LogState::ReadOnly { reason } => Some(reason),
+            LogState::Detached => Some("detached by an operator".to_owned()),
+        };
+        if reason_of(log).is_none() {
+            return;
+        }
+        // Asked again under the lock: the log may have come back, and `log_works` comes after that.
+        self.change(|inner| {
+            let Some(reason) = reason_of(log) else { return };
+            match &mut inner.failure {
+                Some(Failure::Index { .. } | Failure::Recovery { .. }) => {}
+                Some(Failure::Log { reason: before, retry_at: None }) => *before = reason,
+                failure => *failure = Some(Failure::Log { reason, retry_at: None }),
+            }
         });
     }
 

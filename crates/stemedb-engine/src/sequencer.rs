@@ -267,8 +267,11 @@ impl State {
     /// not come.
     fn wait_at_barrier(&mut self, shared: &Shared, queued: &Queued) -> bool {
         while self.snapshot.position() < self.last {
-            let given_up = || shared.slot.generation() != self.generation;
-            if given_up() || shared.gate.broken(queued.pass).is_some() {
+            let given_up = || {
+                shared.slot.generation() != self.generation
+                    || shared.gate.broken(queued.pass).is_some()
+            };
+            if given_up() {
                 return false;
             }
             self.snapshot = shared.applied.wait_for(self.last, BARRIER_CHECK, given_up);

@@ -17,7 +17,7 @@ use crate::node::Gate;
 use crate::receipts::Receipts;
 use crate::slot::{Item, Slot, Verdict};
 use crate::submission::{Ack, AckStatus, WriteError};
-use crate::waiters::Waiters;
+use crate::waiters::{Ticket, Waiters};
 
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
@@ -44,8 +44,14 @@ pub(crate) struct Appending {
     pub(crate) ids: Vec<RecordId>,
     /// Position that admission gave to the last of them.
     pub(crate) last: Position,
+    /// Who waits for it, and what may be told if it stays undecided.
+    pub(crate) tickets: Vec<(Ticket, Outcome)>,
+    /// Everything in the group, with what only waits for its records.
+    pub(crate) items: usize,
     /// It took so long that its waiters were sent away.
     pub(crate) given_up: bool,
+    /// The append failed, and the log keeps the group: it is not at work on it.
+    pub(crate) held: bool,
 }
 
 /// What is known of records that were admitted and will not be acknowledged.
@@ -60,6 +66,11 @@ pub(crate) struct Cut {
 impl Shared {
     pub(crate) fn appending(&self) -> MutexGuard<'_, Option<Appending>> {
         self.appending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that nobody waits for any more, though they are not decided.
+    pub(crate) fn given_up(&self) -> usize {
+        self.appending().as_ref().filter(|group| group.given_up).map_or(0, |group| group.items)
     }
 
     /// What is decided now. While the gate is shut it only grows.

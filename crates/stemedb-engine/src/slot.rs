@@ -5,11 +5,12 @@
 //! the open group and begins a new generation; what the sequencer derived from the old one then no
 //! longer fits in here, and it starts anew from what was applied.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use stemedb_log::NewEntry;
+use stemedb_log::{LogError, NewEntry};
 use stemedb_model::Position;
 
 use crate::intake::Queued;
@@ -60,13 +61,27 @@ impl Group {
     }
 }
 
+/// What an operator, or a drain, asks of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command {
+    Seal,
+    Detach,
+    Attach,
+    Acknowledge,
+}
+
+/// A command and where its result goes: a word about it, or why it failed.
+pub(crate) struct Order {
+    pub(crate) command: Command,
+    pub(crate) reply: SyncSender<Result<Option<String>, LogError>>,
+}
+
 /// What the committer has to do next.
 pub(crate) enum Next {
     Commit(Group),
     /// Nothing came for a while.
     Idle,
-    /// Seal, and tell the result.
-    Seal(SyncSender<Result<(), String>>),
+    Obey(Order),
     Stop,
 }
 
@@ -82,7 +97,7 @@ pub(crate) struct Slot {
 struct Inner {
     group: Group,
     generation: u64,
-    seal: Option<SyncSender<Result<(), String>>>,
+    orders: VecDeque<Order>,
     closed: bool,
 }
 
@@ -139,7 +154,7 @@ impl Slot {
     /// Blocks until there is something to do; with `idle`, at most that long.
     pub(crate) fn next(&self, idle: Option<Duration>) -> Next {
         let nothing = |inner: &mut Inner| {
-            inner.group.items.is_empty() && inner.seal.is_none() && !inner.closed
+            inner.group.items.is_empty() && inner.orders.is_empty() && !inner.closed
         };
         let mut inner = match idle {
             None => self.filled.wait_while(self.lock(), nothing),
@@ -156,11 +171,17 @@ impl Slot {
             self.taken.notify_all();
             return Next::Commit(group);
         }
-        match inner.seal.take() {
-            Some(reply) => Next::Seal(reply),
-            None if inner.closed => Next::Stop,
-            None => Next::Idle,
-        }
+        inner.obey_or_rest()
+    }
+
+    /// The same without taking the group: for a committer whose log has one in hand already.
+    pub(crate) fn next_order(&self, idle: Duration) -> Next {
+        let nothing = |inner: &mut Inner| inner.orders.is_empty() && !inner.closed;
+        let (mut inner, _) = self
+            .filled
+            .wait_timeout_while(self.lock(), idle, nothing)
+            .unwrap_or_else(PoisonError::into_inner);
+        inner.obey_or_rest()
     }
 
     /// Gives up what has not been taken and begins a new generation.
@@ -173,9 +194,9 @@ impl Slot {
         group
     }
 
-    /// Asks the committer to seal once the open group is durable.
-    pub(crate) fn seal(&self, reply: SyncSender<Result<(), String>>) {
-        self.lock().seal = Some(reply);
+    /// Asks the committer for something, once the open group is durable.
+    pub(crate) fn order(&self, order: Order) {
+        self.lock().orders.push_back(order);
         self.filled.notify_one();
     }
 
@@ -183,5 +204,15 @@ impl Slot {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_one();
+    }
+}
+
+impl Inner {
+    fn obey_or_rest(&mut self) -> Next {
+        match self.orders.pop_front() {
+            Some(order) => Next::Obey(order),
+            None if self.closed => Next::Stop,
+            None => Next::Idle,
+        }
     }
 }

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use stemedb_log::Outcome;
+use stemedb_log::{LogState, Outcome};
 
 use crate::config::APPEND_STALL_MAX;
 use crate::fates::Fate;
-use crate::node::Failure;
+use crate::node::{Failure, NodeState};
 use crate::shared::Shared;
 use crate::submission::WriteError;
+use crate::waiters::Ticket;
 
 /// Deadlines are kept to about this.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -44,6 +45,12 @@ pub(crate) fn run(shared: &Arc<Shared>, bell: &Bell) {
         let now = shared.clock.monotonic();
         shared.waiters.release(now, "the deadline passed while the write was on its way");
         shared.gate.check_clock(&*shared.clock);
+        // The log's own threads may have found the medium failing while nobody wrote.
+        if matches!(shared.log.state(), LogState::ReadOnly { .. })
+            && shared.gate.state() == NodeState::Ready
+        {
+            shared.gate.follow(&*shared.log);
+        }
         let hung = {
             let mut appending = shared.appending();
             match &mut *appending {
@@ -54,26 +61,30 @@ pub(crate) fn run(shared: &Arc<Shared>, bell: &Bell) {
                     appending.given_up = true;
                     // Under the lock: the committer settles these once the append returns.
                     shared.fates.set(appending.ids.iter().map(|id| (*id, Fate::Undecided)));
-                    true
+                    Some(std::mem::take(&mut appending.tickets))
                 }
-                _ => false,
+                _ => None,
             }
         };
-        if hung {
-            give_up(shared);
+        if let Some(tickets) = hung {
+            give_up(shared, tickets);
         }
     }
 }
 
-/// Sends everybody away from a log that hangs. It may come back: the committer opens the gate
-/// when the append returns well.
-fn give_up(shared: &Shared) {
-    let reason = format!("the log has not answered for {} s", APPEND_STALL_MAX.as_secs());
+/// Sends away those who wait for a group that the log hangs over, or keeps undecided, and what is
+/// queued behind it. It may come back: the committer opens the gate when the group is durable.
+fn give_up(shared: &Shared, tickets: Vec<(Ticket, Outcome)>) {
+    let silent = format!("the log has not answered for {} s", APPEND_STALL_MAX.as_secs());
+    // A log that failed has said why.
+    let (_, reason) = shared.gate.state_and_reason();
+    let reason = reason.filter(|reason| reason.code == "wal_unavailable");
+    let reason = reason.map_or(silent, |reason| reason.detail);
     tracing::error!(reason, "giving up the waiters");
     shared.gate.fail(Failure::Log { reason: reason.clone(), retry_at: None });
-    let error = WriteError::WalUnavailable { outcome: Outcome::NotWritten, reason: reason.clone() };
+    let unavailable = |outcome| WriteError::WalUnavailable { outcome, reason: reason.clone() };
     // What is durable and not yet applied is acknowledged by the applier, if anybody still waits.
-    let durable = shared.give_up_open_group(shared.cut(), &error);
+    let durable = shared.give_up_open_group(shared.cut(), &unavailable(Outcome::NotWritten));
     let answers = durable
         .into_iter()
         .map(|item| {
@@ -82,5 +93,6 @@ fn give_up(shared: &Shared) {
         })
         .collect();
     shared.finish_all(answers);
-    shared.waiters.release(Duration::MAX, &reason);
+    let answers = tickets.into_iter();
+    shared.waiters.answer_all(answers.map(|(ticket, outcome)| (ticket, Err(unavailable(outcome)))));
 }

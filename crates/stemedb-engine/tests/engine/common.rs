@@ -47,6 +47,11 @@ struct MediumState {
     groups: Vec<Vec<Entry>>,
     /// Written by an append that failed; found by the next start.
     undecided: Option<Vec<Entry>>,
+    /// Of a failed append, as the log keeps it.
+    held_back: Option<Vec<Entry>>,
+    /// `resume` succeeds.
+    mended: bool,
+    detached: bool,
     durable: u64,
     recorded_at: i64,
     read_only: Option<String>,
@@ -86,6 +91,11 @@ impl Medium {
         assert!(!late.timed_out(), "no append came");
     }
 
+    /// A log that failed can resume from now on.
+    pub(crate) fn mend(&self) {
+        self.state.lock().unwrap().mended = true;
+    }
+
     pub(crate) fn appends(&self) -> usize {
         self.state.lock().unwrap().appends
     }
@@ -115,6 +125,9 @@ impl Medium {
             state.recorded_at = state.recorded_at.max(group.last().unwrap().recorded_at.0);
             state.groups.push(group);
         }
+        state.held_back = None;
+        state.mended = false;
+        state.detached = false;
         state.read_only = None;
         state.script.clear();
         state.held = false;
@@ -129,6 +142,9 @@ impl Log for TestLog {
         assert!(!group.is_empty());
         let medium = &self.0;
         let mut state = medium.state.lock().unwrap();
+        if state.detached {
+            return Err(LogError::Detached);
+        }
         if let Some(reason) = &state.read_only {
             return Err(LogError::ReadOnly { reason: reason.clone() });
         }
@@ -169,8 +185,12 @@ impl Log for TestLog {
                 state.read_only = Some("refused".into());
                 Err(LogError::ReadOnly { reason: "refused".into() })
             }
-            Step::Lost => error(&mut state),
+            Step::Lost => {
+                state.held_back = Some(entries);
+                error(&mut state)
+            }
             Step::Kept => {
+                state.held_back = Some(entries.clone());
                 state.undecided = Some(entries);
                 error(&mut state)
             }
@@ -186,6 +206,41 @@ impl Log for TestLog {
                 Ok(())
             }
         }
+    }
+
+    fn resume(&mut self) -> Result<Option<Commit>, LogError> {
+        let mut state = self.0.state.lock().unwrap();
+        let Some(reason) = state.read_only.clone() else { return Ok(None) };
+        if !state.mended {
+            return Err(LogError::ReadOnly { reason });
+        }
+        state.read_only = None;
+        state.undecided = None;
+        Ok(state.held_back.take().map(|entries| {
+            let first = entries.first().unwrap();
+            let commit = Commit { first: first.position, recorded_at: first.recorded_at };
+            state.durable += entries.len() as u64;
+            state.recorded_at = state.recorded_at.max(commit.recorded_at.0);
+            state.groups.push(entries);
+            commit
+        }))
+    }
+
+    fn detach(&mut self) -> Result<(), LogError> {
+        self.0.state.lock().unwrap().detached = true;
+        Ok(())
+    }
+
+    fn attach(&mut self) -> Result<Option<Commit>, LogError> {
+        let mut state = self.0.state.lock().unwrap();
+        state.detached = false;
+        state.mended = true;
+        drop(state);
+        self.resume()
+    }
+
+    fn acknowledge(&mut self) -> Option<String> {
+        None
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {
@@ -228,7 +283,9 @@ impl LogReader for Medium {
     }
 
     fn state(&self) -> LogState {
-        match &self.state.lock().unwrap().read_only {
+        let state = self.state.lock().unwrap();
+        match &state.read_only {
+            _ if state.detached => LogState::Detached,
             Some(reason) => LogState::ReadOnly { reason: reason.clone() },
             None => LogState::Ok,
         }
