@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stemedb_engine::{DrainReport, Engine};
 use stemedb_io::Env;
+use stemedb_log::LogState;
 use stemedb_model::SigningKey;
 use stemedb_server::Server;
 use tokio::net::TcpListener;
@@ -17,6 +19,9 @@ use crate::config::{Config, Log, LogFormat};
 use crate::context::Context;
 use crate::database::{self, Database, First};
 use crate::failure::Failure;
+
+/// How often it is looked whether the log failed, where that ends the process.
+const FAILURE_LOOK: Duration = Duration::from_millis(200);
 
 /// A server that answers.
 pub struct Running {
@@ -53,7 +58,7 @@ pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Fail
         config.server.data_dir.display()
     ));
     show_recovery(&running, context)?;
-    running.wait_for_signal()?;
+    let failed = running.wait_for_end()?;
     let report = running.stop()?;
     if report.unfinished > 0 {
         context.say(&format!("{} records were still on their way", report.unfinished));
@@ -61,7 +66,11 @@ pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Fail
     for problem in &report.problems {
         context.say(problem);
     }
-    Ok(())
+    match failed {
+        None => Ok(()),
+        Some(reason) => Err(Failure::error(format!("the log cannot make bytes durable: {reason}"))
+            .hint("mend the file system, then start again; wal.exit_on_failure = false keeps reads up")),
+    }
 }
 
 /// Shows how far the replay is, beside the server that answers probes meanwhile. Why it failed, if
@@ -136,16 +145,24 @@ impl Running {
         format!("http://{}", self.address)
     }
 
-    /// Returns on SIGTERM or Ctrl-C.
-    pub fn wait_for_signal(&self) -> Result<(), Failure> {
-        let waited: std::io::Result<()> = self.runtime.block_on(async {
+    /// Returns on SIGTERM or Ctrl-C; if configured so, also with the reason why the log takes no
+    /// writes.
+    pub fn wait_for_end(&self) -> Result<Option<String>, Failure> {
+        let failure = async {
+            loop {
+                tokio::time::sleep(FAILURE_LOOK).await;
+                let LogState::ReadOnly { reason } = self.engine.node().log else { continue };
+                return reason;
+            }
+        };
+        let waited: std::io::Result<Option<String>> = self.runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => Ok(None),
+                _ = interrupt.recv() => Ok(None),
+                reason = failure, if self.config.wal.exit_on_failure => Ok(Some(reason)),
             }
-            Ok(())
         });
         waited.map_err(|error| Failure::error("cannot wait for signals").because(error))
     }

@@ -157,6 +157,18 @@ pub enum LogState {
     Detached,
 }
 
+impl LogState {
+    /// The name in answers, logs and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded { .. } => "degraded",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Detached => "detached",
+        }
+    }
+}
+
 impl LogError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {

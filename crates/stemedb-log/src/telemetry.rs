@@ -102,14 +102,9 @@ impl Meters {
     }
 
     pub(crate) fn state(&self, state: &LogState) {
-        let now = match state {
-            LogState::Ok => "ok",
-            LogState::Degraded { .. } => "degraded",
-            LogState::ReadOnly { .. } => "read_only",
-            LogState::Detached => "detached",
-        };
         for name in STATES {
-            gauge!("stemedb_wal_state", "state" => name).set(f64::from(u8::from(name == now)));
+            let here = f64::from(u8::from(name == state.as_str()));
+            gauge!("stemedb_wal_state", "state" => name).set(here);
         }
     }
 

@@ -106,8 +106,15 @@ impl Wal {
         }
         let lock = lock_folder(&config, &env)?;
         let file_system = file_system(&config, &env)?;
-        let Opened { log_id, timeline, end, active, spare, segments, bytes, recovery } =
+        let Opened { log_id, timeline, end, active, spare, segments, bytes, mut recovery } =
             open(&config, &env, &expect)?;
+        if !file_system.rereads {
+            recovery.warnings.push(format!(
+                "the log lies on {}: if a write or sync fails there, it cannot be proved what the \
+                 medium holds, and the log stops until an operator attaches it again",
+                file_system.name
+            ));
+        }
         meters.recovered(recovery.took, recovery.durable);
         meters.folder(segments.len() as u64, bytes);
         if let Ok(space) = env.vfs.space(&config.dir) {

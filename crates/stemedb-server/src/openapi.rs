@@ -96,6 +96,8 @@ problems! {
     DrainProblems: LIMITED, ASKING, &[ErrorCode::WrongState];
     /// Error answers of an undrain.
     UndrainProblems: LIMITED, &[ErrorCode::WrongState];
+    /// Error answers of what operators ask of the log.
+    WalProblems: LIMITED, &[ErrorCode::WalUnavailable, ErrorCode::WrongState];
     /// Error answers of the endpoints that write one record.
     WriteProblems: LIMITED, ASKING, SENDING, WRITING;
     /// Error answers of an import, before it begins.

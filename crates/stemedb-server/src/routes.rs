@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
-use crate::handlers::{export, import, meta, node, query, read, write};
+use crate::handlers::{export, import, meta, node, query, read, wal, write};
 use crate::openapi as document;
 
 const SPECIFICATION: &str = "/openapi.json";
@@ -53,6 +53,10 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(node::root))
         .routes(routes!(node::drain))
         .routes(routes!(node::undrain))
+        .routes(routes!(wal::seal))
+        .routes(routes!(wal::detach))
+        .routes(routes!(wal::attach))
+        .routes(routes!(wal::acknowledge))
         .routes(routes!(meta::metrics))
 }
 

@@ -17,6 +17,7 @@ use crate::{database, time};
 #[command(after_help = "Examples:
   stemedb admin status
   stemedb admin drain
+  stemedb admin wal acknowledge
   stemedb admin reindex --data-dir ./stemedb-data")]
 pub struct Args {
     #[command(subcommand)]
@@ -31,6 +32,11 @@ enum Act {
     Drain(RemoteArgs),
     /// Take writes again.
     Undrain(RemoteArgs),
+    /// The log: acknowledge a failure, take it off its file system and put it back.
+    Wal {
+        #[command(subcommand)]
+        act: WalAct,
+    },
     /// Rebuild the index from the log, while the node is stopped.
     #[command(after_help = "Examples:\n  stemedb admin reindex --data-dir ./stemedb-data")]
     Reindex(PlaceArgs),
@@ -56,6 +62,29 @@ enum Act {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum WalAct {
+    /// Say that somebody has seen why the log is degraded.
+    ///
+    /// The alert ends, and the node is simply ready again.
+    Acknowledge(RemoteArgs),
+    /// Close every file of the log, so that its file system can be unmounted and checked.
+    ///
+    /// Writes are refused meanwhile, reads go on. Refused while other files of the node lie on the
+    /// same file system: then stop the node, mend the file system, start it again.
+    #[command(after_help = "Examples:
+  stemedb admin wal detach && umount /var/lib/stemedb/wal && fsck -y /dev/sdb1
+  mount /var/lib/stemedb/wal && stemedb admin wal attach")]
+    Detach(RemoteArgs),
+    /// Read all of the log, prove that everything durable is there, take writes again.
+    ///
+    /// Also after a failure that the node cannot judge by itself: on a file system of which it
+    /// cannot be proved what the medium holds.
+    Attach(RemoteArgs),
+    /// Write the newest watermark: whoever reads the files then knows that all of it was durable.
+    Seal(RemoteArgs),
+}
+
 /// Does it.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.act {
@@ -75,6 +104,17 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
         Act::Undrain(remote) => {
             let answer = remote.connect()?.post_json("/v1/admin/node/undrain", &json!({}))?;
+            show(&answer.read()?, context)
+        }
+        Act::Wal { act } => {
+            let (remote, act) = match act {
+                WalAct::Acknowledge(remote) => (remote, "acknowledge"),
+                WalAct::Detach(remote) => (remote, "detach"),
+                WalAct::Attach(remote) => (remote, "attach"),
+                WalAct::Seal(remote) => (remote, "seal"),
+            };
+            let answer =
+                remote.connect()?.post_json(&format!("/v1/admin/wal/{act}"), &json!({}))?;
             show(&answer.read()?, context)
         }
         Act::Reindex(place) => reindex(&place, context),

@@ -158,12 +158,37 @@ pub struct Wal {
     pub dir: Option<PathBuf>,
     /// Length of a new segment; 1,048,576 to 4,294,967,296. Existing segments keep theirs.
     pub segment_bytes: u64,
+    /// What a failing medium does to the log. `heal`: go on in a fresh segment where it can be proved
+    /// that nothing durable is lost. `stop`: refuse writes until the medium takes them again and the
+    /// same proof has succeeded.
+    pub on_failure: OnFailure,
+    /// Whether the process ends, with status 2, once the log cannot make bytes durable; else reads go
+    /// on.
+    pub exit_on_failure: bool,
+    /// Whether every failed sync gets a line in the log of the node; they are counted in any case.
+    pub log_fsync_errors: bool,
 }
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { dir: None, segment_bytes: 64 << 20 }
+        Self {
+            dir: None,
+            segment_bytes: 64 << 20,
+            on_failure: OnFailure::Heal,
+            exit_on_failure: false,
+            log_fsync_errors: true,
+        }
     }
+}
+
+/// What a failing medium does to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Go on where that can be proved to be safe.
+    Heal,
+    /// Refuse writes until it is.
+    Stop,
 }
 
 /// What is derived from the log.
@@ -278,6 +303,12 @@ impl Config {
     pub fn wal(&self) -> WalConfig {
         let mut config = WalConfig::new(self.wal_dir());
         config.segment_bytes = self.wal.segment_bytes;
+        config.on_failure = match self.wal.on_failure {
+            OnFailure::Heal => stemedb_log::OnFailure::Heal,
+            OnFailure::Stop => stemedb_log::OnFailure::Stop,
+        };
+        config.log_fsync_errors = self.wal.log_fsync_errors;
+        config.open_besides = vec![self.index_dir(), self.node_dir()];
         config
     }
 

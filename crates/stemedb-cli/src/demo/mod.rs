@@ -43,7 +43,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
              STEMEDB_URL={url} stemedb query pluto is_planet\n  {url}/docs",
             url = running.url()
         ));
-        running.wait_for_signal()?;
+        running.wait_for_end()?;
     }
     running.stop()?;
     shown

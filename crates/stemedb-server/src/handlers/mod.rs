@@ -6,6 +6,7 @@ pub(crate) mod meta;
 pub(crate) mod node;
 pub(crate) mod query;
 pub(crate) mod read;
+pub(crate) mod wal;
 pub(crate) mod write;
 
 use axum::body::Body;

@@ -22,7 +22,7 @@ use crate::wire::{
 
 const DRAIN_MS_MAX: u64 = 600_000;
 
-fn node(status: &NodeStatus) -> Node {
+pub(super) fn node(status: &NodeStatus) -> Node {
     Node {
         state: status.state.as_str().to_owned(),
         reason: status.reason.as_ref().map(|reason| NodeReason {
@@ -30,6 +30,7 @@ fn node(status: &NodeStatus) -> Node {
             detail: reason.detail.clone(),
         }),
         degraded: status.degraded.clone(),
+        wal: status.log.as_str().to_owned(),
         log_id: LogIdHex(status.log_id),
         timeline: TimelineHex(status.timeline),
         position: status.progress.applied.0,

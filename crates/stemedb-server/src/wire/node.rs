@@ -27,6 +27,9 @@ pub struct Node {
     /// Set while the node is ready but an operator should look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
+    /// What the log says of itself: `ok`, `degraded`, `read_only` or `detached`.
+    #[schema(example = "ok")]
+    pub wal: String,
     /// The database.
     pub log_id: LogIdHex,
     /// Its branch.
