@@ -126,7 +126,8 @@ pub trait VfsFile: Send + Sync {
     /// `Unsupported` where the file system cannot.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Asks the system to forget its cached copy of the whole file. Pages that are not yet
-    /// written stay. It is a request: [`VfsFile::read_nowait`] tells whether it was followed.
+    /// written stay, and so do pages that the system has in hand. It is a request, to be repeated:
+    /// [`VfsFile::read_nowait`] tells whether it was followed.
     fn evict(&self) -> io::Result<()>;
     /// Reads like [`VfsFile::read_at`], but only from the cache: `None` if the medium would have
     /// to be asked. `Unsupported` where the file system cannot tell.

@@ -3,9 +3,10 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use stemedb_io::sim::SimVfs;
-use stemedb_io::{Open, RealVfs, Vfs};
+use stemedb_io::{Clock, Open, RealClock, RealVfs, Vfs};
 
 fn both(check: fn(&dyn Vfs, &Path)) {
     let dir = tempfile::tempdir().unwrap();
@@ -120,8 +121,13 @@ fn eviction_can_be_seen() {
             Err(error) => return assert_eq!(error.kind(), ErrorKind::Unsupported),
         }
         file.sync_all().unwrap();
-        file.evict().unwrap();
-        assert_eq!(file.read_nowait(&mut buf, 0).unwrap(), None);
+        // A page that the system has in hand survives a request; on a busy machine that was seen.
+        let gone = (0..500).any(|_| {
+            RealClock::new().sleep(Duration::from_millis(2));
+            file.evict().unwrap();
+            file.read_nowait(&mut buf, 0).unwrap().is_none()
+        });
+        assert!(gone, "the cached copy stays");
         file.read_exact_at(&mut buf, 0).unwrap();
         assert_eq!(file.read_nowait(&mut buf, 0).unwrap(), Some(100));
     });

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use stemedb_io::{Open, Vfs, VfsFile, mutant};
+use stemedb_io::{Clock, Env, Open, VfsFile, mutant};
 
 use crate::error::LogError;
 use crate::format::block::BLOCK;
@@ -11,6 +12,10 @@ use crate::format::header::HeaderState;
 use crate::recover::survey::{self, read_header};
 use crate::walk::{Blocks, Cursor, Step, Walk};
 
+/// A page that the system has in hand at that moment (being written back, say) survives one attempt;
+/// on a busy machine that was seen.
+const EVICT_ATTEMPTS: usize = 50;
+const EVICT_PAUSE: Duration = Duration::from_millis(10);
 /// Blocks that a proof reads at a time: 1 MiB.
 const READ_AHEAD: u32 = 256;
 
@@ -25,15 +30,16 @@ pub(crate) struct Suspect {
 
 /// Proves every group of `suspect` up to its end from the medium. An `Err` names what is wrong, or
 /// why it cannot be known. Time: one pass over its groups at the speed of the device.
-pub(crate) fn prove(vfs: &dyn Vfs, dir: &Path, suspect: &Suspect) -> Result<(), LogError> {
+pub(crate) fn prove(env: &Env, dir: &Path, suspect: &Suspect) -> Result<(), LogError> {
     let Suspect { name, number, salt, end } = suspect;
     let failed = |op| move |source| survey::io(name, op, 0, source);
-    let file = vfs.open(&dir.join(name), Open::Read).map_err(failed("open"))?;
+    let file = env.vfs.open(&dir.join(name), Open::Read).map_err(failed("open"))?;
     if !mutant("verify_through_cache") {
         // Its result means nothing any more. What it is for: a page that is still to be written
         // cannot be evicted, and may share its memory with the durable ones before it.
         let _ = file.sync_data();
-        let gone = file.evict().and_then(|()| gone(&*file, end.block)).map_err(failed("evict"))?;
+        let durable = u64::from(end.block) * BLOCK as u64;
+        let gone = drop_cache(&*file, durable, BLOCK, &*env.clock).map_err(failed("evict"))?;
         if !gone {
             let problem = "its cached copy cannot be dropped".into();
             return Err(LogError::Unproved { file: name.clone(), problem });
@@ -77,11 +83,30 @@ pub(crate) fn prove(vfs: &dyn Vfs, dir: &Path, suspect: &Suspect) -> Result<(), 
     Ok(())
 }
 
-/// Whether the cache holds nothing of the first `blocks`; asks before any of them is read.
-fn gone(file: &dyn VfsFile, blocks: u32) -> io::Result<bool> {
+/// Drops the cached copy of a file. `false` if some of the first `len` bytes, looked at in steps of
+/// `step`, stay. Nothing of the file may be read between this and the reading that counts.
+pub(crate) fn drop_cache(
+    file: &dyn VfsFile,
+    len: u64,
+    step: usize,
+    clock: &dyn Clock,
+) -> io::Result<bool> {
+    for attempt in 0..EVICT_ATTEMPTS {
+        if attempt > 0 {
+            clock.sleep(EVICT_PAUSE);
+        }
+        file.evict()?;
+        if gone(file, len, step)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn gone(file: &dyn VfsFile, len: u64, step: usize) -> io::Result<bool> {
     let mut byte = [0];
-    for block in 0..blocks {
-        if file.read_nowait(&mut byte, u64::from(block) * BLOCK as u64)?.is_some_and(|n| n > 0) {
+    for at in (0..len).step_by(step) {
+        if file.read_nowait(&mut byte, at)?.is_some_and(|read| read > 0) {
             return Ok(false);
         }
     }

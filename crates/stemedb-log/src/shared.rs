@@ -135,7 +135,7 @@ impl Shared {
     }
 
     fn prove(&self, suspect: &Suspect) -> Result<(), LogError> {
-        prove(&*self.env.vfs, &self.dir, suspect)?;
+        prove(&self.env, &self.dir, suspect)?;
         tracing::info!(
             segment = suspect.name,
             position = suspect.end.last.0,

@@ -345,7 +345,7 @@ impl Bench {
         let Err(failure) = retire(retired) else { return };
         let reason = failure.to_string();
         let proved = self.shared.failed(&failure).and_then(|()| {
-            prove(&*self.env.vfs, &self.dir, &suspect).map_err(|error| error.to_string())
+            prove(&self.env, &self.dir, &suspect).map_err(|error| error.to_string())
         });
         match proved {
             Ok(()) => self.shared.healed(&reason),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use stemedb_model::{AgentId, Signed};
 use stemedb_server::wire;
 
-use crate::config::{self, Loaded, Setting};
+use crate::config::{self, Loaded, Once, Setting};
 use crate::context::Context;
 use crate::database::First;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use crate::{files, serve};
 #[command(after_help = "Examples:
   stemedb serve --data-dir ./stemedb-data
   stemedb serve --data-dir ./d --listen 127.0.0.1:28180
-  stemedb serve --config /etc/stemedb/api.toml")]
+  stemedb serve --config /etc/stemedb/api.toml --verify full")]
 pub struct Args {
     #[command(flatten)]
     place: PlaceArgs,
@@ -32,6 +32,23 @@ pub struct Args {
     /// First record of a new database, made by `stemedb key genesis`.
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
+    /// Give up a last group of which nothing says whether it was durable, for this start.
+    ///
+    /// A start that finds one refuses and asks. Its bytes are kept beside the log as `.rejected`.
+    #[arg(long)]
+    void_tail: bool,
+    /// What of the log is read before anything is answered.
+    #[arg(long, value_enum, default_value = "new")]
+    verify: Verify,
+}
+
+/// How much of the log a start reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Verify {
+    /// What no earlier start has proved.
+    New,
+    /// All of it.
+    Full,
 }
 
 /// Which database of this machine.
@@ -74,7 +91,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         flag("server.listen", args.listen.map(|listen| listen.to_string())),
         flag("server.root_public_key", args.root_public_key.map(|key| key.to_string())),
     ];
-    let loaded = args.place.load(flags.into_iter().flatten().collect())?;
+    let mut loaded = args.place.load(flags.into_iter().flatten().collect())?;
+    loaded.config.once =
+        Once { void_tail: args.void_tail, verify_all: args.verify == Verify::Full };
     let root = match &loaded.config.server.root_public_key {
         Some(text) => {
             Some(text.parse().map_err(|error| Failure::error("root public key").because(error))?)

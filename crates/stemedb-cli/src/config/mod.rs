@@ -10,7 +10,7 @@ mod schema;
 
 pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load};
 pub use reference::{print, reference};
-pub use schema::{Class, Config, Index, Limits, Log, LogFormat, Query, Server, Signing, Wal};
+pub use schema::{Class, Config, Index, Limits, Log, LogFormat, Once, Query, Server, Signing, Wal};
 
 #[cfg(test)]
 mod tests;

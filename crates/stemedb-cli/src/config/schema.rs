@@ -30,6 +30,18 @@ pub struct Config {
     pub query: Query,
     /// What the node says about itself.
     pub log: Log,
+    /// An operator's answers for one start: flags only, so that no file makes them for good.
+    #[serde(skip)]
+    pub once: Once,
+}
+
+/// What holds for one start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Once {
+    /// Give up a last group of the log of which nothing says whether it was durable.
+    pub void_tail: bool,
+    /// Read all of the log before anything is answered.
+    pub verify_all: bool,
 }
 
 /// Where the node listens and keeps its data.
@@ -308,6 +320,8 @@ impl Config {
             OnFailure::Stop => stemedb_log::OnFailure::Stop,
         };
         config.log_fsync_errors = self.wal.log_fsync_errors;
+        config.void_tail = self.once.void_tail;
+        config.verify_all = self.once.verify_all;
         config.open_besides = vec![self.index_dir(), self.node_dir()];
         config
     }

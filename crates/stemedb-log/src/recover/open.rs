@@ -15,9 +15,14 @@ use crate::config::{Expect, Recovery, Voided, WalConfig};
 use crate::error::LogError;
 use crate::format::block::{BLOCK, SECTOR};
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
+use crate::prove::drop_cache;
 use crate::shared::SegmentEntry;
 use crate::walk::{Cursor, Marks};
 use crate::worker::{Spare, prepare};
+
+/// The cache of a segment is looked at in steps of this many bytes: what was left of one that was
+/// not dropped would be many of them.
+const CACHE_LOOK_EVERY: usize = 1 << 20;
 
 /// The segment that appends go to.
 pub(crate) struct Active {
@@ -224,7 +229,9 @@ impl Opener<'_> {
             let failed = |op| move |source| survey::io(name, op, 0, source);
             let file = self.vfs.open(&self.dir.join(name), Open::Write).map_err(failed("open"))?;
             file.sync_all().map_err(failed("sync"))?;
-            let evicted = file.evict().and_then(|()| evicted(&*file));
+            let evicted = file
+                .len()
+                .and_then(|len| drop_cache(&*file, len, CACHE_LOOK_EVERY, &*self.env.clock));
             from_medium &= evicted.unwrap_or(false);
             file.close().map_err(failed("close"))?;
         }
@@ -484,20 +491,6 @@ type Void<'f> = (&'f Finding, &'static str);
 /// What is given up of `file`.
 fn void<'f>(voided: &[Void<'f>], file: &str) -> Option<Void<'f>> {
     voided.iter().find(|(finding, _)| finding.file == file).copied()
-}
-
-/// Whether the cache holds nothing of a file; asks for a page in every MiB before any is read.
-fn evicted(file: &dyn VfsFile) -> io::Result<bool> {
-    let len = file.len()?;
-    let mut byte = [0];
-    let mut at = 0;
-    while at < len {
-        if file.read_nowait(&mut byte, at)?.is_some_and(|read| read > 0) {
-            return Ok(false);
-        }
-        at += 1 << 20;
-    }
-    Ok(true)
 }
 
 fn newer_format(segments: &[SegmentSurvey]) -> Option<(String, u32)> {
