@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use stemedb_engine::{Engine, Progress};
+use stemedb_engine::{Engine, EngineError, Progress};
 use stemedb_index::{Index, IndexError};
 use stemedb_io::{Env, Open};
 use stemedb_log::{Expect, Log, LogError, Recovery, Wal};
@@ -104,8 +104,7 @@ pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Databas
         Some(index) => index,
         None => open_index(config, identity)?,
     };
-    let engine = Engine::open(config.engine(), env.clone(), Box::new(wal), index)
-        .map_err(|error| Failure::error("cannot open the database").because(error))?;
+    let engine = start_engine(config, env, wal, index)?;
     Ok(Database { engine, recovery, root, created: new.is_some() })
 }
 
@@ -169,12 +168,13 @@ fn first_record(
 
 /// Opens the index for a log; tells what to do if it cannot be used.
 ///
-/// A damaged one is removed and begun anew: everything in it comes from the log, and a power cut
-/// may tear what its storage had not synced. What is lost is its word on how far the log went.
+/// A damaged one, and that of an earlier version, is removed and begun anew: everything in it comes
+/// from the log, and a power cut may tear what its storage had not synced. What is lost is its word
+/// on how far the log went.
 fn open_index(config: &Config, identity: (LogId, Timeline)) -> Result<Index, Failure> {
     let opened = match Index::open(&config.index(), Some(identity)) {
-        Err(error @ IndexError::Damaged { .. }) => {
-            tracing::warn!(%error, "the index is damaged; rebuilding it from the log");
+        Err(error) if rebuilt(&error) => {
+            tracing::warn!(%error, "the index cannot be used; rebuilding it from the log");
             stemedb_index::remove(&config.index_dir())
                 .and_then(|()| Index::open(&config.index(), Some(identity)))
         }
@@ -190,6 +190,15 @@ fn open_index(config: &Config, identity: (LogId, Timeline)) -> Result<Index, Fai
         };
         Failure::error("cannot open the index").because(error).hint(hint)
     })
+}
+
+/// Whether a start makes a new index instead of refusing.
+fn rebuilt(error: &IndexError) -> bool {
+    match error {
+        IndexError::Damaged { .. } => true,
+        IndexError::UnknownFormat { found, supported, .. } => found < supported,
+        _ => false,
+    }
 }
 
 fn log_failure(config: &Config, error: LogError) -> Failure {
@@ -296,8 +305,29 @@ pub fn open_engine(
     identity: (LogId, Timeline),
 ) -> Result<Arc<Engine>, Failure> {
     let index = open_index(config, identity)?;
-    Engine::open(config.engine(), env.clone(), Box::new(log), index)
-        .map_err(|error| Failure::error("cannot open the database").because(error))
+    start_engine(config, env, log, index)
+}
+
+fn start_engine(
+    config: &Config,
+    env: &Env,
+    log: Wal,
+    index: Index,
+) -> Result<Arc<Engine>, Failure> {
+    Engine::open(config.engine(), env.clone(), Box::new(log), index).map_err(|error| {
+        let dir = config.server.data_dir.display();
+        let hint = match &error {
+            EngineError::IndexBeforeRepair { .. } => {
+                Some(format!("stemedb admin reindex --data-dir {dir}"))
+            }
+            _ => None,
+        };
+        let failure = Failure::error("cannot open the database").because(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
 }
 
 /// Waits until the index has everything, telling how far it is if that takes a while.

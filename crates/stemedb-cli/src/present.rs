@@ -123,6 +123,9 @@ pub fn resolution(resolution: &wire::Resolution) -> String {
     if !resolution.complete {
         text.push_str("  there are more claims than the bound: no winner is named\n");
     }
+    if resolution.history_lost {
+        text.push_str("  damage took records from the log: what they said is not in this answer\n");
+    }
     if !resolution.candidates.is_empty() {
         text.push('\n');
         text.push_str(&candidates(&resolution.candidates).render());

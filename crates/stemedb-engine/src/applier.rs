@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
-use stemedb_index::Entry;
+use stemedb_index::{Entry, Lost};
 use stemedb_log::LogError;
 use stemedb_model::{Kind, Millis, Position, Signed};
 
 use crate::committer::Durable;
+use crate::engine::lost_of;
 use crate::fates::Fate;
 use crate::metrics::{self, Operation};
 use crate::node::{Failure, Phase};
@@ -74,12 +75,21 @@ impl Applier {
             return Ok(true);
         }
         tracing::info!(from = from.0, to = durable.0, "replaying the log into the index");
-        let mut batch = Vec::new();
+        let lost = lost_of(&*shared.log);
+        let mut batch: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         let mut failure = None;
         let mut stopped = false;
         let scanned = shared.log.scan(from, &mut |group| {
             for entry in group {
+                let next = batch.last().map_or(shared.index.applied(), |last| last.position).next();
+                if entry.position > next {
+                    // A scan passes over what a repair gave up; the index must know of it.
+                    let skipped = self.apply(&batch).and_then(|()| self.skip(&lost, next));
+                    failure = failure.take().or(skipped.err());
+                    batch.clear();
+                    bytes = 0;
+                }
                 bytes += entry.new.body.len();
                 match decode(entry) {
                     Ok(entry) => batch.push(entry),
@@ -101,8 +111,10 @@ impl Applier {
         if stopped {
             return Ok(false);
         }
-        if !batch.is_empty() {
-            self.apply(&batch)?;
+        self.apply(&batch)?;
+        let next = shared.index.applied().next();
+        if lost.at(next).is_some() {
+            self.skip(&lost, next)?;
         }
         let applied = shared.applied.position();
         if applied < durable {
@@ -111,8 +123,22 @@ impl Applier {
         Ok(true)
     }
 
+    /// Passes over the lost positions that begin at or before `next`.
+    fn skip(&self, lost: &Lost, next: Position) -> Result<(), String> {
+        let (_, last) = lost.at(next).ok_or_else(|| {
+            format!("the log has no position {next}, and does not say it is lost")
+        })?;
+        tracing::warn!(first = next.0, last = last.0, "positions are lost; passing over them");
+        self.shared.index.skip(last).map_err(|error| error.to_string())?;
+        self.shared.applied.set(self.shared.index.snapshot());
+        Ok(())
+    }
+
     /// One atomic batch; afterwards it is visible to every reader.
     fn apply(&self, entries: &[Entry]) -> Result<(), String> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let since = self.shared.clock.monotonic();
         let result = self.shared.index.apply(entries).map_err(|error| error.to_string());
         let took = self.shared.clock.monotonic().saturating_sub(since);

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use stemedb_index::{Index, IndexError};
+use stemedb_index::{Index, IndexError, Lost};
 use stemedb_io::Env;
-use stemedb_log::{Commit, Log, LogState, NewEntry};
+use stemedb_log::{Commit, Log, LogReader, LogState, NewEntry};
 use stemedb_model::{
     Hash, Head, Kind, Known, LogId, Millis, Policy, Position, Principal, RecordId, Registry,
     Signed, Tier, Timeline, admit,
@@ -106,7 +106,8 @@ impl Engine {
     /// Opens the database that `log` and `index` are. Returns at once, `starting`; the applier
     /// replays what the index lacks, then the node is ready: see [`Engine::wait_ready`].
     ///
-    /// Refuses a log without genesis, and an index of another log or ahead of this one.
+    /// Refuses a log without genesis, and an index of another log, ahead of this one, or from before
+    /// a repair of it.
     pub fn open(
         config: EngineConfig,
         env: Env,
@@ -123,6 +124,12 @@ impl Engine {
         let snapshot = index.snapshot();
         if snapshot.position() > durable {
             return Err(EngineError::IndexAhead { applied: snapshot.position(), durable });
+        }
+        let log_lost = lost_of(&*reader);
+        let (expected, known) = (log_lost.up_to(snapshot.position()), snapshot.lost());
+        if expected != *known {
+            let (log, index) = (expected, known.clone());
+            return Err(EngineError::IndexBeforeRepair { log, index });
         }
         metrics::register();
         let shared = Arc::new(Shared {
@@ -355,6 +362,7 @@ impl Engine {
             timeline: self.shared.timeline,
             progress: self.progress(),
             in_flight: self.shared.intake.unfinished(),
+            lost: self.shared.applied.newest().lost().clone(),
         }
     }
 
@@ -523,6 +531,11 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("node", &self.node()).finish_non_exhaustive()
     }
+}
+
+/// What repairs of the log gave up.
+pub(crate) fn lost_of(log: &dyn LogReader) -> Lost {
+    Lost::new(log.lost().into_iter().map(|range| (range.first, range.last)))
 }
 
 /// What a log without records knows.

@@ -1,6 +1,6 @@
 //! Why a database could not be opened, and why a read has no answer.
 
-use stemedb_index::IndexError;
+use stemedb_index::{IndexError, Lost};
 use stemedb_log::LogError;
 use stemedb_model::{Millis, Position, RecordId, Refusal, Timeline};
 
@@ -37,6 +37,20 @@ pub enum EngineError {
         /// Newest position of the log.
         durable: Position,
     },
+    /// The log was repaired, or put back, after the index took from it what is not there now.
+    #[error(
+        "the index was made from the log before it was repaired: of the positions that the index \
+         has applied, {} are lost in the log, {} in the index; rebuild the index with \
+         `stemedb admin reindex` (it may hold the last copy of what was lost: keep a copy if that \
+         is wanted)",
+        ranges(.log), ranges(.index)
+    )]
+    IndexBeforeRepair {
+        /// What the log has lost, as far as the index has applied it.
+        log: Lost,
+        /// What the index knows to be lost.
+        index: Lost,
+    },
     /// The index could not be brought up to the log.
     #[error("replaying the log into the index: {0}")]
     Recovery(String),
@@ -52,6 +66,18 @@ pub enum EngineError {
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(String),
+}
+
+/// Ranges of positions in words.
+fn ranges(lost: &Lost) -> String {
+    if lost.ranges().is_empty() {
+        return "none".to_owned();
+    }
+    let ranges = lost.ranges().iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first} to {last}"),
+    });
+    ranges.collect::<Vec<_>>().join(", ")
 }
 
 /// Why a read has no answer.
@@ -95,6 +121,19 @@ pub enum ReadError {
         asked: Millis,
         /// The newest time that can be answered.
         now: Millis,
+    },
+    /// The record that was at this position was lost to damage, and a repair gave it up.
+    #[error(
+        "position {position} is lost: a repair of the log gave up positions {first} to {last}; a \
+         record that was there can be sent again and gets a new position"
+    )]
+    Lost {
+        /// What was asked for.
+        position: Position,
+        /// First lost position of the range.
+        first: Position,
+        /// Last lost position of the range.
+        last: Position,
     },
     /// The record is on its way, or was given to a log that failed or hangs.
     #[error("record {id} is undecided: it is on its way, or waits for the log to be mended")]

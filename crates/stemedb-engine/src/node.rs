@@ -10,6 +10,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stemedb_index::Lost;
 use stemedb_io::Clock;
 use stemedb_log::{LogReader, LogState, Outcome};
 use stemedb_model::{LogId, Position, Timeline};
@@ -99,6 +100,8 @@ pub struct NodeStatus {
     pub progress: Progress,
     /// Records that are queued, being made durable or being applied.
     pub in_flight: usize,
+    /// Positions that a repair of the log gave up.
+    pub lost: Lost,
 }
 
 /// The part of the state that is set; the rest follows from it.

@@ -67,7 +67,8 @@ impl View {
             // Before the first record nothing has weight at any time.
             AsOf::Position(Position::NONE) => (Position::NONE, Millis(0)),
             AsOf::Position(asked) => {
-                let entry = self.snapshot.entry(asked)?;
+                // At a lost position the moment is that of the record before it.
+                let entry = self.snapshot.entry(self.snapshot.lost().record_at(asked))?;
                 (asked, entry.map_or(self.evaluated_at, |entry| entry.recorded_at))
             }
             AsOf::Time(asked) if asked > self.evaluated_at => {
@@ -205,19 +206,35 @@ impl View {
         by.map(|by| excluded(Reason::Retracted, Some(by)))
     }
 
-    /// The record at a position; `None` outside `1..=position()`.
+    /// The record at a position; `None` outside `1..=position()`, [`ReadError::Lost`] where a
+    /// repair of the log gave it up.
     pub fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
         if position > self.as_of {
             return Ok(None);
         }
-        self.read(|snapshot| snapshot.entry(position))
+        let found = self.read(|snapshot| snapshot.entry(position))?;
+        match self.snapshot.lost().at(position) {
+            Some((first, last)) if found.is_none() => {
+                Err(ReadError::Lost { position, first, last })
+            }
+            _ => Ok(found),
+        }
     }
 
-    /// Up to `limit` records from `from` on, in order.
+    /// Whether a repair of the log gave up any position that this view's answers would rest on.
+    pub fn history_lost(&self) -> bool {
+        self.snapshot.lost().any_up_to(self.as_of)
+    }
+
+    /// Up to `limit` records from `from` on, in order; lost ones are passed over.
     pub fn entries(&self, from: Position, limit: usize) -> Result<Vec<Entry>, ReadError> {
         let mut entries = Vec::new();
         let mut position = from.max(Position(1));
         while entries.len() < limit && position <= self.as_of {
+            if let Some((_, last)) = self.snapshot.lost().at(position) {
+                position = last.next();
+                continue;
+            }
             let Some(entry) = self.entry(position)? else { break };
             entries.push(entry);
             position = position.next();

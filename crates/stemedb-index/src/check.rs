@@ -83,6 +83,10 @@ impl Check<'_> {
         while position < snapshot.position() {
             position = position.next();
             let Some(entry) = snapshot.entry(position)? else {
+                if let Some((_, last)) = snapshot.lost().at(position) {
+                    position = last;
+                    continue;
+                }
                 self.problem(format!("no record at position {position}"));
                 continue;
             };

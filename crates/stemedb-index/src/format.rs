@@ -13,7 +13,7 @@
 //!
 //! | table         | key                               | value                           | rows   |
 //! |---------------|-----------------------------------|---------------------------------|--------|
-//! | `meta`        | name (below)                      | by name                         | 4      |
+//! | `meta`        | name (below)                      | by name                         | 4 or 5 |
 //! | `records`     | position `u64`                    | record row                      | 1 a record |
 //! | `ids`         | record id, 32 bytes               | id row                          | 1 a record |
 //! | `idempotency` | hash of (principal, key), 32      | position `vi`                   | 1 a key |
@@ -26,12 +26,15 @@
 //! | `registry`    | position `u64`                    | empty                           | 1 a registry record |
 //!
 //! Lifetime: that of the folder, except that `applied` in `meta` is overwritten by every group,
+//! `lost` by every lost range,
 //! the newest row of `times` by groups of the same millisecond, and a row of `idempotency` when
 //! its key is used again.
 //!
 //! `meta`: `format` is [`FORMAT`] as `vi`; `log` the database's log_id, 16 bytes; `timeline` the
 //! branch of its log, 16 bytes; `applied` the newest position `vi`, its recorded_at `zz`, then the
-//! counters of [`crate::Counters`] in the order of their declaration, each `vi`.
+//! counters of [`crate::Counters`] in the order of their declaration, each `vi`; `lost`, where a
+//! repair of the log gave positions up, their ranges in ascending order, each as its first position
+//! `vi` and how many follow it `vi`. Such positions have no rows in any other table.
 //!
 //! *Record row*: recorded_at `zz`; flags (1 custodial, 2 idempotency hash); principal number `vi`;
 //! the idempotency hash, 32 bytes, if flagged; signature, 64 bytes; the canonical bytes, to the
@@ -81,7 +84,7 @@ use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject};
 
 /// The format this build writes and reads. Any change of this page is a new one: an index is
 /// rebuilt, never migrated.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// A table of the index. What is in each is on the page of its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,6 +191,7 @@ pub(crate) mod meta {
     pub(crate) const LOG: &[u8] = b"log";
     pub(crate) const TIMELINE: &[u8] = b"timeline";
     pub(crate) const APPLIED: &[u8] = b"applied";
+    pub(crate) const LOST: &[u8] = b"lost";
 }
 
 pub(crate) fn position_key(position: Position) -> [u8; 8] {

@@ -13,6 +13,7 @@ use crate::entry::Entry;
 use crate::error::IndexError;
 use crate::fold::{Scratch, Target, fold, may_register};
 use crate::format::{Table, meta, time_key};
+use crate::lost::Lost;
 use crate::open;
 use crate::rows::IdRow;
 use crate::snapshot::Snapshot;
@@ -65,6 +66,7 @@ pub(crate) struct Cut {
     pub(crate) tables: fjall::Snapshot,
     pub(crate) registry: Registry,
     pub(crate) applied: Applied,
+    pub(crate) lost: Arc<Lost>,
 }
 
 /// The row `applied`.
@@ -193,7 +195,37 @@ impl Index {
         batch.commit().map_err(|error| self.store.storage("write index", &error))?;
         writer.rows_per_entry = rows_per_entry;
         writer.remember();
-        let cut = Cut { tables: self.store.db.snapshot(), registry, applied };
+        let lost = Arc::clone(&before.lost);
+        let cut = Cut { tables: self.store.db.snapshot(), registry, applied, lost };
+        *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
+        Ok(())
+    }
+
+    /// Passes over positions up to `last` that a repair of the log gave up: they stay numbered, and
+    /// no record will be there. Begins behind [`Index::applied`].
+    pub fn skip(&self, last: Position) -> Result<(), IndexError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.check_alive()?;
+        let before = self.current();
+        let mut applied = before.applied;
+        if last <= applied.position {
+            let problem = "positions are dense";
+            let applied = applied.position;
+            return Err(IndexError::OutOfOrder { applied, found: last, problem });
+        }
+        let mut lost = Lost::clone(&before.lost);
+        lost.add(applied.position.next(), last);
+        applied.position = last;
+        let mut row = Vec::new();
+        let mut batch = self.store.db.batch().durability(Some(PersistMode::Buffer));
+        applied.encode(&mut row);
+        batch.insert(self.store.table(Table::Meta), meta::APPLIED, row.as_slice());
+        lost.encode(&mut row);
+        batch.insert(self.store.table(Table::Meta), meta::LOST, row.as_slice());
+        batch.commit().map_err(|error| self.store.storage("write index", &error))?;
+        let registry = before.registry.clone();
+        let lost = Arc::new(lost);
+        let cut = Cut { tables: self.store.db.snapshot(), registry, applied, lost };
         *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
         Ok(())
     }

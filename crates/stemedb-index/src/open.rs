@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use fjall::{Database, Keyspace, Readable};
 use stemedb_model::{LogId, Position, Registry, Signed, Timeline};
@@ -11,6 +12,7 @@ use crate::bytes::push_varint;
 use crate::error::IndexError;
 use crate::format::{FORMAT, Table, meta, parse_position, position_key};
 use crate::index::{Applied, Cut, IndexConfig};
+use crate::lost::Lost;
 use crate::rows::RecordRow;
 use crate::store::{Store, is_damage, number};
 
@@ -247,6 +249,7 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
     let tables = store.db.snapshot();
     let applied =
         store.read(&tables, Table::Meta, meta::APPLIED, Applied::decode)?.unwrap_or(Applied::NONE);
+    let lost = store.read(&tables, Table::Meta, meta::LOST, Lost::decode)?.unwrap_or_default();
     let newest = match tables.last_key_value(store.table(Table::Records)) {
         Some(row) => {
             let key = row.key().map_err(|error| store.storage("read index", &error))?;
@@ -254,7 +257,7 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
         }
         None => Position::NONE,
     };
-    if newest != applied.position {
+    if newest != lost.record_at(applied.position) {
         return Err(store.damaged(format_args!(
             "its newest record is {newest}, but {} is said to be applied",
             applied.position
@@ -275,5 +278,5 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
             return Err(store.damaged(format_args!("registry record {position}")));
         }
     }
-    Ok(Cut { tables, registry, applied })
+    Ok(Cut { tables, registry, applied, lost: Arc::new(lost) })
 }

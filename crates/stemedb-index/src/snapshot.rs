@@ -16,6 +16,7 @@ use crate::error::IndexError;
 use crate::fold::key_of;
 use crate::format::{NameTag, Table, key_key, last_position, pair_key, position_key, time_key};
 use crate::index::{Counters, Cut};
+use crate::lost::Lost;
 use crate::rows::{ClaimRow, ClaimsRow, FactRow, IdRow, RecordRow, SourceRow};
 use crate::store::{Name, Store, number};
 
@@ -50,6 +51,11 @@ impl Snapshot {
         &self.cut.registry
     }
 
+    /// Positions up to this one that a repair of the log gave up.
+    pub fn lost(&self) -> &Lost {
+        &self.cut.lost
+    }
+
     /// How many of each thing there are.
     pub fn counters(&self) -> &Counters {
         &self.cut.applied.counters
@@ -79,8 +85,8 @@ impl Snapshot {
         Ok(self.id_row(id)?.map(|row| row.position))
     }
 
-    /// The record at a position, with its envelope; `None` outside `1..=position()`. Not verified
-    /// again: it was when it was written.
+    /// The record at a position, with its envelope; `None` outside `1..=position()` and where it is
+    /// lost. Not verified again: it was when it was written.
     pub fn entry(&self, position: Position) -> Result<Option<Entry>, IndexError> {
         let key = position_key(position);
         let Some(row) = self.store.get(self.tables(), Table::Records, &key)? else {

@@ -10,7 +10,7 @@
 //! | `recover` | surveys a folder, judges it, opens it |
 //! | `wal`, `worker`, `reader`, `shared` | the writing end, its background work, the reading end, what they share |
 //! | `health`, `heal`, `prove` | what a failing medium does to the log, and how it goes on |
-//! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing |
+//! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing; `repair` of a segment into a new file |
 //!
 //! Invariants:
 //! - Bytes reach a file only in front of the commit's one sync, in blocks that never held any.
@@ -55,7 +55,11 @@ pub use error::{ErrorKind, LogError, LogState, Outcome};
 pub use format::block::{BlockHeader, GroupKind};
 pub use format::group::LostRange;
 pub use format::header::{Fence, SegmentHeader};
-pub use inspect::{DumpItem, SegmentReport, StatReport, VerifyReport, dump, stat, verify};
+pub use inspect::{
+    DroppedBytes, DumpItem, HeaderOrigin, LostPositions, RepairOptions, RepairReport,
+    RepairWritten, SegmentReport, StatReport, Undecided, VerifyReport, dump, repair, stat, verify,
+    verify_watched,
+};
 pub use memory::MemoryLog;
 pub use recover::judge::{DamageKind, Finding};
 pub use wal::Wal;
@@ -113,6 +117,11 @@ pub trait LogReader: Send + Sync {
         from: Position,
         visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
     ) -> Result<(), LogError>;
+    /// What repairs gave up, ascending: positions that stay numbered and read as
+    /// [`LogError::Lost`]; a scan passes over them. Empty for a log that was never repaired.
+    fn lost(&self) -> Vec<LostRange> {
+        Vec::new()
+    }
     /// The chain hash after the newest group, with the position it stands for (the log root).
     fn root(&self) -> (Position, Hash);
     /// `ok`, `read_only`, …, with the reason.

@@ -68,6 +68,10 @@ impl LogReader for Shared {
         self.published(|log| (log.end.last, log.end.chain))
     }
 
+    fn lost(&self) -> Vec<LostRange> {
+        self.published(|log| log.lost.clone())
+    }
+
     fn state(&self) -> LogState {
         Shared::state(self)
     }

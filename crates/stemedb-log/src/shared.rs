@@ -8,6 +8,7 @@ use stemedb_io::{Env, Open, VfsFile};
 use stemedb_model::{LogId, Position, Timeline};
 
 use crate::error::{Failure, LogError, LogState};
+use crate::format::group::LostRange;
 use crate::format::header::{Fence, segment_name};
 use crate::health::{Concern, Health};
 use crate::prove::{Suspect, prove};
@@ -48,6 +49,8 @@ pub(crate) struct Published {
     pub(crate) end: Cursor,
     /// By number.
     pub(crate) segments: Vec<SegmentEntry>,
+    /// What repairs gave up, in order.
+    pub(crate) lost: Vec<LostRange>,
 }
 
 impl Shared {

@@ -106,7 +106,7 @@ impl Wal {
         }
         let lock = lock_folder(&config, &env)?;
         let file_system = file_system(&config, &env)?;
-        let Opened { log_id, timeline, end, active, spare, segments, bytes, mut recovery } =
+        let Opened { log_id, timeline, end, active, spare, segments, lost, bytes, mut recovery } =
             open(&config, &env, &expect)?;
         if !file_system.rereads {
             recovery.warnings.push(format!(
@@ -124,7 +124,7 @@ impl Wal {
             meters.segment_in_use(&active.name);
         }
         let identity = (end.last > Position::NONE).then_some((log_id, timeline));
-        let published = Published { identity, end, segments };
+        let published = Published { identity, end, segments, lost };
         let health = Health::new(config.on_failure, file_system);
         let dir = config.dir.clone();
         let shared = Arc::new(Shared::new(env.clone(), dir, meters, health, published));
@@ -230,6 +230,7 @@ impl Wal {
             salt: spare.salt,
             segment_bytes: spare.bytes,
             fence,
+            lost: 0,
         };
         let active = Active {
             name: spare.name,

@@ -294,7 +294,10 @@ impl<'a> Walk<'a> {
         let byte = u64::from(cursor.block) * BLOCK as u64;
         let bad = |problem: String| Bad { byte, problem, too_new: false };
         let number = cursor.group.saturating_add(u64::from(header.kind.is_link()));
-        if header.group != number || header.first != cursor.last.next() {
+        // A lost group stands for one or more and has the number of the last of them.
+        let counted = header.group == number
+            || (header.kind == GroupKind::Lost && header.group > cursor.group);
+        if !counted || header.first != cursor.last.next() {
             return Err(bad(format!(
                 "group {} from position {} where group {number} from position {} belongs",
                 header.group,
@@ -324,7 +327,7 @@ impl<'a> Walk<'a> {
         };
         Ok(Group {
             kind: header.kind,
-            number,
+            number: header.group,
             block: header.block,
             blocks: header.count,
             first: header.first,

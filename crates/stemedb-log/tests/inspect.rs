@@ -73,7 +73,7 @@ fn dump_goes_on_behind_damage() {
     let mut bytes = vfs.medium(&segment(1)).unwrap();
     bytes[3 * 4096 + 200] ^= 1;
     bytes[5 * 4096..6 * 4096].fill(0);
-    vfs.put(&segment(1), bytes).unwrap();
+    vfs.put(&segment(1), bytes.clone()).unwrap();
     let shown = items(&vfs, all(), false);
     assert_eq!(positions(&shown), [1, 2, 4, 6]);
     let bad: Vec<u64> = shown
@@ -88,14 +88,29 @@ fn dump_goes_on_behind_damage() {
     let raw: Vec<_> = items(&vfs, all(), true)
         .into_iter()
         .filter_map(|item| match item {
-            DumpItem::Block { byte, header, whole } => {
-                Some((byte / 4096, header.map(|header| header.first.0), whole))
+            DumpItem::Block { byte, header, first_bad } => {
+                Some((byte / 4096, header.map(|header| header.first.0), first_bad))
             }
             _ => None,
         })
         .collect();
-    let whole = |n| (n, Some(n), true);
-    assert_eq!(raw, [whole(1), whole(2), (3, None, false), whole(4), whole(6)]);
+    let whole = |n| (n, Some(n), None);
+    let third = (3, None, Some(3 * 4096));
+    assert_eq!(raw, [whole(1), whole(2), third, whole(4), whole(6)]);
+
+    // Without the header, and without the mark that has the salt too.
+    for end in [512, 1024] {
+        bytes[..end].fill(0x5a);
+        vfs.put(&segment(1), bytes.clone()).unwrap();
+        let shown = items(&vfs, all(), false);
+        assert_eq!(positions(&shown), [1, 2, 4, 6]);
+        let DumpItem::Segment { header: None, problem: Some(problem), .. } = &shown[0] else {
+            panic!("{:?}", shown[0]);
+        };
+        assert!(problem.contains("does not match its checksum"), "{problem}");
+        let blocks = items(&vfs, all(), true);
+        assert_eq!(blocks.iter().filter(|one| matches!(one, DumpItem::Block { .. })).count(), 5);
+    }
 }
 
 #[test]

@@ -95,6 +95,7 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::InvalidParameter
         | ErrorCode::KeyReplaced
         | ErrorCode::KeyRevoked
+        | ErrorCode::Lost
         | ErrorCode::MalformedJson
         | ErrorCode::MethodNotAllowed
         | ErrorCode::NotFound
@@ -248,6 +249,11 @@ impl From<ReadError> for ApiError {
             }
             ReadError::Undecided { id } => {
                 Self::new(ErrorCode::Indeterminate, detail).outcome("indeterminate").id(id)
+            }
+            ReadError::Lost { position, .. } => {
+                let mut error = Self::new(ErrorCode::Lost, detail);
+                error.problem.position = Some(position.0);
+                error
             }
             ReadError::NotApplied { id, position } => Self::new(ErrorCode::IndexFailed, detail)
                 .outcome("durable_not_applied")

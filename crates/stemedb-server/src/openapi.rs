@@ -108,6 +108,10 @@ problems! {
     ReadRecordProblems: LIMITED, ASKING, READING, &[
         ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::RecordNotFound
     ];
+    /// Error answers of the endpoint that shows the record at a position.
+    ReadPositionProblems: LIMITED, ASKING, READING, &[
+        ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::Lost, ErrorCode::RecordNotFound
+    ];
     /// Error answers of the roots.
     RootProblems: LIMITED, ASKING, &[
         ErrorCode::DeadlineExceeded, ErrorCode::IndexDamaged, ErrorCode::NotReady

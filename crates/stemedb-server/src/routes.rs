@@ -40,6 +40,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(write::lifecycle))
         .routes(routes!(read::assertion, write::put_assertion))
         .routes(routes!(read::record, write::put_record))
+        .routes(routes!(read::position))
         .routes(routes!(import::import))
         .routes(routes!(export::export))
         .routes(routes!(query::query))

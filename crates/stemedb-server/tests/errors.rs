@@ -285,6 +285,9 @@ fn parameters() {
         ("/v1/records/xyz".into(), "invalid_parameter", "id"),
         ("/v1/records/%ff".into(), "invalid_parameter", "id"),
         (format!("/v1/records/{}?x=1", "ab".repeat(32)), "invalid_parameter", "x"),
+        ("/v1/positions/xyz".into(), "invalid_parameter", "position"),
+        ("/v1/positions/-1".into(), "invalid_parameter", "position"),
+        ("/v1/positions/1?x=1".into(), "invalid_parameter", "x"),
         ("/v1/export?format=xml".into(), "invalid_parameter", "format"),
         ("/readyz?for=everything".into(), "invalid_parameter", "for"),
     ] {
@@ -295,6 +298,10 @@ fn parameters() {
     }
     let absent = format!("/v1/records/{}", "ab".repeat(32));
     is_problem(&server.get(&absent), 404, "record_not_found", &absent);
+    for position in [0, 999, u64::MAX] {
+        let path = format!("/v1/positions/{position}");
+        is_problem(&server.get(&path), 404, "record_not_found", &path);
+    }
 }
 
 #[test]

@@ -15,7 +15,14 @@ pub(crate) struct TestServer {
     pub(crate) url: String,
     pub(crate) root_key: PathBuf,
     running: Option<Running>,
-    _dir: TempDir,
+    dir: Option<TempDir>,
+}
+
+/// The log of a server that was stopped.
+#[allow(dead_code, reason = "not every test stops its server")]
+pub(crate) struct Stopped {
+    pub(crate) wal: PathBuf,
+    _dir: Option<TempDir>,
 }
 
 impl TestServer {
@@ -32,7 +39,17 @@ impl TestServer {
         let running = serve::start(&config, &First::default(), &Env::real()).unwrap();
         let context = stemedb_cli::context::Context { json: false, env: Env::real() };
         database::wait_ready(&running.engine, &context).unwrap();
-        Self { url: running.url(), root_key, running: Some(running), _dir: dir }
+        Self { url: running.url(), root_key, running: Some(running), dir: Some(dir) }
+    }
+
+    /// Ends it in an orderly way.
+    #[allow(dead_code, reason = "not every test stops its server")]
+    pub(crate) fn stop(mut self) -> Stopped {
+        let running = self.running.take().unwrap();
+        running.stop().unwrap();
+        let dir = self.dir.take();
+        let wal = dir.as_ref().unwrap().path().join("data/wal");
+        Stopped { wal, _dir: dir }
     }
 }
 

@@ -12,5 +12,6 @@ mod failing;
 mod metrics;
 mod node;
 mod reading;
+mod repaired;
 mod wal;
 mod writing;

@@ -21,6 +21,8 @@ pub(crate) const PAYLOAD: usize = (BLOCK / SECTOR) * SECTOR_DATA - HEADER;
 const _: () = assert!(HEADER < SECTOR_DATA && PAYLOAD == 3968);
 
 const MAGIC: [u8; 4] = *b"SWB0";
+/// Where a block header has the number of the block.
+const NUMBER_AT: usize = 48;
 /// `start` of a block in which no entry begins.
 const NO_START: u16 = u16::MAX;
 
@@ -296,6 +298,14 @@ fn pieces(from: usize, to: usize, mut piece: impl FnMut(std::ops::Range<usize>))
         piece(byte..byte + run);
         at += run;
     }
+}
+
+/// Makes a block that was proved one of another place in the same segment.
+pub(crate) fn move_block(block: &mut [u8], salt: u64, number: u32) {
+    if let Some(field) = block.get_mut(NUMBER_AT..NUMBER_AT + 4) {
+        field.copy_from_slice(&number.to_le_bytes());
+    }
+    stamp_block(block, salt, number);
 }
 
 /// The first position of a block that was just encoded.

@@ -114,7 +114,6 @@ pub struct LostRange {
 
 const LOST_FIXED: usize = 8 + 8 + 32 + 8;
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the repair tool writes lost groups"))]
 impl LostRange {
     /// Lays the group out in one zero block.
     pub(crate) fn encode(&self, place: &GroupPlace, block: &mut [u8]) {

@@ -30,6 +30,9 @@ pub struct SegmentHeader {
     pub segment_bytes: u64,
     /// Where the segment before this one ends.
     pub fence: Fence,
+    /// How many lost groups a repair has put into it. Such a segment is read at every start, so
+    /// that what is lost is always known.
+    pub lost: u32,
 }
 
 /// The last durable point of the previous segment: its bytes beyond are void.
@@ -85,6 +88,7 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.fence.group.to_le_bytes());
         bytes.extend_from_slice(&self.fence.recorded_at.0.to_le_bytes());
         bytes.extend_from_slice(&self.fence.chain.0);
+        bytes.extend_from_slice(&self.lost.to_le_bytes());
         bytes.resize(SECTOR, 0);
         stamp_sector(&mut bytes, self.salt, 0);
         for (to, from) in block.iter_mut().zip(bytes) {
@@ -136,6 +140,7 @@ impl SegmentHeader {
             recorded_at: Millis(i64::from_le_bytes(take(&mut rest)?)),
             chain: Hash(take(&mut rest)?),
         };
+        let lost = u32::from_le_bytes(take(&mut rest)?);
         if block_bytes as usize != BLOCK {
             return None;
         }
@@ -149,6 +154,7 @@ impl SegmentHeader {
             salt,
             segment_bytes,
             fence,
+            lost,
         }))
     }
 }

@@ -44,6 +44,7 @@ fn header() -> SegmentHeader {
             recorded_at: Millis(-11),
             chain: Hash([12; 32]),
         },
+        lost: 13,
     }
 }
 
@@ -72,12 +73,13 @@ fn segment_header_is_golden() {
         "0a00000000000000", // fence: group
         "f5ffffffffffffff", // fence: recorded_at
         "0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c",
-        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0d000000", // lost
+        "00000000000000000000000000000000000000000000000000000000",
     ];
     assert_eq!(hex, expected.concat());
     assert_eq!(
         hex::encode(&block[508..536]),
-        "4e447d2d5354454d455052450600000000000000efcdab8967452301"
+        "58a26ff15354454d455052450600000000000000efcdab8967452301"
     );
     assert_eq!(hex::encode(&block[1020..1024]), "59e7a17a");
     let start: &[u8; 2 * SECTOR] = block.first_chunk().unwrap();

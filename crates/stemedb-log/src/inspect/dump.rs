@@ -8,8 +8,9 @@ use stemedb_model::Position;
 use crate::entry::Entry;
 use crate::error::LogError;
 use crate::format::block::{BLOCK, BlockHeader, Look};
-use crate::format::header::{Fence, HeaderState, SegmentHeader};
+use crate::format::header::{FORMAT, Fence, HeaderState, SegmentHeader};
 use crate::recover::survey::{self, names, read_header};
+use crate::recover::tail::claimed_salt;
 use crate::walk::{Blocks, Cursor, Group, Step, Walk};
 
 /// One line of a dump.
@@ -23,6 +24,8 @@ pub enum DumpItem {
         bytes: u64,
         /// Its header, if it can be read.
         header: Option<SegmentHeader>,
+        /// Without one, what is wrong, and how its blocks are read all the same.
+        problem: Option<String>,
     },
     /// A group that is proved, before its entries.
     Group(Group),
@@ -34,8 +37,8 @@ pub enum DumpItem {
         byte: u64,
         /// Its header, if its first sector verifies.
         header: Option<BlockHeader>,
-        /// All its sectors verify.
-        whole: bool,
+        /// The first byte of the file of a sector in it that does not verify; `None`: all do.
+        first_bad: Option<u64>,
     },
     /// Something that cannot be believed; the dump goes on with the next group that can.
     Bad {
@@ -73,9 +76,27 @@ pub fn dump(
         let failed = |source| survey::io(name, "open", 0, source);
         let file = vfs.open(path, Open::Read).map_err(failed)?;
         let bytes = file.len().map_err(failed)?;
-        let header = match header {
-            HeaderState::Ok(header) => Some(header),
-            _ => None,
+        let (header, salt, problem) = match header {
+            HeaderState::Ok(header) => (Some(header), header.salt, None),
+            HeaderState::TooNew(format) => {
+                let problem = format!("format {format}, this build reads up to {FORMAT}");
+                (None, 0, Some(problem))
+            }
+            HeaderState::Blank(mark) | HeaderState::Bad(mark) => {
+                let (salt, from) = match mark {
+                    Some(salt) => (*salt, "of the mark"),
+                    None => (claimed_salt(&*file, name, bytes)?, "that its blocks claim"),
+                };
+                let what = match segments.get(i).map(|(_, _, header)| header) {
+                    Some(HeaderState::Blank(_)) => "no header, as in a segment not yet used",
+                    _ => "its header does not match its checksum",
+                };
+                let how = match salt {
+                    0 => "no block of it verifies".to_owned(),
+                    _ => format!("blocks are read by the salt {from}"),
+                };
+                (None, salt, Some(format!("{what}; {how}")))
+            }
         };
         let fence = match segments.get(i + 1) {
             Some((_, _, HeaderState::Ok(next))) => {
@@ -83,13 +104,18 @@ pub fn dump(
             }
             _ => None,
         };
-        let segment = DumpItem::Segment { file: name.clone(), bytes, header: header.cloned() };
+        let segment =
+            DumpItem::Segment { file: name.clone(), bytes, header: header.cloned(), problem };
         let dump = Dump { file: &*file, name, bytes, first, last };
         let go_on = visit(segment)
             && match header {
-                Some(header) if raw => dump.blocks(header.salt, visit)?,
-                Some(header) => dump.groups(header, fence, visit)?,
-                None => true,
+                _ if salt == 0 => true,
+                _ if raw => dump.blocks(salt, visit)?,
+                Some(header) => dump.groups(salt, Cursor::start_of(header), fence, visit)?,
+                None => match dump.next_group(salt, 1)? {
+                    Some(first) => dump.groups(salt, first, fence, visit)?,
+                    None => true,
+                },
             };
         if !go_on {
             break;
@@ -121,7 +147,8 @@ impl Dump<'_> {
             }
             let header = look.header.and_then(Result::ok);
             let byte = u64::from(number) * BLOCK as u64;
-            if !visit(DumpItem::Block { byte, header, whole: look.whole() }) {
+            let first_bad = (!look.whole()).then(|| byte + look.first_bad() as u64);
+            if !visit(DumpItem::Block { byte, header, first_bad }) {
                 return Ok(false);
             }
         }
@@ -130,15 +157,16 @@ impl Dump<'_> {
 
     fn groups(
         &self,
-        header: &SegmentHeader,
+        salt: u64,
+        first: Cursor,
         fence: Option<Fence>,
         visit: &mut dyn FnMut(DumpItem) -> bool,
     ) -> Result<bool, LogError> {
         let new_walk = |cursor| {
             let blocks = Blocks::new(self.file, self.name, self.end(), 64);
-            Walk::new(blocks, header.salt, cursor)
+            Walk::new(blocks, salt, cursor)
         };
-        let mut walk = new_walk(Cursor::start_of(header));
+        let mut walk = new_walk(first);
         loop {
             if fence.is_some_and(|fence| walk.cursor.last >= fence.position)
                 || walk.cursor.last >= self.last
@@ -162,7 +190,7 @@ impl Dump<'_> {
                     }
                 }
                 Step::Unwritten => {
-                    let Some(next) = self.next_group(header.salt, walk.cursor.block)? else {
+                    let Some(next) = self.next_group(salt, walk.cursor.block)? else {
                         return Ok(true);
                     };
                     walk = new_walk(next);
@@ -171,7 +199,7 @@ impl Dump<'_> {
                     if !visit(DumpItem::Bad { byte: bad.byte, problem: bad.problem }) {
                         return Ok(false);
                     }
-                    let Some(next) = self.next_group(header.salt, walk.cursor.block + 1)? else {
+                    let Some(next) = self.next_group(salt, walk.cursor.block + 1)? else {
                         return Ok(true);
                     };
                     walk = new_walk(next);

@@ -65,20 +65,29 @@ impl VerifyReport {
 /// `Err` means that it could not be checked. Time: one pass at the speed of the device, two if there
 /// is something to report.
 pub fn verify(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
+    verify_watched(path, vfs, &mut |_| ())
+}
+
+/// The same, telling now and then how many bytes more have been read; a second pass counts again.
+pub fn verify_watched(
+    path: &Path,
+    vfs: &dyn Vfs,
+    watch: &mut dyn FnMut(u64),
+) -> Result<VerifyReport, LogError> {
     // While it is looked at, a log that is in use gets new groups, and segments change from spare
     // to used to cut. Damage stays: only what two looks in a row find is believed.
-    let mut before = look(path, vfs);
+    let mut before = look(path, vfs, watch);
     let (surveys, findings, unknown) = loop {
         match before {
             Ok((surveys, findings, unknown)) if findings.is_empty() => {
                 break (surveys, findings, unknown);
             }
             Ok((_, before, _)) => {
-                let (surveys, mut findings, unknown) = look(path, vfs)?;
+                let (surveys, mut findings, unknown) = look(path, vfs, watch)?;
                 findings.retain(|finding| before.contains(finding));
                 break (surveys, findings, unknown);
             }
-            Err(_) => before = Ok(look(path, vfs)?),
+            Err(_) => before = Ok(look(path, vfs, watch)?),
         }
     };
     let segments = surveys.iter().map(|survey| report(survey, &findings)).collect();
@@ -87,11 +96,11 @@ pub fn verify(path: &Path, vfs: &dyn Vfs) -> Result<VerifyReport, LogError> {
 
 type Look = (Vec<SegmentSurvey>, Vec<Finding>, Vec<String>);
 
-fn look(path: &Path, vfs: &dyn Vfs) -> Result<Look, LogError> {
+fn look(path: &Path, vfs: &dyn Vfs, watch: &mut dyn FnMut(u64)) -> Result<Look, LogError> {
     let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
     let (surveys, unknown, single_file) = if vfs.metadata(path).map_err(failed)?.is_dir {
         let names = names(vfs, path)?;
-        (survey::survey(vfs, path, &names.segments, None)?, names.unknown, false)
+        (survey::survey_watched(vfs, path, &names.segments, None, watch)?, names.unknown, false)
     } else {
         (vec![survey_file(vfs, path)?], Vec::new(), true)
     };

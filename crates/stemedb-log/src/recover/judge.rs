@@ -451,7 +451,10 @@ impl Finding {
             DamageKind::Missing if self.acknowledged.is_some() => LogError::Misplaced {
                 file,
                 problem: format!("missing: {problem} (positions {} to {})", self.first, self.last),
-                hint: format!("put it back, or restore; see `stemedb wal verify {dir}`"),
+                hint: format!(
+                    "put it back, or restore from a backup; see `stemedb wal verify {dir}`; what \
+                     is gone for good, `stemedb wal repair` gives up (`--help`)"
+                ),
             },
             _ if self.undecided() => LogError::TailUndecided {
                 file,
@@ -469,8 +472,10 @@ impl Finding {
                 first: self.first,
                 last: self.last,
                 hint: format!(
-                    "stop, keep the file, and run `stemedb wal verify {dir}`, then `stemedb wal \
-                     repair` or restore from a backup"
+                    "keep the file, see `stemedb wal verify {dir}`, then restore from a backup, or \
+                     give up what is damaged and keep the rest: `stemedb wal repair --segment \
+                     {dir}/{} --output FILE --plan`",
+                    self.file
                 ),
             },
         }

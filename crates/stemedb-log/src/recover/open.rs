@@ -14,6 +14,7 @@ use crate::chain::chain_start;
 use crate::config::{Expect, Recovery, Voided, WalConfig};
 use crate::error::LogError;
 use crate::format::block::{BLOCK, SECTOR};
+use crate::format::group::LostRange;
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
 use crate::prove::drop_cache;
 use crate::shared::SegmentEntry;
@@ -45,6 +46,7 @@ pub(crate) struct Opened {
     pub(crate) active: Option<Active>,
     pub(crate) spare: Option<Spare>,
     pub(crate) segments: Vec<SegmentEntry>,
+    pub(crate) lost: Vec<LostRange>,
     pub(crate) bytes: u64,
     pub(crate) recovery: Recovery,
 }
@@ -205,6 +207,8 @@ impl Opener<'_> {
         };
         self.remember(&segments, proved);
         let bytes = segments.iter().map(|segment| segment.len).sum();
+        let groups = segments.iter().filter_map(|segment| segment.groups.as_ref());
+        let lost = groups.flat_map(|groups| groups.lost.iter().cloned()).collect();
         let mut entries: Vec<_> = segments.into_iter().filter_map(entry).collect();
         if let Some(active) =
             active.as_ref().filter(|a| entries.last().is_none_or(|e| e.number < a.number))
@@ -218,7 +222,8 @@ impl Opener<'_> {
             });
         }
         let (log_id, timeline) = identity;
-        Ok(Opened { log_id, timeline, end, active, spare, segments: entries, bytes, recovery })
+        let segments = entries;
+        Ok(Opened { log_id, timeline, end, active, spare, segments, lost, bytes, recovery })
     }
 
     /// Syncs what an earlier process may have left in the cache, then drops the cache, so that
@@ -467,6 +472,7 @@ impl Opener<'_> {
             salt: spare.salt,
             segment_bytes: spare.bytes,
             fence: end.fence(previous.number, previous.salt),
+            lost: 0,
             ..previous.clone()
         };
         let mut sector = [0; SECTOR];

@@ -97,6 +97,17 @@ pub(crate) fn survey(
     segments: &[(u64, String)],
     verified: Option<Verified>,
 ) -> Result<Vec<SegmentSurvey>, LogError> {
+    survey_watched(vfs, dir, segments, verified, &mut |_| ())
+}
+
+/// The same, telling the length of every segment that is done with.
+pub(crate) fn survey_watched(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    segments: &[(u64, String)],
+    verified: Option<Verified>,
+    watch: &mut dyn FnMut(u64),
+) -> Result<Vec<SegmentSurvey>, LogError> {
     let mut headers = Vec::new();
     for (number, name) in segments {
         let file = open(vfs, dir, name)?;
@@ -111,8 +122,12 @@ pub(crate) fn survey(
         });
         let before = found.iter().rev().find_map(|before: &SegmentSurvey| before.groups.as_ref());
         let group = before.map_or(0, |groups| groups.end.group);
+        if let Some(done) = found.last() {
+            watch(done.len);
+        }
         let file = open(vfs, dir, name)?;
         if let (true, HeaderState::Ok(own), Some(next)) = (*number <= proved, header, next)
+            && own.lost == 0
             && let Some(skipped) = skip_proved(&*file, name, own, &next.fence)?
         {
             found.push(skipped);

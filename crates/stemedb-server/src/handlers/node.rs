@@ -16,8 +16,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::openapi::{DrainProblems, ProbeProblems, ReadyProblems, RootProblems, UndrainProblems};
 use crate::question::{params, view};
 use crate::wire::{
-    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, LogIdHex, Node, NodeReason, ReadyFor,
-    ReadyParams, RootParams, Roots, Time, TimelineHex,
+    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, LogIdHex, Node, NodeReason,
+    PositionRange, ReadyFor, ReadyParams, RootParams, Roots, Time, TimelineHex,
 };
 
 const DRAIN_MS_MAX: u64 = 600_000;
@@ -129,6 +129,13 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: app.config.commit.clone(),
         snapshot: token.to_string(),
+        history_lost: !status.lost.ranges().is_empty(),
+        lost: status
+            .lost
+            .ranges()
+            .iter()
+            .map(|(first, last)| PositionRange { first: first.0, last: last.0 })
+            .collect(),
     };
     answer(code, &health)
 }

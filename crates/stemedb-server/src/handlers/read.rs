@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use stemedb_engine::{ReadError, RecordView, View};
-use stemedb_index::IndexError;
-use stemedb_model::{Kind, RecordId};
+use stemedb_index::{Entry, IndexError};
+use stemedb_model::{Kind, Position, RecordId};
 
 use super::json;
 use super::write::RecordIdPath;
 use crate::answer::Names;
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
-use crate::openapi::ReadRecordProblems;
+use crate::openapi::{ReadPositionProblems, ReadRecordProblems};
 use crate::question::{params, space, view};
 use crate::wire::{ErrorCode, Id, RecordAnswer, RecordParams};
 
@@ -54,6 +55,50 @@ pub(crate) async fn assertion(
     uri: Uri,
 ) -> ApiResult<Response> {
     answer(app, id, uri, true).await
+}
+
+/// The record at a position, and whether it counts: 410 `lost` where damage took it.
+#[utoipa::path(
+    get,
+    path = "/v1/positions/{position}",
+    tag = "records",
+    params(
+        ("position" = u64, Path, description = "The position", minimum = 1,
+            maximum = 9223372036854775807_i64),
+        RecordParams
+    ),
+    responses(
+        (status = 200, description = "The record", body = RecordAnswer),
+        ReadPositionProblems
+    )
+)]
+pub(crate) async fn position(
+    State(app): State<Arc<App>>,
+    path: Result<Path<u64>, PathRejection>,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let Path(position) =
+        path.map_err(|error| ApiError::parameter("position", error.body_text()))?;
+    let position = Position(position);
+    let asked: RecordParams = params(&uri)?;
+    let in_space = asked.space.as_ref().map(|name| space(Some(name))).transpose()?;
+    let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
+    let found = app
+        .read(move || {
+            let fits = |entry: &Entry| {
+                in_space.as_ref().is_none_or(|space| *space == entry.signed.record().space)
+            };
+            let nothing = || {
+                let newest = view.position();
+                let detail = format!("no record at position {position}, the newest is {newest}");
+                ApiError::new(ErrorCode::RecordNotFound, detail)
+            };
+            let entry = view.entry(position)?.filter(fits).ok_or_else(nothing)?;
+            let found = find(&view, &entry.signed.id())?.ok_or_else(nothing)?;
+            Names::new(&view).record(&found, false)
+        })
+        .await?;
+    json(StatusCode::OK, &found)
 }
 
 async fn answer(

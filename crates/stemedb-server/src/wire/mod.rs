@@ -19,7 +19,7 @@ mod resolution;
 mod scalar;
 
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
-pub use node::{Drain, Health, Node, NodeReason, RootParams, Roots};
+pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use object::{Object, Tagged};
 pub use params::{
     DrainParams, ExportFormat, ExportParams, ImportParams, ImportResults, KeyParams, QueryParams,

@@ -63,6 +63,20 @@ pub struct Health {
     pub commit: String,
     /// The state of the database that reads see.
     pub snapshot: String,
+    /// True if damage took records from the log that a repair gave up.
+    pub history_lost: bool,
+    /// The positions of such records: they read as `lost`, and are not given to other records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<PositionRange>,
+}
+
+/// Some positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PositionRange {
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
 }
 
 /// What a drain came to.

@@ -80,6 +80,7 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, false, "A parameter is not as it must be";
     KeyReplaced = "key_replaced", 403, false, "The key gave its place to another";
     KeyRevoked = "key_revoked", 403, false, "The key is revoked";
+    Lost = "lost", 410, false, "The record was lost to damage, and a repair of the log gave it up";
     MalformedJson = "malformed_json", 400, false, "The body is not JSON";
     MethodNotAllowed = "method_not_allowed", 405, false, "The path has no such method";
     NotFound = "not_found", 404, false, "There is nothing at this path";
@@ -146,7 +147,7 @@ pub struct Problem {
     /// What is known about the record: `not_written`, `indeterminate` or `durable_not_applied`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// Where the record is durable.
+    /// Where the record is durable, or was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// The record that the answer is about.

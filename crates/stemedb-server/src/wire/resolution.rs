@@ -135,6 +135,9 @@ pub struct Resolution {
     pub valid_at: Time,
     /// False if there were more claims than the bound: then no winner is named.
     pub complete: bool,
+    /// True if damage took records from the log up to here that a repair gave up: the answer may
+    /// lack what they said.
+    pub history_lost: bool,
     /// The winner, if there is exactly one.
     #[schema(required = true)]
     pub value: Option<ClaimedValue>,

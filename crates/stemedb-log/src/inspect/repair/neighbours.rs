@@ -1,0 +1,305 @@
+//! What the other segments of a folder tell of one: which database it is of, where it began, where
+//! it ended, whether the log went on behind it.
+
+use std::path::{Path, PathBuf};
+
+use stemedb_io::{Open, Vfs, VfsFile};
+use stemedb_model::{LogId, Millis, Position};
+
+use super::RepairOptions;
+use crate::chain::chain_start;
+use crate::error::LogError;
+use crate::format::block::{BLOCK, BlockHeader, Look};
+use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_name};
+use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey};
+use crate::recover::tail::{Tail, claimed_salt};
+use crate::walk::{Blocks, Cursor};
+
+/// The other segments of the folder.
+pub(super) struct Neighbours<'a> {
+    vfs: &'a dyn Vfs,
+    dir: PathBuf,
+    /// Of the segment; 0 for a file that is none by its name.
+    pub(super) number: u64,
+    /// By number.
+    headers: Vec<(u64, String, HeaderState)>,
+}
+
+impl<'a> Neighbours<'a> {
+    /// `number` is that of the segment; a file under another name has no neighbours.
+    pub(super) fn of(vfs: &'a dyn Vfs, path: &Path, number: Option<u64>) -> Result<Self, LogError> {
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let mut headers = Vec::new();
+        if let Some(number) = number {
+            for (other, name) in names(vfs, &dir)?.segments {
+                if other == number {
+                    continue;
+                }
+                let file = vfs
+                    .open(&dir.join(&name), Open::Read)
+                    .map_err(|source| io(&name, "open", 0, source))?;
+                let header = read_header(&*file, &name)?;
+                headers.push((other, name, header));
+            }
+        }
+        Ok(Self { vfs, dir, number: number.unwrap_or(0), headers })
+    }
+
+    fn header(&self, number: u64) -> Option<&HeaderState> {
+        self.headers.iter().find(|(other, _, _)| *other == number).map(|(_, _, header)| header)
+    }
+
+    fn written(&self) -> impl Iterator<Item = &SegmentHeader> {
+        self.headers.iter().filter_map(|(_, _, header)| match header {
+            HeaderState::Ok(header) => Some(header),
+            _ => None,
+        })
+    }
+
+    fn survey(&self, number: u64) -> Result<Option<SegmentSurvey>, LogError> {
+        match self.header(number) {
+            Some(_) => {
+                let one = [(number, segment_name(number))];
+                Ok(survey(self.vfs, &self.dir, &one, None)?.pop())
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The segment before.
+    fn previous(&self) -> Result<Option<SegmentSurvey>, LogError> {
+        self.survey(self.number.saturating_sub(1))
+    }
+
+    /// Whether the segment before says that the log went on in this one.
+    pub(super) fn closed_before(&self) -> Result<bool, LogError> {
+        let previous = self.previous()?;
+        let groups = previous.as_ref().and_then(|previous| previous.groups.as_ref());
+        Ok(groups.is_some_and(|groups| groups.closed))
+    }
+
+    /// The header of the next segment, if it was written after this number.
+    fn next(&self) -> Option<&SegmentHeader> {
+        match self.header(self.number.checked_add(1)?) {
+            Some(HeaderState::Ok(header)) if header.fence.segment == self.number => Some(header),
+            _ => None,
+        }
+    }
+
+    pub(super) fn next_names_salt(&self) -> Option<u64> {
+        self.next().map(|next| next.fence.salt)
+    }
+
+    /// Refuses a segment that is whole and at the wrong place: that is not for repair.
+    pub(super) fn accept(&self, name: &str, header: &SegmentHeader) -> Result<(), LogError> {
+        if self.number != 0 && header.number != self.number {
+            let problem = format!("swapped: its header says it is segment {}", header.number);
+            return Err(cannot(name, &problem).hint("put the right file there"));
+        }
+        if let Some(other) = self.written().find(|other| other.log_id != header.log_id) {
+            let problem = format!(
+                "foreign: it is of log {}, {} is of {}",
+                header.log_id,
+                segment_name(other.number),
+                other.log_id
+            );
+            return Err(cannot(name, &problem).hint("put the right file there"));
+        }
+        if let Some(salt) = self.next_names_salt().filter(|salt| *salt != header.salt) {
+            let problem = format!(
+                "swapped: the next segment was written after another file (salt {salt:016x}, this \
+                 one has {:016x})",
+                header.salt
+            );
+            return Err(cannot(name, &problem).hint("put the right file there"));
+        }
+        Ok(())
+    }
+
+    /// Makes the header of this segment; says from what.
+    pub(super) fn make(
+        &self,
+        name: &str,
+        salt: u64,
+        len: u64,
+        first: Option<BlockHeader>,
+        options: &RepairOptions,
+    ) -> Result<(SegmentHeader, String), LogError> {
+        let previous = self.previous()?;
+        let before = previous.as_ref().and_then(SegmentSurvey::written_header);
+        // The nearest one knows the branch.
+        let model = before.or_else(|| self.next()).or_else(|| self.written().next());
+        let (log_id, timeline) = match (model, options.identity) {
+            (Some(model), _) => (model.log_id, model.timeline),
+            (None, Some(identity)) => identity,
+            (None, None) => {
+                return Err(cannot(
+                    name,
+                    "its header is damaged, and no other segment says which database it is of",
+                )
+                .hint(
+                    "give the folder of the node with --data-dir, or put a neighbouring segment \
+                     beside it",
+                ));
+            }
+        };
+        let (fence, place) = self.fence(name, log_id, previous.as_ref(), first)?;
+        // Of a newest segment the file still has the length; of others it does not matter.
+        let segment_bytes = match len {
+            0 => self.written().map(|other| other.segment_bytes).max().unwrap_or(0),
+            len => len,
+        };
+        let header = SegmentHeader {
+            log_id,
+            timeline,
+            parent: before.and_then(|before| before.parent),
+            partition: model.map_or(0, |model| model.partition),
+            number: self.number,
+            salt,
+            segment_bytes: segment_bytes.next_multiple_of(BLOCK as u64),
+            fence,
+            lost: 0,
+        };
+        Ok((header, place))
+    }
+
+    /// Where the segment before this one ended.
+    fn fence(
+        &self,
+        name: &str,
+        log_id: LogId,
+        previous: Option<&SegmentSurvey>,
+        first: Option<BlockHeader>,
+    ) -> Result<(Fence, String), LogError> {
+        if self.number == 1 {
+            let chain = chain_start(log_id);
+            if first.is_some_and(|first| first.chain != chain) {
+                let problem = format!("its first block was not written by log {log_id}");
+                return Err(cannot(name, &problem).hint("name the database that it is of"));
+            }
+            let start = Fence {
+                segment: 0,
+                salt: 0,
+                position: Position::NONE,
+                group: 0,
+                recorded_at: Millis(i64::MIN),
+                chain,
+            };
+            return Ok((start, "its number".into()));
+        }
+        let before = segment_name(self.number.saturating_sub(1));
+        let missing = || {
+            cannot(name, &format!("where it begins is known only to {before}, which is no help"))
+                .hint(format!("repair {before} first"))
+        };
+        let previous = previous.ok_or_else(missing)?;
+        let header = previous.written_header().ok_or_else(missing)?;
+        let groups = previous.groups.as_ref().ok_or_else(missing)?;
+        let end = groups.end;
+        let fence = end.fence(header.number, header.salt);
+        let unbroken = groups.closed
+            || (groups.bad.is_none()
+                && previous.len >= header.segment_bytes
+                && previous.tail.as_ref().is_none_or(Tail::unwritten));
+        match first.map(|first| Cursor::before(&first)) {
+            Some(own) if (own.last, own.group, own.chain) == (end.last, end.group, end.chain) => {
+                Ok((fence, format!("{before} and its first block")))
+            }
+            // The previous segment has lost its end; this one tells where that was.
+            Some(own) if own.last > end.last && !groups.closed => {
+                let own = Cursor { recorded_at: end.recorded_at, ..own };
+                Ok((own.fence(header.number, header.salt), "its first block".into()))
+            }
+            Some(own) => {
+                let problem = format!(
+                    "its first block follows position {}, but {before} goes up to {}, or the two \
+                     are of different histories",
+                    own.last, end.last
+                );
+                Err(cannot(name, &problem).hint("put the right files there"))
+            }
+            None if unbroken => Ok((fence, format!("the end of {before}"))),
+            None => Err(missing()),
+        }
+    }
+
+    /// Where this segment ended, as the next one tells.
+    pub(super) fn end(
+        &self,
+        name: &str,
+        header: &SegmentHeader,
+    ) -> Result<Option<Cursor>, LogError> {
+        if let Some(next) = self.next().filter(|next| next.fence.salt == header.salt) {
+            let Fence { position: last, group, recorded_at, chain, .. } = next.fence;
+            return Ok(Some(Cursor { block: 0, group, last, recorded_at, chain }));
+        }
+        let number = self.number.saturating_add(1);
+        if self.number == 0
+            || !matches!(self.header(number), Some(HeaderState::Blank(_) | HeaderState::Bad(_)))
+        {
+            return Ok(None);
+        }
+        // The next one has lost its header; its first block names what it was written after.
+        let next = segment_name(number);
+        let failed = |source| io(name, "open the segment after", 0, source);
+        let file = self.vfs.open(&self.dir.join(&next), Open::Read).map_err(failed)?;
+        let len = file.len().map_err(failed)?;
+        let salt = claimed_salt(&*file, &next, len)?;
+        let first = first_header(&*file, &next, salt)?.map(|first| Cursor::before(&first));
+        Ok(first.filter(|first| first.last >= header.fence.position))
+    }
+
+    /// Whether a later segment is in use.
+    pub(super) fn followed(&self) -> Result<bool, LogError> {
+        for (number, _, header) in &self.headers {
+            let used = *number > self.number
+                && match header {
+                    HeaderState::Ok(_) | HeaderState::TooNew(_) => true,
+                    HeaderState::Blank(_) | HeaderState::Bad(_) => {
+                        self.survey(*number)?.is_some_and(|found| !found.is_spare())
+                    }
+                };
+            if used {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Everything up to here was durable, by the fences of later segments.
+    pub(super) fn durable(&self) -> Position {
+        let later = self.written().filter(|other| other.number > self.number);
+        later.map(|later| later.fence.position).max().unwrap_or(Position::NONE)
+    }
+}
+
+/// The header of the first block, if it verifies and begins a group.
+pub(super) fn first_header(
+    file: &dyn VfsFile,
+    name: &str,
+    salt: u64,
+) -> Result<Option<BlockHeader>, LogError> {
+    let mut blocks = Blocks::new(file, name, 2, 1);
+    let Some(block) = blocks.get(1)? else { return Ok(None) };
+    let header = Look::at(block, salt, 1).header.and_then(Result::ok);
+    Ok(header.filter(|header| header.index == 0))
+}
+
+/// Why a segment cannot be repaired.
+pub(super) struct Cannot {
+    file: String,
+    problem: String,
+}
+
+pub(super) fn cannot(file: &str, problem: &str) -> Cannot {
+    Cannot { file: file.into(), problem: problem.into() }
+}
+
+impl Cannot {
+    pub(super) fn hint(self, hint: impl Into<String>) -> LogError {
+        LogError::Misplaced { file: self.file, problem: self.problem, hint: hint.into() }
+    }
+}

@@ -1,0 +1,131 @@
+//! What is to be repaired: the file, and its header, given or made.
+
+use stemedb_io::{Env, Open, VfsFile as _};
+use stemedb_model::Position;
+
+use super::neighbours::{Neighbours, cannot, first_header};
+use super::patient::Patient;
+use super::{HeaderOrigin, RepairOptions};
+use crate::error::LogError;
+use crate::format::header::{FORMAT, HeaderState, SegmentHeader, segment_number};
+use crate::recover::survey::{io, read_header};
+use crate::recover::tail::{Torn, claimed_salt, examine};
+use crate::walk::Cursor;
+
+/// A segment, ready to be read.
+pub(super) struct Source {
+    pub(super) name: String,
+    /// `None`: there is no such file.
+    pub(super) file: Option<Patient>,
+    pub(super) len: u64,
+    pub(super) header: SegmentHeader,
+    pub(super) origin: HeaderOrigin,
+    /// Where it ended, as the next segment tells.
+    pub(super) end: Option<Cursor>,
+    /// The log went on in a later segment.
+    pub(super) followed: bool,
+    /// Everything up to here was durable, as later segments tell.
+    pub(super) durable: Position,
+}
+
+pub(super) fn look(env: &Env, options: &RepairOptions) -> Result<Source, LogError> {
+    let path = &options.segment;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let vfs = &*env.vfs;
+    let exists = vfs.exists(path).map_err(|source| io(&name, "look at", 0, source))?;
+    let file = match exists {
+        true => {
+            let file = vfs.open(path, Open::Read).map_err(|source| io(&name, "open", 0, source))?;
+            Some(Patient::new(file))
+        }
+        false => None,
+    };
+    let number = segment_number(&name);
+    let neighbours = Neighbours::of(vfs, path, number)?;
+    match file {
+        Some(file) => present(env, options, name, file, &neighbours),
+        None => missing(env, options, name, &neighbours),
+    }
+}
+
+/// A file that is there.
+fn present(
+    env: &Env,
+    options: &RepairOptions,
+    name: String,
+    file: Patient,
+    neighbours: &Neighbours<'_>,
+) -> Result<Source, LogError> {
+    let len = file.len().map_err(|source| io(&name, "measure", 0, source))?;
+    let state = read_header(&file, &name)?;
+    if matches!(state, HeaderState::Blank(_))
+        && examine(&file, &name, len, 0, 1, Torn::First(0))?.unwritten()
+        && !neighbours.followed()?
+        && !neighbours.closed_before()?
+    {
+        return Err(cannot(&name, "is a prepared segment that was not used yet")
+            .hint("there is nothing to repair in it; the next start makes another"));
+    }
+    let (header, origin) = match state {
+        HeaderState::TooNew(found) => {
+            return Err(LogError::TooNew { file: name, found, supported: FORMAT });
+        }
+        HeaderState::Ok(header) => {
+            neighbours.accept(&name, &header)?;
+            (header, HeaderOrigin::Kept)
+        }
+        HeaderState::Blank(mark) | HeaderState::Bad(mark) => {
+            let (salt, from) = match (mark, claimed_salt(&file, &name, len)?) {
+                (Some(salt), _) => (salt, "the mark"),
+                (None, 0) => match neighbours.next_names_salt() {
+                    Some(salt) => (salt, "the next segment"),
+                    // Nothing in it can be proved; it is as good as missing.
+                    None => (env.rng.next_u64().max(1), "nothing: no sector of it verifies"),
+                },
+                (None, salt) => (salt, "the blocks"),
+            };
+            if neighbours.number == 0 {
+                return Err(cannot(
+                    &name,
+                    "its header is damaged, and its name is none of a log's",
+                )
+                .hint("call it segment.NNN.wal, by its number, in the folder of its log"));
+            }
+            let first = first_header(&file, &name, salt)?;
+            let (header, place) = neighbours.make(&name, salt, len, first, options)?;
+            let sentence = format!("salt from {from}, place in the log from {place}");
+            (header, HeaderOrigin::Rebuilt(sentence))
+        }
+    };
+    let end = neighbours.end(&name, &header)?;
+    Ok(Source {
+        name,
+        file: Some(file),
+        len,
+        header,
+        origin,
+        end,
+        followed: neighbours.followed()?,
+        durable: neighbours.durable(),
+    })
+}
+
+/// A file that is not there, and should be.
+fn missing(
+    env: &Env,
+    options: &RepairOptions,
+    name: String,
+    neighbours: &Neighbours<'_>,
+) -> Result<Source, LogError> {
+    let followed = neighbours.followed()?;
+    if neighbours.number == 0 || !(followed || neighbours.closed_before()?) {
+        return Err(cannot(&name, "is not there, and no other segment says that it should be")
+            .hint("name a segment of a log; `stemedb wal verify` tells which are missing"));
+    }
+    let salt = neighbours.next_names_salt().unwrap_or_else(|| env.rng.next_u64().max(1));
+    let (header, place) = neighbours.make(&name, salt, 0, None, options)?;
+    let end = neighbours.end(&name, &header)?;
+    let origin = HeaderOrigin::Missing(format!("place in the log from {place}"));
+    let durable = neighbours.durable();
+    Ok(Source { name, file: None, len: 0, header, origin, end, followed, durable })
+}

@@ -1,0 +1,710 @@
+//! Damage of every part of a segment, and its repair: what can be proved is kept byte for byte,
+//! what cannot is named exactly, and the log goes on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test the panic is the verdict"
+)]
+
+mod world;
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use stemedb_io::sim::SimVfs;
+use stemedb_io::{DirEntry, Env, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+use stemedb_log::conformance::{LOG_ID, TIMELINE, sample};
+use stemedb_log::{
+    DamageKind, DumpItem, Entry, Group, GroupKind, HeaderOrigin, Log, LogError, NewEntry,
+    RepairOptions, RepairReport, Wal, WalConfig, dump, repair, verify,
+};
+use stemedb_model::Position;
+use world::*;
+
+const BLOCK: usize = 4096;
+
+fn output(number: u64) -> PathBuf {
+    Path::new("/repaired").join(format!("segment.{number:03}.wal"))
+}
+
+fn options(number: u64) -> RepairOptions {
+    RepairOptions {
+        segment: segment(number),
+        output: output(number),
+        truncate_at: None,
+        plan: false,
+        accept_loss: true,
+        witness: None,
+        identity: None,
+        tool: "a test".into(),
+    }
+}
+
+fn run(vfs: &SimVfs, options: &RepairOptions) -> Result<RepairReport, LogError> {
+    vfs.create_dir_all(Path::new("/repaired")).unwrap();
+    repair(&env_on(vfs, 5), options)
+}
+
+/// Puts the result of a repair where its input was.
+fn install(vfs: &SimVfs, number: u64) {
+    let bytes = vfs.medium(&output(number)).unwrap();
+    vfs.put(&segment(number), bytes).unwrap();
+    vfs.take(&output(number)).unwrap();
+    let rejected = output(number).with_extension("wal.rejected");
+    if vfs.exists(&rejected).unwrap() {
+        vfs.take(&rejected).unwrap();
+    }
+}
+
+/// A log, and everything that was in it.
+struct Original {
+    vfs: SimVfs,
+    entries: Vec<Entry>,
+    /// Segments with records.
+    segments: Vec<u64>,
+}
+
+impl Original {
+    fn of(seed: u64, groups: &[Vec<NewEntry>], sealed: bool) -> Self {
+        let vfs = written(seed, groups, sealed);
+        let mut entries = Vec::new();
+        let (wal, _) = open(&vfs.fork(), existing(None)).unwrap();
+        wal.reader()
+            .scan(Position(1), &mut |group| {
+                entries.extend(group);
+                Ok(true)
+            })
+            .unwrap();
+        assert_eq!(entries.len(), groups.concat().len());
+        let report = verify(Path::new(DIR), &vfs).unwrap();
+        let segments = report.segments.iter().filter(|one| !one.spare).map(|one| one.number);
+        Self { entries, segments: segments.collect(), vfs }
+    }
+
+    fn durable(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn bytes(&self, number: u64) -> Vec<u8> {
+        self.vfs.medium(&segment(number)).unwrap()
+    }
+
+    /// The groups of one segment.
+    fn groups(&self, number: u64) -> Vec<Group> {
+        let mut groups = Vec::new();
+        let all = (Position(1), Position::MAX);
+        dump(&segment(number), &self.vfs, all, false, &mut |item| {
+            if let DumpItem::Group(group) = item {
+                groups.push(group);
+            }
+            true
+        })
+        .unwrap();
+        groups
+    }
+
+    /// Positions of the groups that any of these bytes belongs to.
+    fn hit(&self, number: u64, bytes: &[Range<usize>]) -> Vec<u64> {
+        let touched = |group: &Group| {
+            let from = group.block as usize * BLOCK;
+            let to = from + group.blocks as usize * BLOCK;
+            bytes.iter().any(|range| range.start < to && range.end > from)
+        };
+        let groups = self.groups(number);
+        let hit = groups.iter().filter(|one| one.kind == GroupKind::Entries && touched(one));
+        hit.flat_map(|one| one.first.0..=one.last.0).collect()
+    }
+
+    /// A copy with other bytes in one segment.
+    fn with(&self, number: u64, bytes: Vec<u8>) -> SimVfs {
+        let vfs = self.vfs.fork();
+        vfs.put(&segment(number), bytes).unwrap();
+        vfs
+    }
+
+    /// The repaired log holds everything but `lost`, up to `durable`, and goes on.
+    fn check(&self, vfs: &SimVfs, lost: &[u64], durable: u64, what: &str) {
+        let report = verify(Path::new(DIR), vfs).unwrap();
+        assert_eq!(report.exit_status(), 0, "{what}: {:?}", report.findings);
+        let found = report.findings.iter().inspect(|one| {
+            assert_eq!(one.kind, DamageKind::Lost, "{what}: {one:?}");
+        });
+        let reported: Vec<u64> = found.flat_map(|one| one.first.0..=one.last.0).collect();
+        assert_eq!(reported, lost, "{what}: verify names what is lost");
+
+        let (mut wal, _) =
+            open(vfs, existing(Some(durable))).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let reader = wal.reader();
+        assert_eq!(reader.durable().0.0, durable, "{what}");
+        let ranges = reader.lost();
+        let told: Vec<u64> = ranges.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+        assert_eq!(told, lost, "{what}: the reader names what is lost");
+        for position in 1..=durable {
+            match reader.read(Position(position)) {
+                Ok(entry) => {
+                    assert_eq!(entry.as_ref(), self.entries.get(position as usize - 1), "{what}");
+                    assert!(!lost.contains(&position), "{what}: {position} is not lost");
+                }
+                Err(LogError::Lost { first, last, by }) => {
+                    assert!(lost.contains(&position), "{what}: {position} is lost");
+                    assert!((first.0..=last.0).contains(&position) && by.contains("a test"));
+                }
+                Err(error) => panic!("{what}: position {position}: {error}"),
+            }
+        }
+        let mut scanned = Vec::new();
+        reader
+            .scan(Position(1), &mut |group| {
+                scanned.extend(group);
+                Ok(true)
+            })
+            .unwrap();
+        let expected = self.entries.iter().take(durable as usize);
+        let expected = expected.filter(|entry| !lost.contains(&entry.position.0));
+        assert!(scanned.iter().eq(expected), "{what}: a scan passes over what is lost");
+
+        let again = vec![sample(990_001, 300), sample(990_002, 5_000)];
+        let commit = wal.append(&again).unwrap();
+        assert_eq!(commit.first.0, durable + 1, "{what}: a lost position is not used again");
+        drop(wal);
+        let (wal, _) = open(&vfs.crash(), existing(Some(durable + 2)))
+            .unwrap_or_else(|error| panic!("{what}: after going on: {error}"));
+        let reader = wal.reader();
+        let entry = reader.read(Position(durable + 2)).unwrap().unwrap();
+        assert_eq!(entry.new, again[1], "{what}");
+    }
+
+    /// Damages the bytes of one segment, repairs it, and expects the groups that were hit to be
+    /// lost and nothing else.
+    fn repaired(&self, number: u64, damaged: &[Range<usize>], bytes: Vec<u8>, what: &str) {
+        let vfs = self.with(number, bytes.clone());
+        let lost = self.hit(number, damaged);
+        let report = run(&vfs, &options(number)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let told: Vec<u64> = report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+        assert_eq!(told, lost, "{what}: {report:?}");
+        assert!(report.lost.iter().all(|one| one.acknowledged == Some(true)), "{what}: {report:?}");
+        assert_eq!(vfs.medium(&segment(number)).unwrap(), bytes, "{what}: the input was touched");
+        assert_eq!(report.undecided, None, "{what}");
+        // Nothing disappears: what is not in the result is in the rejected bytes.
+        let dropped: Vec<u8> = report
+            .dropped
+            .iter()
+            .flat_map(|range| bytes[range.from as usize..range.to as usize].to_vec())
+            .collect();
+        let written = report.written.as_ref().unwrap();
+        let rejected = written.rejected.as_ref().map(|path| vfs.medium(path).unwrap());
+        assert_eq!(rejected.unwrap_or_default(), dropped, "{what}");
+        install(&vfs, number);
+        self.check(&vfs, &lost, self.durable(), what);
+    }
+}
+
+/// One bit, in every sector of every written block of every segment.
+#[test]
+fn a_flipped_bit_anywhere_costs_its_group_and_nothing_else() {
+    let original = Original::of(3, &script(3, 36), true);
+    assert!(original.segments.len() >= 4, "{:?}", original.segments);
+    let multi = original.segments.iter().flat_map(|number| original.groups(*number));
+    assert!(multi.into_iter().filter(|one| one.blocks > 2).count() >= 3);
+    let mut cases = 0;
+    for number in &original.segments {
+        let whole = original.bytes(*number);
+        let last_written = whole.iter().rposition(|byte| *byte != 0).unwrap();
+        for sector in 0..=last_written / 512 {
+            // Each field of the header of a block comes up, one block after the other.
+            let at =
+                sector * 512 + if sector % 8 == 0 { sector / 8 * 7 % 96 } else { sector % 500 };
+            if *number == *original.segments.last().unwrap() && at / BLOCK == last_written / BLOCK {
+                continue;
+            }
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (sector % 8);
+            let what = format!("segment {number}, byte {at}");
+            original.repaired(*number, std::slice::from_ref(&(at..at + 1)), bytes, &what);
+            cases += 1;
+        }
+    }
+    assert!(cases > 250, "{cases}");
+}
+
+/// Whole blocks overwritten: by zeros, by noise, by the block of another place.
+#[test]
+fn blocks_that_are_gone_cost_their_groups_and_nothing_else() {
+    let original = Original::of(5, &script(5, 22), true);
+    for number in &original.segments {
+        let whole = original.bytes(*number);
+        let groups = original.groups(*number);
+        let blocks = groups.last().map(|one| one.block + one.blocks).unwrap() as usize;
+        let newest = number == original.segments.last().unwrap();
+        let end = if newest { blocks - 1 } else { blocks };
+        for from in 0..end {
+            for to in [from + 1, from + 2, (from + 5).min(end), end] {
+                if to > end || to <= from {
+                    continue;
+                }
+                for kind in 0..3 {
+                    let range = from * BLOCK..to * BLOCK;
+                    let mut bytes = whole.clone();
+                    match kind {
+                        0 => bytes[range.clone()].fill(0),
+                        1 => bytes[range.clone()].fill(0xa5),
+                        _ => {
+                            let other = if from == 0 { BLOCK } else { 0 };
+                            bytes.copy_within(other..other + BLOCK, from * BLOCK);
+                            bytes[from * BLOCK + BLOCK..to * BLOCK].fill(0);
+                        }
+                    }
+                    let what = format!("segment {number}, blocks {from} to {to}, kind {kind}");
+                    original.repaired(*number, std::slice::from_ref(&range), bytes, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn two_damaged_ranges_are_two_lost_groups() {
+    let original = Original::of(7, &script(7, 20), true);
+    for number in &original.segments {
+        let whole = original.bytes(*number);
+        let blocks = original.groups(*number).last().unwrap().block as usize;
+        for one in 1..blocks {
+            for other in one + 1..blocks {
+                let mut bytes = whole.clone();
+                let hit = [one, other].map(|block| block * BLOCK + 600..block * BLOCK + 601);
+                for range in &hit {
+                    bytes[range.start] ^= 0x40;
+                }
+                let what = format!("segment {number}, blocks {one} and {other}");
+                original.repaired(*number, &hit, bytes, &what);
+            }
+        }
+    }
+}
+
+/// The header and the mark, in every way, with and without groups behind them.
+#[test]
+fn a_header_is_made_again_from_what_is_proved() {
+    let original = Original::of(9, &script(9, 24), true);
+    for number in &original.segments {
+        let whole = original.bytes(*number);
+        for (what, from, to) in
+            [("header", 0, 512), ("mark", 512, 1024), ("both", 0, 1024), ("block 0", 0, 4096)]
+        {
+            let mut bytes = whole.clone();
+            bytes[from..to].fill(0);
+            let vfs = original.with(*number, bytes);
+            let report = run(&vfs, &options(*number)).unwrap();
+            let rebuilt = matches!(report.header, HeaderOrigin::Rebuilt(_));
+            assert_eq!(rebuilt, what != "mark", "{what} of {number}: {report:?}");
+            assert!(!report.needs_acceptance(), "{what}: {report:?}");
+            install(&vfs, *number);
+            original.check(&vfs, &[], original.durable(), what);
+        }
+        // With the first group gone as well.
+        let first = original.groups(*number).first().unwrap().blocks as usize;
+        let range = 0..BLOCK + first * BLOCK;
+        let mut bytes = whole.clone();
+        bytes[range.clone()].fill(0xee);
+        let what = format!("header and first group of {number}");
+        original.repaired(*number, std::slice::from_ref(&range), bytes, &what);
+    }
+}
+
+/// A small database has one segment and a spare: then the name of the database must be given, and
+/// is proved by the chain.
+#[test]
+fn the_header_of_a_lone_segment_needs_the_name_of_the_database() {
+    let groups: Vec<Vec<NewEntry>> = (1..=4).map(|n| vec![sample(n, 300)]).collect();
+    let original = Original::of(1, &groups, true);
+    assert_eq!(original.segments, [1]);
+    let mut bytes = original.bytes(1);
+    bytes[40] ^= 1;
+    let vfs = original.with(1, bytes);
+    let error = run(&vfs, &options(1)).unwrap_err();
+    assert!(error.to_string().contains("which database"), "{error}");
+    let wrong = Some((stemedb_model::LogId([8; 16]), TIMELINE));
+    let error = run(&vfs, &RepairOptions { identity: wrong, ..options(1) }).unwrap_err();
+    assert!(error.to_string().contains("was not written by log"), "{error}");
+    let right = Some((LOG_ID, TIMELINE));
+    let report = run(&vfs, &RepairOptions { identity: right, ..options(1) }).unwrap();
+    assert!(matches!(report.header, HeaderOrigin::Rebuilt(_)));
+    install(&vfs, 1);
+    original.check(&vfs, &[], 4, "a lone segment");
+}
+
+/// A file that was cut: what is gone is lost as far as the neighbours tell.
+#[test]
+fn a_cut_segment_keeps_what_is_left() {
+    let original = Original::of(11, &script(11, 16), true);
+    let (newest, closed) = original.segments.split_last().unwrap();
+    for number in closed {
+        let whole = original.bytes(*number);
+        for len in (0..whole.len()).step_by(512) {
+            let what = format!("segment {number} cut to {len}");
+            let cut = len..whole.len();
+            original.repaired(*number, std::slice::from_ref(&cut), whole[..len].to_vec(), &what);
+        }
+    }
+    // The newest one: nothing but a witness tells what was behind the cut.
+    let whole = original.bytes(*newest);
+    let groups = original.groups(*newest);
+    let durable = original.durable();
+    for len in (BLOCK..whole.len()).step_by(512) {
+        let what = format!("newest segment cut to {len}");
+        let vfs = original.with(*newest, whole[..len].to_vec());
+        let kept = groups.iter().filter(|one| (one.block + one.blocks) as usize * BLOCK <= len);
+        let last = kept.filter(|one| one.kind == GroupKind::Entries).map(|one| one.last.0).max();
+        let last = last.unwrap_or(groups[0].first.0 - 1);
+        let given = RepairOptions { accept_loss: false, ..options(*newest) };
+        let refused = run(&vfs, &given).unwrap();
+        assert!(refused.refused && refused.undecided.is_some(), "{what}: {refused:?}");
+        let witness = Some(Position(durable));
+        let report = run(&vfs, &RepairOptions { witness, ..options(*newest) }).unwrap();
+        let lost: Vec<u64> = (last + 1..=durable).collect();
+        let told: Vec<u64> = report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+        assert_eq!(told, lost, "{what}");
+        install(&vfs, *newest);
+        original.check(&vfs, &lost, durable, &what);
+    }
+}
+
+#[test]
+fn segments_that_are_missing_are_made_of_lost_positions() {
+    let original = Original::of(13, &script(13, 40), true);
+    assert!(original.segments.len() >= 5);
+    let of = |number: u64| {
+        let whole = original.bytes(number).len();
+        original.hit(number, std::slice::from_ref(&(0..whole)))
+    };
+    let (newest, closed) = original.segments.split_last().unwrap();
+    for number in closed {
+        let vfs = original.vfs.fork();
+        vfs.take(&segment(*number)).unwrap();
+        let refused = run(&vfs, &RepairOptions { accept_loss: false, ..options(*number) }).unwrap();
+        assert!(refused.refused && refused.written.is_none());
+        assert!(!vfs.exists(&output(*number)).unwrap(), "a refusal writes nothing");
+        let report = run(&vfs, &options(*number)).unwrap();
+        assert!(matches!(report.header, HeaderOrigin::Missing(_)), "{report:?}");
+        install(&vfs, *number);
+        original.check(&vfs, &of(*number), original.durable(), &format!("{number} is missing"));
+    }
+    // Two in a row: the second stands for the positions of both.
+    let vfs = original.vfs.fork();
+    vfs.take(&segment(2)).unwrap();
+    vfs.take(&segment(3)).unwrap();
+    let early = run(&vfs, &options(3)).unwrap_err();
+    assert!(early.to_string().contains("repair segment.002.wal first"), "{early}");
+    for number in [2, 3] {
+        run(&vfs, &options(number)).unwrap();
+        install(&vfs, number);
+    }
+    let both = [of(2), of(3)].concat();
+    original.check(&vfs, &both, original.durable(), "2 and 3 are missing");
+    // The newest: the closing seal of the one before says that it was there, a witness how far.
+    let vfs = original.vfs.fork();
+    for file in [*newest, newest + 1] {
+        vfs.take(&segment(file)).unwrap();
+    }
+    let witness = Some(Position(original.durable()));
+    run(&vfs, &RepairOptions { witness, ..options(*newest) }).unwrap();
+    install(&vfs, *newest);
+    original.check(&vfs, &of(*newest), original.durable(), "the newest is missing");
+    // One that nobody misses.
+    let error = run(&original.vfs.fork(), &options(newest + 2)).unwrap_err();
+    assert!(error.to_string().contains("no other segment says"), "{error}");
+}
+
+/// What was never durable is no loss: no word of an operator is needed.
+#[test]
+fn a_torn_tail_goes_without_asking() {
+    let groups = vec![vec![sample(1, 300)], vec![sample(2, 9_000)]];
+    let original = Original::of(2, &groups, false);
+    for zeroed in 0..24 {
+        let mut bytes = original.bytes(1);
+        bytes[2 * BLOCK + zeroed * 512..2 * BLOCK + zeroed * 512 + 512].fill(0);
+        let vfs = original.with(1, bytes);
+        let given = RepairOptions { accept_loss: false, ..options(1) };
+        let report = run(&vfs, &given).unwrap();
+        assert!(!report.needs_acceptance() && report.lost.is_empty(), "{report:?}");
+        assert_eq!(report.dropped.len(), 1, "{report:?}");
+        // With a witness the same bytes were acknowledged.
+        let witness = Some(Position(2));
+        let known = RepairOptions { output: "/repaired/x".into(), witness, ..given };
+        let refused = run(&vfs, &known).unwrap();
+        assert!(refused.refused, "{refused:?}");
+        assert_eq!((refused.lost[0].first.0, refused.lost[0].last.0), (2, 2));
+        assert_eq!(refused.lost[0].acknowledged, Some(true));
+        install(&vfs, 1);
+        original.check(&vfs, &[], 1, "torn");
+    }
+    // Rot in the last group: nothing tells whether it was acknowledged, so the operator must.
+    let mut bytes = original.bytes(1);
+    bytes[3 * BLOCK + 700] ^= 1;
+    let vfs = original.with(1, bytes);
+    let report = run(&vfs, &RepairOptions { accept_loss: false, ..options(1) }).unwrap();
+    assert!(report.refused && report.lost.is_empty(), "{report:?}");
+    assert_eq!(report.undecided.as_ref().unwrap().first.0, 2);
+    assert_eq!(report.undecided.unwrap().byte, (3 * BLOCK + 512) as u64);
+    run(&vfs, &options(1)).unwrap();
+    install(&vfs, 1);
+    original.check(&vfs, &[], 1, "rotten");
+}
+
+#[test]
+fn truncation_keeps_whole_groups_and_gives_no_position_twice() {
+    let original = Original::of(15, &script(15, 20), true);
+    for number in &original.segments {
+        let groups = original.groups(*number);
+        let len = original.bytes(*number).len();
+        for cut in (0..len + 512).step_by(1536) {
+            let vfs = original.vfs.fork();
+            let given = RepairOptions { truncate_at: Some(cut as u64), ..options(*number) };
+            let report = run(&vfs, &given).unwrap();
+            let gone = groups.iter().filter(|one| {
+                one.kind == GroupKind::Entries && (one.block + one.blocks) as usize * BLOCK > cut
+            });
+            let lost: Vec<u64> = gone.flat_map(|one| one.first.0..=one.last.0).collect();
+            let told: Vec<u64> =
+                report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+            assert_eq!(told, lost, "segment {number} at {cut}");
+            assert!(report.lost.len() <= 1);
+            install(&vfs, *number);
+            let what = format!("segment {number} truncated at {cut}");
+            original.check(&vfs, &lost, original.durable(), &what);
+        }
+    }
+}
+
+#[test]
+fn a_plan_writes_nothing_and_a_repair_replaces_nothing() {
+    let original = Original::of(17, &script(17, 12), true);
+    let mut bytes = original.bytes(1);
+    bytes[BLOCK + 900] ^= 1;
+    let vfs = original.with(1, bytes);
+    let before = vfs.files();
+    let planned = run(&vfs, &RepairOptions { plan: true, ..options(1) }).unwrap();
+    assert!(planned.needs_acceptance() && planned.written.is_none() && !planned.refused);
+    assert_eq!(vfs.files(), before);
+    let done = run(&vfs, &options(1)).unwrap();
+    assert_eq!((&done.lost, &done.dropped), (&planned.lost, &planned.dropped));
+    assert_eq!(done.bytes as usize, vfs.medium(&output(1)).unwrap().len());
+    let again = run(&vfs, &options(1)).unwrap_err();
+    assert!(again.to_string().contains("is there already"), "{again}");
+}
+
+/// A second repair of what was repaired before, and a start that has proved the segments already.
+#[test]
+fn lost_positions_stay_known() {
+    let original = Original::of(19, &script(19, 40), true);
+    let groups = original.groups(2);
+    let vfs = original.vfs.fork();
+    drop(open(&vfs, existing(None)).unwrap());
+    assert!(vfs.exists(&Path::new(DIR).join("verified")).unwrap());
+    let mut lost = Vec::new();
+    for group in [&groups[1], &groups[2]] {
+        let mut bytes = vfs.medium(&segment(2)).unwrap();
+        // Each lost group takes one block: find the group where it is now.
+        let mut block = 0;
+        dump(&segment(2), &vfs, (group.first, group.last), false, &mut |item| {
+            if let DumpItem::Group(found) = item
+                && found.first == group.first
+            {
+                block = found.block as usize;
+            }
+            true
+        })
+        .unwrap();
+        bytes[block * BLOCK + 300] ^= 1;
+        vfs.put(&segment(2), bytes).unwrap();
+        let report = run(&vfs, &options(2)).unwrap();
+        assert_eq!(report.lost_before.len(), usize::from(!lost.is_empty()));
+        lost.extend(group.first.0..=group.last.0);
+        install(&vfs, 2);
+    }
+    original.check(&vfs, &lost, original.durable(), "repaired twice");
+    // Both in the same way: what `verified` vouches for is skipped, but never what is lost.
+    let (wal, recovery) = open(&vfs, existing(None)).unwrap();
+    assert!(recovery.segments_skipped > 0, "{recovery:?}");
+    let told: Vec<u64> =
+        wal.reader().lost().iter().flat_map(|one| one.first.0..=one.last.0).collect();
+    assert_eq!(told, lost);
+    drop(wal);
+    let all = WalConfig { verify_all: true, ..config() };
+    let (wal, _) = Wal::open(all, env_on(&vfs, 1), existing(None)).unwrap();
+    assert_eq!(wal.reader().lost().len(), 2);
+}
+
+/// Files that are whole and at the wrong place are not for repair, nor is what a newer build wrote.
+#[test]
+fn what_is_not_damage_is_refused() {
+    let original = Original::of(21, &script(21, 30), true);
+    let vfs = original.with(3, original.bytes(2));
+    let error = run(&vfs, &options(3)).unwrap_err();
+    assert!(error.to_string().contains("swapped"), "{error}");
+    let mut bytes = original.bytes(2);
+    bytes[40] ^= 1;
+    let elsewhere = SimVfs::new(1);
+    elsewhere.create_dir_all(Path::new(DIR)).unwrap();
+    elsewhere.put(Path::new("/somewhere/file"), bytes).unwrap();
+    let lone = RepairOptions { segment: "/somewhere/file".into(), ..options(2) };
+    let error = run(&elsewhere, &lone).unwrap_err();
+    assert!(error.to_string().contains("its name is none of a log's"), "{error}");
+    let spare = original.segments.last().unwrap() + 1;
+    let error = run(&original.vfs.fork(), &options(spare)).unwrap_err();
+    assert!(error.to_string().contains("was not used yet"), "{error}");
+    // Under any name, a whole header and the damage behind it are enough.
+    let mut bytes = original.bytes(2);
+    let hit = original.groups(2)[1].clone();
+    bytes[hit.block as usize * BLOCK + 5] ^= 1;
+    elsewhere.put(Path::new("/somewhere/file"), bytes).unwrap();
+    let report = run(&elsewhere, &lone).unwrap();
+    assert_eq!((report.lost[0].first, report.lost[0].last), (hit.first, hit.last));
+    assert_eq!(verify(&output(2), &elsewhere).unwrap().exit_status(), 0);
+}
+
+/// A disk that does not give some sectors of one file any more.
+struct Scratched {
+    vfs: SimVfs,
+    path: PathBuf,
+    bad: Vec<u64>,
+}
+
+struct ScratchedFile {
+    file: Box<dyn VfsFile>,
+    bad: Vec<u64>,
+}
+
+impl Vfs for Scratched {
+    fn open(&self, path: &Path, mode: Open) -> io::Result<Box<dyn VfsFile>> {
+        let file = self.vfs.open(path, mode)?;
+        match path == self.path {
+            true => Ok(Box::new(ScratchedFile { file, bad: self.bad.clone() })),
+            false => Ok(file),
+        }
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.vfs.create_dir_all(path)
+    }
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.vfs.read_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.vfs.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.vfs.remove_file(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.vfs.sync_dir(path)
+    }
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.vfs.metadata(path)
+    }
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.vfs.space(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FolderLock>> {
+        self.vfs.lock(path)
+    }
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        self.vfs.file_system(path)
+    }
+}
+
+impl VfsFile for ScratchedFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buf.len() as u64;
+        match self.bad.iter().any(|sector| sector * 512 < end && (sector + 1) * 512 > offset) {
+            true => Err(io::Error::from_raw_os_error(5)),
+            false => self.file.read_at(buf, offset),
+        }
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        panic!("the input was written to")
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        panic!("the input was written to")
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        panic!("the input was written to")
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        panic!("the input was written to")
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        panic!("the input was written to")
+    }
+    fn evict(&self) -> io::Result<()> {
+        self.file.evict()
+    }
+    fn read_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.file.read_nowait(buf, offset)
+    }
+    fn close(self: Box<Self>) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+/// Sectors that the medium does not give at all are damage like any other.
+#[test]
+fn what_cannot_be_read_is_lost_and_nothing_else() {
+    let original = Original::of(23, &script(23, 20), true);
+    let number = original.segments[1];
+    let groups = original.groups(number);
+    let first = u64::from(groups[0].block) * 8;
+    let third = u64::from(groups[2].block) * 8;
+    for bad in [vec![third + 3], vec![first, third + 7], vec![0], vec![0, 1, first + 5]] {
+        let vfs = original.vfs.fork();
+        vfs.create_dir_all(Path::new("/repaired")).unwrap();
+        let scratched = Scratched { vfs: vfs.clone(), path: segment(number), bad: bad.clone() };
+        let env = Env { vfs: std::sync::Arc::new(scratched), ..env_on(&vfs, 5) };
+        let report = repair(&env, &options(number)).unwrap();
+        assert_eq!(report.unreadable_sectors, bad.len() as u64, "{bad:?}");
+        let ranges: Vec<Range<usize>> =
+            bad.iter().map(|sector| *sector as usize * 512..(*sector as usize + 1) * 512).collect();
+        let lost = original.hit(number, &ranges);
+        let told: Vec<u64> = report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+        assert_eq!(told, lost, "{bad:?}");
+        install(&vfs, number);
+        original.check(&vfs, &lost, original.durable(), &format!("{bad:?}"));
+    }
+}
+
+/// Groups that were given up and fenced off come not back, however whole they are.
+#[test]
+fn groups_behind_a_fence_stay_void() {
+    let groups: Vec<Vec<NewEntry>> = (1..=3).map(|n| vec![sample(n, 300)]).collect();
+    let vfs = written(1, &groups, false);
+    let whole = vfs.medium(&segment(1)).unwrap();
+    let mut bytes = whole.clone();
+    bytes[3 * BLOCK + 600] ^= 1;
+    vfs.put(&segment(1), bytes).unwrap();
+    let lenient = WalConfig { void_tail: true, ..config() };
+    let (mut wal, _) = Wal::open(lenient, env_on(&vfs, 1), existing(Some(2))).unwrap();
+    let other = vec![sample(77, 300)];
+    assert_eq!(wal.append(&other).unwrap().first.0, 3);
+    drop(wal);
+
+    let mut bytes = whole;
+    bytes[BLOCK + 600] ^= 1;
+    vfs.put(&segment(1), bytes).unwrap();
+    let report = run(&vfs, &options(1)).unwrap();
+    assert_eq!((report.lost.len(), report.records), (1, 1), "{report:?}");
+    assert_eq!((report.lost[0].first.0, report.lost[0].last.0), (1, 1));
+    let dropped: Vec<u64> = report.dropped.iter().map(|range| range.from).collect();
+    assert_eq!(dropped, [BLOCK as u64, 3 * BLOCK as u64]);
+    install(&vfs, 1);
+    assert_eq!(verify(Path::new(DIR), &vfs).unwrap().exit_status(), 0);
+    let (wal, _) = open(&vfs, existing(Some(3))).unwrap();
+    let reader = wal.reader();
+    assert_eq!(reader.durable().0.0, 3);
+    assert!(matches!(reader.read(Position(1)), Err(LogError::Lost { .. })));
+    assert_eq!(reader.read(Position(2)).unwrap().unwrap().new, groups[1][0]);
+    assert_eq!(reader.read(Position(3)).unwrap().unwrap().new, other[0]);
+}
