@@ -27,7 +27,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::mount::run as run_command;
 use crate::outcomes::{Answer, Journal, Verdict};
-use crate::server::{Server, Start};
+use crate::server::Start;
 use crate::talk::{Author, Line, Statement, Talk};
 
 #[derive(clap::Args)]
@@ -334,9 +334,6 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
                         let report = bench
                             .run(fault.place, Some(fault), *seed, &name)
                             .with_context(|| fault.to_string())?;
-                        for problem in report.problems().iter().take(3) {
-                            bar.println(format!("PROBLEM {fault}: {problem}"));
-                        }
                         reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
                         bar.inc(1);
                     }
@@ -384,6 +381,9 @@ fn summary(reports: &[Report], possible: usize, took: Duration) -> usize {
         if !report.problems().is_empty() {
             broken += 1;
             println!("BROKEN {}", report.fault.map_or(String::new(), |fault| fault.to_string()));
+            for problem in report.problems().iter().take(3) {
+                println!("  {problem}");
+            }
         }
         let end = if report.fired { report.end.as_str() } else { "not reached" };
         *ends.entry(end.to_owned()).or_default() += 1;
@@ -594,9 +594,11 @@ impl Bench<'_> {
                                 sent.choose(&mut rng).cloned()
                             };
                             // The newest are the ones of whom little is known.
-                            if let Some(one) = one {
-                                talk.look(&one);
-                                talk.query(&one);
+                            if let Some(one) = one
+                                && [talk.look(&one), talk.query(&one)].contains(&Line::Broken)
+                                && talk.health().is_some()
+                            {
+                                talk.journal.problem("a read broke off");
                             }
                             std::thread::sleep(Duration::from_millis(2));
                         }
@@ -696,16 +698,16 @@ impl Report {
         if !trace.exists() {
             return Ok(());
         }
-        let killed = matches!(self.fault, Some(Fault { effect: Effect::Kill, .. }));
         for line in BufReader::new(File::open(trace)?).lines() {
             let line = line?;
-            self.fired |= line.contains(INJECTED) || (killed && line.contains("SIGKILL"));
+            self.fired |= line.contains(INJECTED);
             let name = line.split('(').next().unwrap_or("").trim();
             if let Some(call) = CALLS.iter().find(|call| **call == name) {
                 *self.calls.entry(call).or_default() += 1;
             }
         }
-        if let Some(Fault { effect: Effect::Delay(_), nth, call, .. }) = self.fault {
+        // These are not marked in the trace.
+        if let Some(Fault { effect: Effect::Delay(_) | Effect::Kill, nth, call, .. }) = self.fault {
             self.fired |= self.calls.get(call).is_some_and(|count| *count >= nth);
         }
         Ok(())
@@ -727,7 +729,7 @@ impl<'a> Numbers<'a> {
     fn statement(&self, writer: usize, n: usize) -> Result<Statement> {
         let owner = if n.is_multiple_of(4) { writer & !1 } else { writer };
         // Some so long that a run fills a segment or two.
-        let padding = if n % 3 == 0 { 14_000 } else { n * 53 % 700 };
+        let padding = if n.is_multiple_of(3) { 14_000 } else { n * 53 % 700 };
         self.author.statement(((owner + 1) * 1_000_000 + n) as u64, padding)
     }
 

@@ -251,6 +251,11 @@ impl Journal {
         self.took(&began, &format_args!("the broken connection for {id}"));
     }
 
+    /// A read broke off: nothing was seen, but how long that took counts.
+    pub(crate) fn broke(&self, began: &Began) {
+        self.took(began, &"a broken read");
+    }
+
     /// After an answer about one record came.
     pub(crate) fn read(&self, id: RecordId, began: Began, seen: Seen) {
         self.took(&began, &format_args!("a read of {id}"));
@@ -302,11 +307,6 @@ impl Journal {
         self.run.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Records that were sent.
-    pub(crate) fn ids(&self) -> Vec<RecordId> {
-        self.records().keys().copied().collect()
-    }
-
     /// Judges everything so far. A run should end with a list or a read of every record, taken
     /// after a restart: what nobody looked at cannot be found missing.
     pub(crate) fn judge(&self) -> Verdict {
@@ -352,7 +352,6 @@ impl Journal {
 
 /// A sign that a record is there.
 struct Sign {
-    began: u64,
     ended: u64,
     position: u64,
     run: u32,
@@ -365,12 +364,12 @@ impl History {
             let (answer, ended) = (write.answer?, write.ended?);
             let applied = !matches!(answer, Answer::NotApplied(_));
             let position = answer.position()?;
-            Some(Sign { began: write.began, ended, position, run: write.run, applied })
+            Some(Sign { ended, position, run: write.run, applied })
         });
         let reads = self.reads.iter().filter_map(|read| {
             let applied = !matches!(read.seen, Seen::NotApplied(_));
-            let Read { began, ended, run, .. } = *read;
-            Some(Sign { began, ended, position: read.seen.position()?, run, applied })
+            let Read { ended, run, .. } = *read;
+            Some(Sign { ended, position: read.seen.position()?, run, applied })
         });
         writes.chain(reads)
     }
@@ -404,7 +403,9 @@ impl History {
         self.appeared(creators > 0, &mut problems);
         for read in self.reads.iter().filter(|read| read.seen == Seen::Undecided) {
             let open = |write: &Write| {
-                write.may_have_written() && write.run == read.run && write.began < read.ended
+                write.run == read.run
+                    && write.began < read.ended
+                    && (write.may_have_written() || !write.ended_before(read.began))
             };
             if !self.writes.iter().any(open) {
                 problems.push("is undecided, and nobody sent it since the start".to_owned());
@@ -566,6 +567,7 @@ mod tests {
             &[Look, Open, End(Created(5)), Show(Seen::Absent), Read(Seen::At(5))],
             &[Open, Open, End(NotWritten), End(Created(5)), Read(Seen::At(5))],
             &[Open, Open, End(Exists(5)), End(Created(5))],
+            &[Open, Read(Seen::Undecided), End(NotWritten), Restart, Read(Seen::Absent)],
             // A broken connection: the server is at it until it is gone.
             &[Open, Lost, Read(Seen::Absent), Read(Seen::At(5)), Restart, Read(Seen::At(5))],
             &[Open, Lost, Restart, Read(Seen::Absent), Write(Created(6))],
@@ -626,6 +628,7 @@ mod tests {
             (&[Write(Indeterminate), Restart, Read(Seen::Undecided)], "undecided"),
             (&[Read(Seen::Undecided)], "undecided"),
             (&[Write(Refused), Read(Seen::Undecided)], "undecided"),
+            (&[Write(NotWritten), Read(Seen::Undecided)], "undecided"),
             (&[List(&[(TWO, 7)])], "nobody sent it"),
         ];
         for (n, (steps, words)) in broken.iter().enumerate() {

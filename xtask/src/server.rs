@@ -232,41 +232,6 @@ impl Client {
         ack(&serde_json::from_str(&response.body_mut().read_to_string()?)?)
     }
 
-    /// `POST /v1/import`: results in the order of the lines; a broken connection leaves those that
-    /// arrived.
-    pub(crate) fn import(&self, claims: &[Claim]) -> (Vec<Ack>, Result<()>) {
-        let mut acks = Vec::new();
-        let outcome = self.import_into(claims, &mut acks);
-        (acks, outcome)
-    }
-
-    fn import_into(&self, claims: &[Claim], acks: &mut Vec<Ack>) -> Result<()> {
-        let mut lines = String::new();
-        for claim in claims {
-            let mut line = claim.body();
-            if let Some(fields) = line.as_object_mut() {
-                fields.insert("kind".into(), "assertion".into());
-            }
-            lines.push_str(&line.to_string());
-            lines.push('\n');
-        }
-        let mut response = self
-            .agent
-            .post(format!("{}/v1/import", self.url))
-            .content_type("application/x-ndjson")
-            .send(lines)?;
-        for line in BufReader::new(response.body_mut().as_reader()).lines() {
-            let result: Value = serde_json::from_str(&line?)?;
-            if result.get("line").is_some() {
-                acks.push(ack(&result)?);
-            }
-        }
-        if acks.len() != claims.len() {
-            bail!("{} results for {} lines", acks.len(), claims.len());
-        }
-        Ok(())
-    }
-
     /// Every assertion that the server holds, by id; fails if an id or a position occurs twice.
     pub(crate) fn export(&self) -> Result<HashMap<String, u64>> {
         let mut response = self.agent.get(format!("{}/v1/export", self.url)).call()?;

@@ -76,6 +76,15 @@ impl Author {
     }
 }
 
+/// The text or number at a place in an answer.
+fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
+    value.pointer(pointer).and_then(Value::as_str)
+}
+
+fn number(value: &Value, pointer: &str) -> Option<u64> {
+    value.pointer(pointer).and_then(Value::as_u64)
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -85,7 +94,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) struct Talk<'a> {
     agent: Agent,
     url: String,
-    journal: &'a Journal,
+    pub(crate) journal: &'a Journal,
     /// Reads that were answered, whatever with.
     pub(crate) reads: &'a AtomicU64,
 }
@@ -157,11 +166,12 @@ impl<'a> Talk<'a> {
                     // The summary.
                     continue;
                 };
-                let (status, body) = match (line["status"].as_str(), &line["error"]) {
-                    (Some("created"), Value::Null) => (201, &line),
-                    (Some("exists"), Value::Null) => (200, &line),
-                    (_, error) => (error["status"].as_u64().unwrap_or(0) as u16, error),
-                };
+                let (status, body) =
+                    match (text(&line, "/status"), line.get("error").unwrap_or(&Value::Null)) {
+                        (Some("created"), Value::Null) => (201, &line),
+                        (Some("exists"), Value::Null) => (200, &line),
+                        (_, error) => (number(error, "/status").unwrap_or(0) as u16, error),
+                    };
                 let answer = self.answer(one.id, status, body);
                 if let Some(sending) = sendings.pop_front() {
                     self.journal.answered(sending, answer);
@@ -180,8 +190,8 @@ impl<'a> Talk<'a> {
 
     /// What an answer to a write says. An answer that should not be is a problem, too.
     fn answer(&self, id: RecordId, status: u16, body: &Value) -> Answer {
-        let position = body["position"].as_u64();
-        let answer = match (status, body["outcome"].as_str(), position) {
+        let position = number(body, "/position");
+        let answer = match (status, text(body, "/outcome"), position) {
             (201, None, Some(position)) => Answer::Created(position),
             (200, None, Some(position)) => Answer::Exists(position),
             (500, Some("durable_not_applied"), Some(position)) => Answer::NotApplied(position),
@@ -193,7 +203,7 @@ impl<'a> Talk<'a> {
                 Answer::Indeterminate
             }
         };
-        if status <= 201 && body["id"].as_str() != Some(&id.to_string()) {
+        if status <= 201 && text(body, "/id") != Some(&id.to_string()) {
             self.journal.problem(format!("{id} was acknowledged as {body}"));
         }
         answer
@@ -203,12 +213,13 @@ impl<'a> Talk<'a> {
     pub(crate) fn look(&self, statement: &Statement) -> Line {
         let began = self.journal.begin();
         let Ok((status, body)) = self.get(&format!("/v1/records/{}", statement.id)) else {
+            self.journal.broke(&began);
             return Line::Broken;
         };
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let seen = match (status, body["code"].as_str(), body["position"].as_u64()) {
+        let seen = match (status, text(&body, "/code"), number(&body, "/position")) {
             (200, None, Some(position)) => {
-                if body["record"]["object"].as_str() != Some(&statement.value) {
+                if text(&body, "/record/object") != Some(&statement.value) {
                     self.journal.problem(format!("{} was read as {body}", statement.id));
                 }
                 Seen::At(position)
@@ -232,13 +243,16 @@ impl<'a> Talk<'a> {
     pub(crate) fn query(&self, statement: &Statement) -> Line {
         let began = self.journal.begin();
         let path = format!("/v1/query?subject={}&predicate={PREDICATE}", statement.subject);
-        let Ok((status, body)) = self.get(&path) else { return Line::Broken };
+        let Ok((status, body)) = self.get(&path) else {
+            self.journal.broke(&began);
+            return Line::Broken;
+        };
         self.reads.fetch_add(1, Ordering::Relaxed);
-        if status == 503 && matches!(body["code"].as_str(), Some("not_ready" | "draining")) {
+        if status == 503 && matches!(text(&body, "/code"), Some("not_ready" | "draining")) {
             return Line::Open;
         }
         let (Some(position), Some(found)) =
-            (body["position"].as_u64(), body["assertions"].as_array())
+            (number(&body, "/position"), body.get("assertions").and_then(Value::as_array))
         else {
             self.journal.problem(format!("a query was answered {status} {body}"));
             return Line::Open;
@@ -246,8 +260,8 @@ impl<'a> Talk<'a> {
         self.journal.snapshot(&began, position);
         let seen = match found.as_slice() {
             [] => Seen::Unlisted,
-            [one] if one["record"]["id"].as_str() == Some(&statement.id.to_string()) => {
-                match one["position"].as_u64() {
+            [one] if text(one, "/record/id") == Some(&statement.id.to_string()) => {
+                match number(one, "/position") {
                     Some(at) if at <= position => Seen::At(at),
                     _ => {
                         self.journal.problem(format!("an answer at {position} holds {one}"));
@@ -291,8 +305,8 @@ impl<'a> Talk<'a> {
                 continue;
             }
             let id: RecordId =
-                line["record"]["id"].as_str().context("an exported line without id")?.parse()?;
-            let position = line["position"].as_u64().context("a line without position")?;
+                text(&line, "/record/id").context("an exported line without id")?.parse()?;
+            let position = number(&line, "/position").context("a line without position")?;
             if list.insert(id, position).is_some() {
                 self.journal.problem(format!("{id} is exported twice"));
             }
@@ -306,7 +320,7 @@ impl<'a> Talk<'a> {
     /// State of the node, and whether it is degraded.
     pub(crate) fn health(&self) -> Option<(String, bool)> {
         let (_, body) = self.get("/v1/health").ok()?;
-        let state = body["node"]["state"].as_str()?.to_owned();
-        Some((state, !body["node"]["degraded"].is_null()))
+        let state = text(&body, "/node/state")?.to_owned();
+        Some((state, text(&body, "/node/degraded").is_some()))
     }
 }
