@@ -9,8 +9,8 @@
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
+use stemedb_io::Env;
 use stemedb_io::sim::{SimVfs, world};
-use stemedb_io::{Env, Open, Vfs, VfsFile};
 use stemedb_log::conformance::{LOG_ID, START_MS, TIMELINE, sample};
 use stemedb_log::{Entry, Expect, Log, LogError, LogReader, Wal, WalConfig, dump, stat, verify};
 use stemedb_model::Position;
@@ -69,18 +69,11 @@ fn reseal(bytes: &mut [u8]) {
     }
 }
 
-fn put(vfs: &SimVfs, path: &Path, bytes: &[u8]) {
-    let file = vfs.open(path, Open::CreateNew).expect("a new file");
-    file.write_at(bytes, 0).expect("a disk without faults");
-    file.sync_all().expect("a disk without faults");
-}
-
 /// The folder that an input stands for.
 fn folder(data: &[u8]) -> Option<SimVfs> {
     let (flags, data) = data.split_first()?;
     let count = usize::from(flags & 3).max(1);
     let vfs = SimVfs::new(1);
-    vfs.create_dir_all(Path::new(DIR)).expect("a new folder");
     let mut rest = data;
     for number in 1..=count {
         let len = if number == count { rest.len() } else { rest.len().min(SEGMENT_BLOCKS * BLOCK) };
@@ -89,7 +82,7 @@ fn folder(data: &[u8]) -> Option<SimVfs> {
         if flags & RESEAL != 0 {
             reseal(&mut bytes);
         }
-        put(&vfs, &segment(number), &bytes);
+        vfs.put(&segment(number), bytes).expect("a disk without faults");
         rest = after;
     }
     Some(vfs)
