@@ -243,10 +243,10 @@ fn judge(
         }
         Err(error) => {
             named(&error, &what);
-            // A folder in which nothing is in use may be that of a new database: only whoever
-            // expects data knows better.
-            let unused = |report: &VerifyReport| report.segments.iter().all(|s| s.spare);
-            let found = report.map_or(true, |report| report.exit_status() == 1 || unused(&report));
+            // A folder that holds no record may be that of a new database: only whoever expects
+            // data knows better.
+            let empty = |report: &VerifyReport| report.segments.iter().all(|s| s.records == 0);
+            let found = report.map_or(true, |report| report.exit_status() == 1 || empty(&report));
             assert!(found, "{what}: {error}, but verify finds nothing");
         }
     }
