@@ -35,12 +35,13 @@ lint: setup ## format, clippy, docs, licences
 test: setup lint interop ## everything that a change must pass
 	$(MAKE) order
 	$(MAKE) api
-	$(MAKE) kill CYCLES=3
+	$(MAKE) kill CYCLES=8
+	$(MAKE) inject RUNS=12
 	$(MAKE) crash STATES=80
 	$(MAKE) mutants
 	$(MAKE) unit
 
-.PHONY: unit crash kill order
+.PHONY: unit crash kill inject mutate fuzz order
 unit: setup ## unit, table, property, golden and conformance tests
 	cargo test --workspace --locked --doc --quiet
 	cargo nextest run --workspace --locked
@@ -61,8 +62,37 @@ HARNESS = cargo run --quiet --locked -p xtask -- --binary
 crash: build setup ## power cuts under a real file system: STATES=500 SEED=…
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) crash --states $(STATES)
 
-kill: build setup ## kill -9 in the middle of an import: CYCLES=20 SEED=…
+kill: build setup ## kill -9 under writers and readers: CYCLES=20 SEED=…
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES)
+
+RUNS ?= 60
+inject: build setup ## errors of system calls on the log's files: RUNS=60 (0: all) SEED=… HEAL=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) inject --runs $(RUNS) $(if $(HEAL),--require-heal)
+
+MUTATIONS ?= 20000
+mutate: ## damaged folders of the log: MUTATIONS=20000 SEED=…
+	MUTATIONS=$(MUTATIONS) SEED=$(or $(SEED),$(shell date +%s)) BIT_STEP=1 CUT_STEP=1 \
+		cargo test --release --locked -p stemedb-log --test mutation -- --nocapture
+
+# What cargo-fuzz does, without the nightly toolchain: coverage by options that are stable, and no
+# sanitizer, since the code under test has no unsafe memory. With a --target, so that build scripts
+# are built without. TARGET given here is the fuzz target, so artifacts go elsewhere.
+FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_DIR = $(or $(CARGO_TARGET_DIR),fuzz/target)/fuzz
+FUZZ_BINARY = $(FUZZ_DIR)/$(FUZZ_HOST)/release/$(TARGET)
+SECONDS ?= 300
+CORPUS ?= $(CACHE)/fuzz/$(TARGET)
+
+fuzz: ## feed a decoder: TARGET=log|record|wire SECONDS=300 CORPUS=folder
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --manifest-path fuzz/Cargo.toml \
+		--target $(FUZZ_HOST) --target-dir $(FUZZ_DIR) --bin $(TARGET) $(if $(filter wire,$(TARGET)),--features wire)
+	mkdir -p $(CORPUS)
+	SEEDS=$(CORPUS) $(FUZZ_BINARY) -runs=0
+	$(FUZZ_BINARY) -max_total_time=$(SECONDS) -max_len=102400 -timeout=10 -rss_limit_mb=1024 \
+		-malloc_limit_mb=256 -artifact_prefix=$(CORPUS)/found- -print_final_stats=1 $(CORPUS)
 
 order: build setup ## no answer before the sync that covers it
 	$(HARNESS) $(STEMEDB) order

@@ -1,4 +1,4 @@
-//! Harnesses for developers: power cuts, kill -9, syscall order, real data. Never shipped.
+//! Harnesses for developers: power cuts, kill -9, errors and order of system calls, real data. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -10,10 +10,13 @@
 mod crash;
 mod disk;
 mod eval;
+mod inject;
 mod kill;
 mod mount;
 mod order;
+mod outcomes;
 mod server;
+mod talk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +42,8 @@ enum Task {
     Crash(crash::Args),
     /// Kill the server with SIGKILL at random moments of an import; look for lost or doubled claims.
     Kill(kill::Args),
+    /// Inject errors of system calls on the files of the log; judge everything that was answered.
+    Inject(inject::Args),
     /// Import the real data sets and score every lens.
     Eval(eval::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
     let outcome = match args.task {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
+        Task::Inject(task) => inject::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };

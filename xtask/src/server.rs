@@ -1,8 +1,10 @@
 //! The binary under test, and the client that holds it to its word.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,11 +31,21 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Server {
     child: Child,
     url: String,
+    /// What it wrote to its standard error.
+    words: File,
 }
 
 impl Start<'_> {
     /// Starts it and waits until it is ready.
     pub(crate) fn ready(&self) -> Result<Server> {
+        let mut server = self.spawn()?;
+        let client = server.client();
+        server.wait(|| client.get("/readyz").is_ok())?;
+        Ok(server)
+    }
+
+    /// Starts it; it may not answer yet.
+    pub(crate) fn spawn(&self) -> Result<Server> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = match self.under {
             [] => Command::new(self.binary),
@@ -43,42 +55,76 @@ impl Start<'_> {
                 command
             }
         };
+        // A file, not a pipe: nobody reads it while the server runs, and a full pipe stops it.
+        let words = tempfile::tempfile()?;
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(self.data_dir)
             .env("STEMEDB_WAL__SEGMENT_BYTES", self.segment_bytes.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(words.try_clone()?);
         if let Some(mutant) = self.mutant {
             command.env("STEMEDB_MUTANT", mutant);
         }
         let child = command.spawn().with_context(|| format!("cannot start {:?}", self.binary))?;
-        let mut server = Server { child, url: format!("http://127.0.0.1:{port}") };
-        let client = server.client();
-        let started = Instant::now();
-        loop {
-            if client.get("/readyz").is_ok() {
-                return Ok(server);
-            }
-            let ended = server.child.try_wait()?;
-            if ended.is_some() || started.elapsed() > START_MAX {
-                let mut words = String::new();
-                if ended.is_some()
-                    && let Some(stderr) = &mut server.child.stderr
-                {
-                    stderr.read_to_string(&mut words)?;
-                }
-                bail!("the server did not become ready ({ended:?}): {}", words.trim());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        Ok(Server { child, url: format!("http://127.0.0.1:{port}"), words })
     }
 }
 
 impl Server {
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until `done`; fails if it ends before that, or takes too long.
+    pub(crate) fn wait(&mut self, done: impl Fn() -> bool) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            if done() {
+                return Ok(());
+            }
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || started.elapsed() > START_MAX {
+                bail!("the server did not become ready ({ended:?}): {}", self.words()?);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What it has said so far.
+    pub(crate) fn words(&self) -> Result<String> {
+        // It shares the place in the file with us: we must not move it.
+        let mut words = vec![0; usize::try_from(self.words.metadata()?.len())?];
+        self.words.read_exact_at(&mut words, 0)?;
+        Ok(String::from_utf8_lossy(&words).trim().to_owned())
+    }
+
+    /// SIGTERM to the process itself; kills it if it is not gone by then. Whether it was.
+    pub(crate) fn end(mut self, patience: Duration) -> Result<bool> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id())?);
+        let pid = pid.context("a process id is not 0")?;
+        if self.child.try_wait()?.is_none() {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let started = Instant::now();
+        while started.elapsed() < patience {
+            if self.child.try_wait()?.is_some() {
+                return Ok(true);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(false)
     }
 
     /// The most memory it has had so far, in bytes.
@@ -184,41 +230,6 @@ impl Client {
             .content_type("application/json")
             .send(claim.body().to_string())?;
         ack(&serde_json::from_str(&response.body_mut().read_to_string()?)?)
-    }
-
-    /// `POST /v1/import`: results in the order of the lines; a broken connection leaves those that
-    /// arrived.
-    pub(crate) fn import(&self, claims: &[Claim]) -> (Vec<Ack>, Result<()>) {
-        let mut acks = Vec::new();
-        let outcome = self.import_into(claims, &mut acks);
-        (acks, outcome)
-    }
-
-    fn import_into(&self, claims: &[Claim], acks: &mut Vec<Ack>) -> Result<()> {
-        let mut lines = String::new();
-        for claim in claims {
-            let mut line = claim.body();
-            if let Some(fields) = line.as_object_mut() {
-                fields.insert("kind".into(), "assertion".into());
-            }
-            lines.push_str(&line.to_string());
-            lines.push('\n');
-        }
-        let mut response = self
-            .agent
-            .post(format!("{}/v1/import", self.url))
-            .content_type("application/x-ndjson")
-            .send(lines)?;
-        for line in BufReader::new(response.body_mut().as_reader()).lines() {
-            let result: Value = serde_json::from_str(&line?)?;
-            if result.get("line").is_some() {
-                acks.push(ack(&result)?);
-            }
-        }
-        if acks.len() != claims.len() {
-            bail!("{} results for {} lines", acks.len(), claims.len());
-        }
-        Ok(())
     }
 
     /// Every assertion that the server holds, by id; fails if an id or a position occurs twice.
