@@ -1,4 +1,4 @@
-//! Harnesses for developers: power cuts, kill -9, syscall order, real data. Never shipped.
+//! Harnesses for developers: power cuts, kill -9, a failing disk, syscall order, real data. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -10,9 +10,12 @@
 mod crash;
 mod disk;
 mod eval;
+mod fault;
 mod kill;
+mod matrix;
 mod mount;
 mod order;
+mod recording;
 mod server;
 
 use std::path::PathBuf;
@@ -41,6 +44,8 @@ enum Task {
     Kill(kill::Args),
     /// Import the real data sets and score every lens.
     Eval(eval::Args),
+    /// Make a disk fail in every way under real file systems; hold the server to its promises.
+    Matrix(matrix::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
     Order(order::Args),
 }
@@ -53,6 +58,7 @@ fn main() -> ExitCode {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary),
+        Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };
     match outcome {
