@@ -227,8 +227,9 @@ mod tests {
     use crate::matrix::node::There;
 
     fn there(claims: &[(u64, u64)]) -> Holdings {
-        let one =
-            |&(claim, position)| (claim, There { id: claim.to_string(), position, intact: true });
+        let one = |&(claim, position): &(u64, u64)| {
+            (claim, There { id: claim.to_string(), position, intact: true })
+        };
         claims.iter().map(one).collect()
     }
 

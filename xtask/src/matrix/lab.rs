@@ -94,14 +94,18 @@ impl Lab {
     /// Takes all space but `leave` bytes.
     pub(crate) fn fill(&self, leave: u64) -> Result<()> {
         // Root may have what is kept from others, too.
-        let stat = rustix::fs::statvfs(&self.path())?;
+        let stat = rustix::fs::statvfs(self.path())?;
         let mut bytes = stat.f_bfree.saturating_mul(stat.f_frsize).saturating_sub(leave);
         let ballast = File::create(self.path().join("ballast"))?;
         let flags = rustix::fs::FallocateFlags::empty();
         // Some of it is for the file system's own use; how much it does not say.
         while let Err(error) = rustix::fs::fallocate(&ballast, flags, 0, bytes) {
-            if error != rustix::io::Errno::NOSPC || bytes < FILL_STEP {
+            if error != rustix::io::Errno::NOSPC {
                 return Err(error).context("cannot fill the volume");
+            }
+            // Btrfs may refuse the last byte although it counts some as free: full is full.
+            if bytes < FILL_STEP {
+                break;
             }
             bytes -= FILL_STEP;
         }

@@ -52,7 +52,7 @@ impl Told {
             Ok(answer) => answer,
             Err(error) => return Self::Nothing { words: format!("{error:#}") },
         };
-        let position = answer.body["position"].as_u64();
+        let position = answer.body.get("position").and_then(serde_json::Value::as_u64);
         let code = answer.text("code").to_owned();
         match (answer.status, answer.text("outcome"), position) {
             (201, _, Some(position)) => Self::Created { position },
