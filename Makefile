@@ -38,6 +38,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) kill CYCLES=8
 	$(MAKE) inject RUNS=12
 	$(MAKE) crash STATES=80
+	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
 	$(MAKE) unit
 
@@ -96,6 +97,15 @@ fuzz: ## feed a decoder: TARGET=log|record|wire SECONDS=300 CORPUS=folder
 
 order: build setup ## no answer before the sync that covers it
 	$(HARNESS) $(STEMEDB) order
+
+# FAULT=… FS=… MOMENT=… (several, separated by blanks) choose cells; SLICE=1 draws one a fault.
+MATRIX_PAGE := docs/reliability/fault-matrix.md
+.PHONY: matrix
+matrix: build setup ## a failing disk under real file systems: FAULT=… FS=… SLICE=1 WRITE=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) matrix --raw $(TARGET)/matrix.jsonl \
+		$(foreach fault,$(FAULT),--fault $(fault)) $(foreach fs,$(FS),--fs $(fs)) \
+		$(foreach moment,$(MOMENT),--moment $(moment)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(SLICE),--slice) $(if $(WRITE),--write $(MATRIX_PAGE))
 
 # Ends with the first recording that shows a loss.
 HUNT = --states 1200 --states-per-recording 40 --claims 3000

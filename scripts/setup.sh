@@ -13,6 +13,9 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing+=("
 need fusermount3 fuse3
 need strace strace
 need mkfs.ext4 e2fsprogs
+need mkfs.xfs xfsprogs
+need mkfs.btrfs btrfs-progs
+need faketime faketime
 need losetup mount
 need python3 python3
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)

@@ -16,8 +16,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::disk::{Event, FILE, RecordingDisk};
+use crate::disk::{Disk, FILE};
 use crate::mount::{FileSystem, Loop, Mount, run as run_command};
+use crate::recording::{Event, Recording};
 use crate::server::{Ack, Claim, Start, contradictions};
 
 #[derive(clap::Args)]
@@ -158,12 +159,12 @@ fn record(args: &Args, binary: &Path, scratch: &Path) -> Result<Run> {
     let (fuse, mounted) = (scratch.join("fuse"), scratch.join("mounted"));
     std::fs::create_dir_all(&fuse)?;
     std::fs::create_dir_all(&mounted)?;
-    let disk = RecordingDisk::mount(&backing, &fuse)?;
+    let disk = Disk::mount(Recording::of(&backing)?, &fuse)?;
     let device = Loop::attach(&fuse.join(FILE))?;
     args.fs.make(&device.device)?;
     run_command(&mut Command::new("sync"))?;
     copy_sparse(&backing, &base)?;
-    disk.recording.take();
+    disk.medium.take();
 
     let mount = Mount::new(&device.device, &mounted)?;
     let data_dir = mounted.join("data");
@@ -189,7 +190,7 @@ fn record(args: &Args, binary: &Path, scratch: &Path) -> Result<Run> {
                         }
                         let ack = client.assert(claim)?;
                         // Counted after the answer: all that the answer rests on lies within.
-                        let count = disk.recording.count();
+                        let count = disk.medium.count();
                         acks.lock().unwrap_or_else(PoisonError::into_inner).push((count, ack));
                     }
                 })
@@ -201,7 +202,7 @@ fn record(args: &Args, binary: &Path, scratch: &Path) -> Result<Run> {
         })
     })?;
     server.kill()?;
-    let events = disk.recording.take();
+    let events = disk.medium.take();
     drop(mount);
     drop(device);
     drop(disk);

@@ -1,12 +1,10 @@
-//! A disk that remembers: one file served through FUSE, whose every write and flush is recorded in
-//! order. Under a loop device it is a block device for any file system.
+//! A disk of our own: one file served through FUSE. Under a loop device it is a block device for any
+//! file system. What it does with reads, writes and flushes is its [`Medium`]'s affair.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -20,78 +18,56 @@ use fuser::{
 pub(crate) const FILE: &str = "disk.img";
 const FILE_INODE: INodeNo = INodeNo(2);
 
-/// What reached the disk.
-pub(crate) enum Event {
-    Write { offset: u64, bytes: Vec<u8> },
-    Flush,
+/// What a disk is made of. Called by one thread, one request after the other.
+pub(crate) trait Medium: Send + Sync + 'static {
+    /// Its size.
+    fn bytes(&self) -> u64;
+    /// Fills `bytes` from `offset` on as far as there is something; says how far.
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, Errno>;
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Errno>;
+    /// Makes everything written so far durable.
+    fn flush(&self) -> Result<(), Errno>;
 }
 
-/// The recording, shared with the thread that serves the file.
-#[derive(Default)]
-pub(crate) struct Recording {
-    events: Mutex<Vec<Event>>,
-    count: AtomicUsize,
-}
-
-impl Recording {
-    /// Events so far: what was answered to a caller before this is asked lies within them.
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
-    }
-
-    /// Takes the events and starts over.
-    pub(crate) fn take(&self) -> Vec<Event> {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count.store(0, Ordering::SeqCst);
-        std::mem::take(&mut events)
-    }
-
-    fn push(&self, event: Event) {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        events.push(event);
-        self.count.store(events.len(), Ordering::SeqCst);
-    }
-}
-
-/// A mounted recording disk; unmounted when dropped.
-pub(crate) struct RecordingDisk {
-    pub(crate) recording: Arc<Recording>,
+/// A mounted disk; unmounted when dropped.
+pub(crate) struct Disk<M> {
+    pub(crate) medium: Arc<M>,
     session: Option<BackgroundSession>,
+    mountpoint: PathBuf,
 }
 
-impl RecordingDisk {
-    /// Serves `backing` as `mountpoint`/[`FILE`].
-    pub(crate) fn mount(backing: &Path, mountpoint: &Path) -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(backing)?;
-        let bytes = file.metadata()?.len();
-        let recording = Arc::new(Recording::default());
-        let disk = Disk { file, bytes, recording: recording.clone() };
+impl<M: Medium> Disk<M> {
+    /// Serves `medium` as `mountpoint`/[`FILE`].
+    pub(crate) fn mount(medium: M, mountpoint: &Path) -> Result<Self> {
+        let medium = Arc::new(medium);
+        let served = Served { medium: Arc::clone(&medium), bytes: medium.bytes() };
         let mut config = Config::default();
-        config.mount_options.push(MountOption::FSName("recording-disk".into()));
-        let session = Session::new(disk, mountpoint, &config)
+        config.mount_options.push(MountOption::FSName("stemedb-disk".into()));
+        let session = Session::new(served, mountpoint, &config)
             .and_then(Session::spawn)
-            .context("cannot mount the recording disk (needs root, /dev/fuse and fusermount3)")?;
-        Ok(Self { recording, session: Some(session) })
+            .context("cannot mount a disk of our own (needs root, /dev/fuse and fusermount3)")?;
+        Ok(Self { medium, session: Some(session), mountpoint: mountpoint.into() })
     }
 }
 
-impl Drop for RecordingDisk {
+impl<M> Drop for Disk<M> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take()
             && let Err(error) = session.umount_and_join()
         {
-            eprintln!("warning: cannot unmount the recording disk: {error}");
+            eprintln!("warning: cannot unmount the disk: {error}");
+            // At least it goes away with whatever holds it.
+            let _ = Command::new("umount").arg("-l").arg(&self.mountpoint).status();
         }
     }
 }
 
-struct Disk {
-    file: File,
+struct Served<M> {
+    medium: Arc<M>,
     bytes: u64,
-    recording: Arc<Recording>,
 }
 
-impl Disk {
+impl<M: Medium> Served<M> {
     fn attr(&self, inode: INodeNo) -> FileAttr {
         let is_file = inode == FILE_INODE;
         let size = if is_file { self.bytes } else { 0 };
@@ -118,7 +94,7 @@ impl Disk {
 // No attribute is cached: the answers are instant anyway.
 const TTL: Duration = Duration::ZERO;
 
-impl Filesystem for Disk {
+impl<M: Medium> Filesystem for Served<M> {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if parent == INodeNo::ROOT && name == FILE {
             reply.entry(&TTL, &self.attr(FILE_INODE), Generation(0));
@@ -148,12 +124,12 @@ impl Filesystem for Disk {
         reply: ReplyData,
     ) {
         let mut bytes = vec![0; size as usize];
-        match self.file.read_at(&mut bytes, offset) {
+        match self.medium.read(offset, &mut bytes) {
             Ok(count) => {
                 bytes.truncate(count);
                 reply.data(&bytes);
             }
-            Err(_) => reply.error(Errno::EIO),
+            Err(errno) => reply.error(errno),
         }
     }
 
@@ -169,16 +145,17 @@ impl Filesystem for Disk {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.recording.push(Event::Write { offset, bytes: data.to_vec() });
-        match self.file.write_all_at(data, offset) {
+        match self.medium.write(offset, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(_) => reply.error(Errno::EIO),
+            Err(errno) => reply.error(errno),
         }
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.recording.push(Event::Flush);
-        reply.ok();
+        match self.medium.flush() {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

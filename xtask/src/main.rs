@@ -1,4 +1,5 @@
-//! Harnesses for developers: power cuts, kill -9, errors and order of system calls, real data. Never shipped.
+//! Harnesses for developers: power cuts, kill -9, a failing disk, errors and order of system calls,
+//! real data. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -10,11 +11,14 @@
 mod crash;
 mod disk;
 mod eval;
+mod fault;
 mod inject;
 mod kill;
+mod matrix;
 mod mount;
 mod order;
 mod outcomes;
+mod recording;
 mod server;
 mod talk;
 
@@ -46,6 +50,8 @@ enum Task {
     Inject(inject::Args),
     /// Import the real data sets and score every lens.
     Eval(eval::Args),
+    /// Make a disk fail in every way under real file systems; hold the server to its promises.
+    Matrix(matrix::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
     Order(order::Args),
 }
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary),
+        Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };
     match outcome {

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 /// File systems a harness can make.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum FileSystem {
+    /// ext4, `data=ordered`, which is its default.
     Ext4,
+    /// ext4, `data=journal`.
+    Ext4Journal,
     Xfs,
     Btrfs,
 }
@@ -18,7 +22,7 @@ impl FileSystem {
     fn mkfs(self) -> (&'static str, &'static [&'static str]) {
         match self {
             // Without lazy initialisation, which would write in the background for minutes.
-            Self::Ext4 => {
+            Self::Ext4 | Self::Ext4Journal => {
                 ("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
             }
             Self::Xfs => ("mkfs.xfs", &["-q", "-f"]),
@@ -26,10 +30,49 @@ impl FileSystem {
         }
     }
 
-    /// Makes this file system on a device.
+    /// Options to mount it with.
+    pub(crate) fn options(self) -> &'static str {
+        match self {
+            Self::Ext4 => "errors=remount-ro",
+            Self::Ext4Journal => "errors=remount-ro,data=journal",
+            Self::Xfs | Self::Btrfs => "defaults",
+        }
+    }
+
+    /// Checks it as an operator would before mounting it after trouble. XFS and Btrfs do that while
+    /// they are mounted.
+    pub(crate) fn check(self, device: &Path) -> Result<()> {
+        match self {
+            Self::Ext4 | Self::Ext4Journal => {
+                let mut command = Command::new("e2fsck");
+                let output = command.args(["-f", "-y"]).arg(device).output()?;
+                // 1: it mended something.
+                match output.status.code() {
+                    Some(0 | 1) => Ok(()),
+                    _ => bail!("{command:?}: {}", String::from_utf8_lossy(&output.stdout).trim()),
+                }
+            }
+            Self::Xfs | Self::Btrfs => Ok(()),
+        }
+    }
+
+    /// Makes this file system on a device or in a file.
     pub(crate) fn make(self, device: &Path) -> Result<()> {
+        self.make_with(&[], device)
+    }
+
+    /// The same, in blocks of 4 KiB, as on disks that are not small: those of the log then lie on
+    /// those of the disk.
+    pub(crate) fn make_in_pages(self, device: &Path) -> Result<()> {
+        match self {
+            Self::Ext4 | Self::Ext4Journal => self.make_with(&["-b", "4096"], device),
+            Self::Xfs | Self::Btrfs => self.make(device),
+        }
+    }
+
+    fn make_with(self, more: &[&str], device: &Path) -> Result<()> {
         let (program, options) = self.mkfs();
-        run(Command::new(program).args(options).arg(device)).map(drop)
+        run(Command::new(program).args(options).args(more).arg(device)).map(drop)
     }
 }
 
@@ -47,12 +90,25 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 /// A loop device over a file.
 pub(crate) struct Loop {
     pub(crate) device: PathBuf,
+    file: PathBuf,
 }
 
 impl Loop {
     pub(crate) fn attach(file: &Path) -> Result<Self> {
-        let device = run(Command::new("losetup").args(["-f", "--show"]).arg(file))?;
-        Ok(Self { device: device.into() })
+        // Another process may take the free device between being told of it and taking it.
+        let mut attempts = 0;
+        loop {
+            match run(Command::new("losetup").args(["-f", "--show"]).arg(file)) {
+                Ok(device) => {
+                    return Ok(Self { device: device.into(), file: file.into() });
+                }
+                Err(error) if attempts == 10 => return Err(error),
+                Err(_) => {
+                    attempts += 1;
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
     }
 }
 
@@ -61,6 +117,17 @@ impl Drop for Loop {
         if let Err(error) = run(Command::new("losetup").arg("-d").arg(&self.device)) {
             eprintln!("warning: {error:#}");
         }
+        // If somebody looks at the device just now, it lets go of the file a moment later.
+        let name = self.device.file_name().unwrap_or_default();
+        let file = Path::new("/sys/block").join(name).join("loop/backing_file");
+        let ours = |path: &str| path.trim_end() == self.file.to_string_lossy();
+        for _ in 0..100 {
+            match std::fs::read_to_string(&file) {
+                Ok(path) if ours(&path) => std::thread::sleep(Duration::from_millis(50)),
+                _ => return,
+            }
+        }
+        eprintln!("warning: {} holds on to its file", self.device.display());
     }
 }
 
@@ -71,14 +138,37 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn new(device: &Path, path: &Path) -> Result<Self> {
-        run(Command::new("mount").arg(device).arg(path))?;
+        Self::with(device, path, "defaults")
+    }
+
+    pub(crate) fn with(device: &Path, path: &Path, options: &str) -> Result<Self> {
+        run(Command::new("mount").args(["-o", options]).arg(device).arg(path))?;
         Ok(Self { path: path.into() })
+    }
+}
+
+/// Unmounts; a process that was just killed may hold it a moment longer.
+fn unmount(path: &Path) -> Result<()> {
+    let mut attempts = 0;
+    loop {
+        match run(Command::new("umount").arg(path)) {
+            Ok(_) => return Ok(()),
+            Err(error) if attempts == 50 => {
+                // At least nothing new comes to it.
+                run(Command::new("umount").arg("-l").arg(path))?;
+                return Err(error);
+            }
+            Err(_) => {
+                attempts += 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(&self.path)) {
+        if let Err(error) = unmount(&self.path) {
             eprintln!("warning: {error:#}");
         }
     }

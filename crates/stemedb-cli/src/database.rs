@@ -91,8 +91,12 @@ pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Databas
         let signed = first_record(env, log_id, first, root.as_ref())?;
         let principal =
             Principal::parse(PRINCIPAL).map_err(|error| Failure::error(error.to_string()))?;
-        Engine::genesis(&mut wal, &signed, principal)
-            .map_err(|error| Failure::error("cannot write the first record").because(error))?;
+        Engine::genesis(&mut wal, &signed, principal).map_err(|error| {
+            let dir = config.wal_dir();
+            Failure::error(format!("cannot write the first record into {}", dir.display()))
+                .because(error)
+                .hint("mend the disk and start again: `stemedb serve` begins anew, nothing is lost")
+        })?;
     }
     let Some(identity) = wal.reader().identity() else {
         return Err(Failure::error("the log has no name although it has a first record"));
