@@ -265,7 +265,10 @@ impl Committer {
 
     fn seal(&mut self) -> Result<(), LogError> {
         let since = self.shared.clock.monotonic();
+        // For the watchdog: a sync that hangs under a seal keeps writers waiting like any other.
+        *self.shared.appending() = Some(Appending::seal(since, self.shared.log.durable().0));
         let result = self.log.seal();
+        self.shared.appending().take();
         let took = self.shared.clock.monotonic().saturating_sub(since);
         metrics::operation(Operation::Seal, took, result.is_err());
         // Once per rest, whether it went well or not.

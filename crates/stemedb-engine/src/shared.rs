@@ -54,6 +54,21 @@ pub(crate) struct Appending {
     pub(crate) held: bool,
 }
 
+impl Appending {
+    /// A seal: it holds the log up, and no record is in it.
+    pub(crate) fn seal(since: Duration, durable: Position) -> Self {
+        Self {
+            since,
+            ids: Vec::new(),
+            last: durable,
+            tickets: Vec::new(),
+            items: 0,
+            given_up: false,
+            held: false,
+        }
+    }
+}
+
 /// What is known of records that were admitted and will not be acknowledged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {

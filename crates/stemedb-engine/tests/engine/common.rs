@@ -57,6 +57,7 @@ struct MediumState {
     read_only: Option<String>,
     script: VecDeque<Step>,
     held: bool,
+    seals_held: bool,
     appending: bool,
     appends: usize,
     seals: usize,
@@ -79,6 +80,12 @@ impl Medium {
 
     pub(crate) fn release(&self) {
         self.state.lock().unwrap().held = false;
+        self.changed.notify_all();
+    }
+
+    /// Seals wait until told otherwise.
+    pub(crate) fn hold_seals(&self, hold: bool) {
+        self.state.lock().unwrap().seals_held = hold;
         self.changed.notify_all();
     }
 
@@ -198,7 +205,8 @@ impl Log for TestLog {
     }
 
     fn seal(&mut self) -> Result<(), LogError> {
-        let mut state = self.0.state.lock().unwrap();
+        let state = self.0.state.lock().unwrap();
+        let mut state = self.0.changed.wait_while(state, |state| state.seals_held).unwrap();
         match &state.read_only {
             Some(reason) => Err(LogError::ReadOnly { reason: reason.clone() }),
             None => {

@@ -173,6 +173,30 @@ fn a_deadline_is_kept() {
     assert_eq!(view.record(&id).unwrap().unwrap().entry.position, Position(2));
 }
 
+/// A sync that hangs while nobody writes: the next writer is not left to find out.
+#[test]
+fn a_hanging_seal_shuts_the_gate() {
+    let world = World::new();
+    let engine = world.start();
+    world.medium.hold_seals(true);
+    create(&engine, assertion(&key(1), "a", "rare"));
+    // The log rests, and the seal hangs.
+    for _ in 0..10 {
+        RealPause.pause();
+    }
+    let behind = send(&engine, submission(assertion(&key(1), "b", "rare")));
+    RealPause.pause();
+    world.clock.step(Duration::from_secs(11));
+    match wait(&behind) {
+        Err(WriteError::WalUnavailable { outcome: Outcome::NotWritten, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(engine.node().state, NodeState::ReadOnly);
+    world.medium.hold_seals(false);
+    wait_state(&engine, NodeState::Ready);
+    assert_eq!(create(&engine, assertion(&key(1), "b", "rare")), Position(3));
+}
+
 #[test]
 fn a_hanging_log_releases_its_waiters() {
     let world = World::new();
