@@ -38,7 +38,6 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) kill CYCLES=8
 	$(MAKE) inject RUNS=12
 	$(MAKE) crash STATES=80
-	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
 	$(MAKE) unit
 

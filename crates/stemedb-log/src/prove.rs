@@ -14,7 +14,7 @@ use crate::walk::{Blocks, Cursor, Step, Walk};
 
 /// A page that the system has in hand at that moment (being written back, say) survives one attempt;
 /// on a busy machine that was seen.
-const EVICT_ATTEMPTS: usize = 50;
+const EVICT_ATTEMPTS: usize = 200;
 const EVICT_PAUSE: Duration = Duration::from_millis(10);
 /// Blocks that a proof reads at a time: 1 MiB.
 const READ_AHEAD: u32 = 256;

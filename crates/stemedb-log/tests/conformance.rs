@@ -1,9 +1,10 @@
 //! Every implementation of `Log` keeps the contract.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stemedb_io::sim::{EIO, Fault, OpKind, SimClock, When, world};
-use stemedb_io::{Env, RealRng, RealVfs};
+use stemedb_io::{Clock, Env, RealClock, RealRng, RealVfs};
 use stemedb_log::conformance::{self, LOG_ID, START_MS, Subject, TIMELINE};
 use stemedb_log::{Expect, MemoryLog, Wal, WalConfig};
 
@@ -47,6 +48,23 @@ fn wal_on_the_simulated_disk() {
     }
 }
 
+/// Simulated time over real files: what the system has to finish takes real time.
+struct RealSleep(Arc<SimClock>);
+
+impl Clock for RealSleep {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        RealClock::new().sleep(duration);
+    }
+}
+
 #[test]
 fn wal_on_real_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -55,7 +73,11 @@ fn wal_on_real_files() {
         conformance::all(&mut || {
             n += 1;
             let clock = Arc::new(SimClock::new(START_MS));
-            let env = Env { clock: clock.clone(), rng: Arc::new(RealRng), vfs: Arc::new(RealVfs) };
+            let env = Env {
+                clock: Arc::new(RealSleep(clock.clone())),
+                rng: Arc::new(RealRng),
+                vfs: Arc::new(RealVfs),
+            };
             let config = WalConfig {
                 prepare_in_background: background,
                 ..short(dir.path().join(format!("{background}/{n}")))
