@@ -125,6 +125,7 @@ fn the_answer_of_a_lens_is_frozen() {
         "evaluated_at": "now",
         "valid_at": "now",
         "complete": true,
+        "history_lost": false,
         "value": "rare",
         "winners": ["rare"],
         "status": "agreed",
