@@ -51,9 +51,9 @@ pub(crate) fn prepare(
     let temporary = format!("{name}.tmp");
     let path = dir.join(&temporary);
     let failed = |op, offset, source| Failure { op, file: temporary.clone(), offset, source };
-    let space = vfs.space(dir).map_err(|error| failed("ask for room for", 0, error))?;
+    let space = vfs.space(dir).map_err(|error| failed("statfs", 0, error))?;
     if space.available < bytes.saturating_add(RESERVE_BYTES.min(bytes)) {
-        return Err(failed("find room for", 0, io::ErrorKind::StorageFull.into()));
+        return Err(failed("allocate", 0, io::ErrorKind::StorageFull.into()));
     }
     match vfs.remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
