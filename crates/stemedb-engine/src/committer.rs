@@ -127,11 +127,13 @@ impl Committer {
         self.shared.appending().take();
     }
 
-    fn commit(&mut self, group: Group) {
+    fn commit(&mut self, mut group: Group) {
         let shared = Arc::clone(&self.shared);
         let Some((first, last)) = group.positions() else {
             return self.forward(group.items, None);
         };
+        // Copies of what is durable already: whatever becomes of this group is not about them.
+        self.forward(group.take_echoes_before(first), None);
         let since = shared.clock.monotonic();
         let ids = ids_of(&group).collect();
         let tickets = group.items.iter().map(|item| {

@@ -55,6 +55,13 @@ impl Group {
         Some((first, records.next_back().unwrap_or(first)))
     }
 
+    /// The copies of records before `first`, in order. Costs nothing where there are none.
+    pub(crate) fn take_echoes_before(&mut self, first: Position) -> Vec<Item> {
+        let of_earlier =
+            |item: &mut Item| matches!(item.verdict, Verdict::Echo(position) if position < first);
+        self.items.extract_if(.., of_earlier).collect()
+    }
+
     /// Whether a record in it was let through to try a log that had failed.
     pub(crate) fn probe(&self) -> bool {
         self.items.iter().any(|item| item.queued.pass.probe)

@@ -10,11 +10,14 @@ use crate::config::APPEND_STALL_MAX;
 use crate::fates::Fate;
 use crate::node::{Failure, NodeState};
 use crate::shared::Shared;
+use crate::slot::{Item, Verdict};
 use crate::submission::WriteError;
 use crate::waiters::Ticket;
 
 /// Deadlines are kept to about this.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// What is durable is readable within this time, or something else is wrong.
+const APPLY_MAX: Duration = Duration::from_millis(500);
 
 /// Ends the watchdog.
 #[derive(Default)]
@@ -83,16 +86,30 @@ fn give_up(shared: &Shared, tickets: Vec<(Ticket, Outcome)>) {
     tracing::error!(reason, "giving up the waiters");
     shared.gate.fail(Failure::Log { reason: reason.clone(), retry_at: None });
     let unavailable = |outcome| WriteError::WalUnavailable { outcome, reason: reason.clone() };
-    // What is durable and not yet applied is acknowledged by the applier, if anybody still waits.
     let durable = shared.give_up_open_group(shared.cut(), &unavailable(Outcome::NotWritten));
-    let answers = durable
-        .into_iter()
-        .map(|item| {
-            let id = item.queued.id();
-            (item, Err(WriteError::Undecided { id }))
-        })
-        .collect();
-    shared.finish_all(answers);
+    copies_of_durable(shared, durable);
     let answers = tickets.into_iter();
     shared.waiters.answer_all(answers.map(|(ticket, outcome)| (ticket, Err(unavailable(outcome)))));
+}
+
+/// Answers copies whose first is durable: that it is there, once it can be read. The log does not
+/// hold the applier up, so that is soon, unless the index has failed as well.
+fn copies_of_durable(shared: &Shared, copies: Vec<Item>) {
+    let first = |item: &Item| match item.verdict {
+        Verdict::Echo(position) => Some(position),
+        Verdict::Record(_) | Verdict::Refused(_) => None,
+    };
+    let Some(last) = copies.iter().filter_map(first).max() else {
+        return;
+    };
+    let readable = shared.applied.wait_for(last, APPLY_MAX, || false).position();
+    let answers = copies.into_iter().map(|item| {
+        let id = item.queued.id();
+        let answer = match first(&item) {
+            Some(position) if position <= readable => shared.exists(id, position),
+            _ => Err(WriteError::Undecided { id }),
+        };
+        (item, answer)
+    });
+    shared.finish_all(answers.collect());
 }

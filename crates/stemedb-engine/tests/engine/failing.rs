@@ -1,6 +1,7 @@
 //! What callers are told when the log or the index fails, and that it is true.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -462,4 +463,43 @@ fn a_copy_sent_while_the_log_fails_is_told_the_truth() {
             }
         }
     }
+}
+
+/// A copy may share its group with a record that fails. Its own first is durable, and so it hears
+/// `exists`, however far behind the applier was when the copy came.
+#[test]
+fn a_copy_of_what_is_durable_does_not_share_the_fate_of_its_group() {
+    let world = World::new();
+    let engine = world.start();
+    // An answer that takes its time holds the applier, so that the next record is durable and not
+    // yet readable.
+    let (let_go, held) = channel::<()>();
+    engine.submit(submission(assertion(&key(1), "holds", "rare")), move |result| {
+        result.unwrap();
+        held.recv_timeout(PATIENCE).unwrap();
+    });
+    while engine.node().progress.applied < Position(2) {
+        RealPause.pause();
+    }
+    let durable = assertion(&key(1), "durable", "rare");
+    let first = send(&engine, submission(durable.clone()));
+    while engine.node().progress.durable < Position(3) {
+        RealPause.pause();
+    }
+    world.medium.script([Step::Good, Step::Kept]);
+    world.medium.hold();
+    let before = send(&engine, submission(assertion(&key(1), "before", "rare")));
+    world.medium.wait_held();
+    let fails = send(&engine, submission(assertion(&key(1), "fails", "rare")));
+    let copy = send(&engine, submission(durable));
+    RealPause.pause();
+    world.medium.release();
+    wait_state(&engine, NodeState::ReadOnly);
+    let_go.send(()).unwrap();
+    assert_eq!(wait(&first).unwrap().status, AckStatus::Created);
+    assert_eq!(wait(&before).unwrap().status, AckStatus::Created);
+    let ack = wait(&copy).unwrap();
+    assert_eq!((ack.status, ack.position), (AckStatus::Exists, Position(3)));
+    world.clock.step(Duration::from_secs(11));
+    assert_eq!(outcome(&wait(&fails)), Some(Outcome::Indeterminate));
 }
