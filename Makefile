@@ -28,7 +28,6 @@ lint: setup ## format, clippy, docs, licences
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
-	cargo fetch --locked --quiet
 	cargo-deny --offline check licenses bans sources
 
 # The slices keep this within minutes; each harness prints its seed, fresh every time.

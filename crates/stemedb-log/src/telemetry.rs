@@ -23,6 +23,12 @@ pub(crate) struct Meters {
     segments: Gauge,
     durable_position: Gauge,
     recovery_duration: Gauge,
+    repacked: Counter,
+    repack_saved: Counter,
+    repack_errors: Counter,
+    scrub_bytes: Counter,
+    scrub_damage: Counter,
+    scrub_age: Gauge,
 }
 
 const STATES: [&str; 4] = ["ok", "degraded", "read_only", "detached"];
@@ -57,6 +63,12 @@ impl Meters {
             segments: gauge!("stemedb_wal_segments"),
             durable_position: gauge!("stemedb_wal_durable_position"),
             recovery_duration: gauge!("stemedb_wal_recovery_duration_seconds"),
+            repacked: counter!("stemedb_wal_repacked_segments_total"),
+            repack_saved: counter!("stemedb_wal_repack_saved_bytes_total"),
+            repack_errors: counter!("stemedb_wal_repack_errors_total"),
+            scrub_bytes: counter!("stemedb_wal_scrub_bytes_total"),
+            scrub_damage: counter!("stemedb_wal_scrub_damage_total"),
+            scrub_age: gauge!("stemedb_wal_scrub_oldest_age_seconds"),
         }
     }
 
@@ -88,6 +100,15 @@ impl Meters {
         self.rotations.increment(0);
         self.writes.increment(0);
         self.bytes_written.increment(0);
+        for counter in [
+            &self.repacked,
+            &self.repack_saved,
+            &self.repack_errors,
+            &self.scrub_bytes,
+            &self.scrub_damage,
+        ] {
+            counter.increment(0);
+        }
         self.recovery_duration.set(took.as_secs_f64());
         self.durable_position.set(durable.0 as f64);
     }
@@ -95,6 +116,27 @@ impl Meters {
     pub(crate) fn folder(&self, segments: u64, bytes: u64) {
         self.segments.set(segments as f64);
         self.disk_usage.set(bytes as f64);
+    }
+
+    pub(crate) fn repacked(&self, before: u64, after: u64) {
+        self.repacked.increment(1);
+        self.repack_saved.increment(before.saturating_sub(after));
+    }
+
+    pub(crate) fn repack_failed(&self) {
+        self.repack_errors.increment(1);
+    }
+
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.scrub_bytes.increment(bytes);
+    }
+
+    pub(crate) fn scrub_damage(&self) {
+        self.scrub_damage.increment(1);
+    }
+
+    pub(crate) fn scrub_age(&self, age: Duration) {
+        self.scrub_age.set(age.as_secs_f64());
     }
 
     pub(crate) fn space(&self, space: Space) {

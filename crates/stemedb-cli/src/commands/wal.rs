@@ -45,7 +45,7 @@ enum Act {
         /// Last position.
         #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
         to: u64,
-        /// Show blocks instead of groups and records.
+        /// Show blocks and frames instead of groups and records.
         #[arg(long)]
         raw: bool,
     },
@@ -252,6 +252,10 @@ fn item_text(item: &DumpItem) -> String {
             Some(header) => format!(" block at {byte}  {header:?}  whole {whole}"),
             None => format!(" block at {byte}  no header  whole {whole}"),
         },
+        DumpItem::Frame { byte, bytes, unpacked, groups, first, last, whole } => format!(
+            " frame at {byte}  {bytes} bytes, {unpacked} unpacked  {groups} groups  {first} to \
+             {last}  whole {whole}"
+        ),
         DumpItem::Bad { byte, problem } => format!(" BAD at byte {byte}: {problem}"),
     }
 }
@@ -287,6 +291,15 @@ fn item_json(item: &DumpItem) -> Value {
         DumpItem::Block { byte, header, whole } => json!({
             "block_at": byte,
             "header": header.as_ref().map(|header| format!("{header:?}")),
+            "whole": whole,
+        }),
+        DumpItem::Frame { byte, bytes, unpacked, groups, first, last, whole } => json!({
+            "frame_at": byte,
+            "bytes": bytes,
+            "unpacked": unpacked,
+            "groups": groups,
+            "first": first.0,
+            "last": last.0,
             "whole": whole,
         }),
         DumpItem::Bad { byte, problem } => json!({ "bad_at": byte, "problem": problem }),
