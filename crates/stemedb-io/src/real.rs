@@ -185,6 +185,12 @@ impl VfsFile for RealFile {
         }
     }
 
+    fn fetch(&self, offset: u64, len: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&self.0, offset, Some(len), Advice::WillNeed);
+        }
+    }
+
     #[expect(unsafe_code, reason = "no safe call reports the error of close(2)")]
     fn close(self: Box<Self>) -> io::Result<()> {
         let fd = self.0.into_raw_fd();

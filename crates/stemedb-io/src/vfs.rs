@@ -132,6 +132,11 @@ pub trait VfsFile: Send + Sync {
     /// Reads like [`VfsFile::read_at`], but only from the cache: `None` if the medium would have
     /// to be asked. `Unsupported` where the file system cannot tell.
     fn read_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>>;
+    /// Asks the system to begin reading these bytes, so that a later read finds them: the medium
+    /// works while the caller does. Only a hint; a failure shows at the read.
+    fn fetch(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
     /// Closes the file and reports the error that a plain drop would hide.
     fn close(self: Box<Self>) -> io::Result<()>;
 

@@ -43,10 +43,33 @@ pub struct WalConfig {
     /// Prepare segments on a thread of their own. Default true; a simulation says false, and then
     /// segments are prepared at fixed points inside `open` and `append`.
     pub prepare_in_background: bool,
+    /// How fast sealed segments are read to be packed, in bytes a second; 0: they are not packed.
+    /// Default 16 MiB, otherwise at least 64 KiB. Without background work only
+    /// [`Wal::repack_now`](crate::Wal::repack_now) packs.
+    pub repack_bytes_per_second: u64,
+    /// How fast sealed segments are read again to see that they are what was written, in bytes a
+    /// second; 0: never. Default 8 MiB, otherwise at least 64 KiB. Each is read once a day at
+    /// most. Without background work only [`Wal::scrub_now`](crate::Wal::scrub_now) reads.
+    pub scrub_bytes_per_second: u64,
+    /// Whether segments may ever be removed. Default: keep.
+    pub retention: Retention,
+}
+
+/// What may become of old segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    /// They are kept. The log is the database.
+    #[default]
+    Keep,
+    /// They may go once they are archived, read back, and within a backup whose restore was
+    /// verified. Never by age.
+    Archived,
 }
 
 /// Shortest segment that [`WalConfig::validate`] accepts.
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Slowest rate of upkeep that is not "never".
+pub const UPKEEP_RATE_MIN: u64 = 64 << 10;
 /// Longest segment.
 pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 
@@ -63,6 +86,9 @@ impl WalConfig {
             void_tail: false,
             verify_all: false,
             prepare_in_background: true,
+            repack_bytes_per_second: 16 << 20,
+            scrub_bytes_per_second: 8 << 20,
+            retention: Retention::Keep,
         }
     }
 
@@ -75,6 +101,23 @@ impl WalConfig {
                 "wal.segment_bytes is {}, expected {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}",
                 self.segment_bytes
             ));
+        }
+        for (key, rate) in [
+            ("wal.repack_bytes_per_second", self.repack_bytes_per_second),
+            ("wal.scrub_bytes_per_second", self.scrub_bytes_per_second),
+        ] {
+            if rate != 0 && rate < UPKEEP_RATE_MIN {
+                problems.push(format!(
+                    "{key} is {rate}, expected 0 (never) or at least {UPKEEP_RATE_MIN}"
+                ));
+            }
+        }
+        if self.retention == Retention::Archived {
+            problems.push(
+                "wal.retention is \"archived\", but no archive is configured that segments could \
+                 be in (this version has none); use \"keep\""
+                    .into(),
+            );
         }
         if self.dir.as_os_str().is_empty() {
             problems.push("wal.dir is empty, expected a folder".into());

@@ -101,6 +101,17 @@ pub enum LogError {
     /// An operator took the log off its file system.
     #[error("the log is detached: run `stemedb admin wal attach` when its file system is back")]
     Detached,
+    /// The position is before the first one that this node keeps (HTTP 410).
+    #[error(
+        "position {position} was removed from this node, whose log begins at {first}; it is in \
+         the archive"
+    )]
+    Trimmed {
+        /// The position that was asked for.
+        position: Position,
+        /// The first one that is here.
+        first: Position,
+    },
     /// Another process has the folder open.
     #[error("{dir} is in use by another process: stop it first")]
     Locked {
@@ -182,6 +193,7 @@ impl LogError {
             | Self::Unprepared { .. } => ErrorKind::Unavailable,
             Self::Damaged { .. }
             | Self::Lost { .. }
+            | Self::Trimmed { .. }
             | Self::Misplaced { .. }
             | Self::TooNew { .. }
             | Self::TailUndecided { .. } => ErrorKind::Data,

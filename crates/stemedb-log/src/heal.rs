@@ -268,6 +268,7 @@ impl Wal {
         }
         self.worker.detach();
         self.shared.health.detached(true);
+        self.upkeep.rest();
         let started = self.env.clock.monotonic();
         while !self.shared.close_files() {
             if self.env.clock.monotonic().saturating_sub(started) > DETACH_WAIT {

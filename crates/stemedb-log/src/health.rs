@@ -24,6 +24,8 @@ pub(crate) enum Concern {
     Healed,
     /// The next segment cannot be prepared; ends when there is room.
     NoRoom,
+    /// Acknowledged data is damaged; stays until acknowledged.
+    Damaged,
 }
 
 pub(crate) struct Health {
@@ -138,7 +140,10 @@ impl Health {
 
     /// An operator has seen what stays until then.
     pub(crate) fn acknowledge(&self) -> Option<String> {
-        self.lock().concerns.remove(&Concern::Healed)
+        let mut inner = self.lock();
+        let seen = [Concern::Healed, Concern::Damaged].map(|one| inner.concerns.remove(&one));
+        let seen: Vec<String> = seen.into_iter().flatten().collect();
+        (!seen.is_empty()).then(|| seen.join("; "))
     }
 
     pub(crate) fn suspect(&self, suspect: Suspect) {

@@ -6,10 +6,11 @@
 //! | module | what |
 //! |---|---|
 //! | `format` | bytes of headers, blocks, groups, entries; touches no file |
-//! | `walk` | proves the groups of a segment one after the other |
+//! | `walk`, `packed`, `segment` | prove the groups of a segment one after the other: in blocks, packed, in either shape |
 //! | `recover` | surveys a folder, judges it, opens it |
 //! | `wal`, `worker`, `reader`, `shared` | the writing end, its background work, the reading end, what they share |
 //! | `health`, `heal`, `prove` | what a failing medium does to the log, and how it goes on |
+//! | `upkeep`, `trim` | packs and scrubs sealed segments; removes what is safe elsewhere |
 //! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing; `repair` of a segment into a new file |
 //!
 //! Invariants:
@@ -37,18 +38,23 @@ mod heal;
 mod health;
 mod inspect;
 mod memory;
+mod packed;
 mod prove;
 mod reader;
 mod recover;
+mod segment;
 mod shared;
 mod telemetry;
+mod trim;
+mod upkeep;
 mod wal;
 mod walk;
 mod worker;
 
 pub use chain::{ChainHasher, chain_start};
 pub use config::{
-    Expect, OnFailure, Recovery, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Voided, WalConfig,
+    Expect, OnFailure, Recovery, Retention, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, UPKEEP_RATE_MIN,
+    Voided, WalConfig,
 };
 pub use entry::{Commit, Entry, NewEntry};
 pub use error::{ErrorKind, LogError, LogState, Outcome};
@@ -62,6 +68,8 @@ pub use inspect::{
 };
 pub use memory::MemoryLog;
 pub use recover::judge::{DamageKind, Finding};
+pub use trim::{ArchiveProof, Trimmed};
+pub use upkeep::{Repacked, Scrubbed};
 pub use wal::Wal;
 pub use walk::Group;
 

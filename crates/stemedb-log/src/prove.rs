@@ -10,12 +10,16 @@ use crate::error::LogError;
 use crate::format::block::BLOCK;
 use crate::format::header::HeaderState;
 use crate::recover::survey::{self, read_header};
-use crate::walk::{Blocks, Cursor, Step, Walk};
+use crate::segment::Groups;
+use crate::walk::{Cursor, Step};
 
 /// A page that the system has in hand at that moment (being written back, say) survives one attempt;
 /// on a busy machine that was seen.
 const EVICT_ATTEMPTS: usize = 200;
 const EVICT_PAUSE: Duration = Duration::from_millis(10);
+/// The cache of a whole segment is looked at in steps of this many bytes: what was left of one that
+/// was not dropped would be many of them.
+pub(crate) const CACHE_LOOK_EVERY: usize = 1 << 20;
 /// Blocks that a proof reads at a time: 1 MiB.
 const READ_AHEAD: u32 = 256;
 
@@ -60,25 +64,27 @@ pub(crate) fn prove(env: &Env, dir: &Path, suspect: &Suspect) -> Result<(), LogE
             return Err(LogError::Unproved { file: name.clone(), problem });
         }
     };
-    let mut walk = Walk::new(
-        Blocks::new(&*file, name, end.block, READ_AHEAD),
-        *salt,
-        Cursor::start_of(&header),
-    );
-    while walk.cursor.last < end.last {
+    let len = if header.packed {
+        file.len().map_err(failed("measure"))?
+    } else {
+        u64::from(end.block) * BLOCK as u64
+    };
+    let mut walk = Groups::new(&*file, name, len, &header, READ_AHEAD)?;
+    while walk.cursor().last < end.last {
         match walk.step()? {
             Step::Group(_) => {}
             Step::Unwritten => {
-                let offset = u64::from(walk.cursor.block) * BLOCK as u64;
+                let offset = walk.offset();
                 let problem = "the medium lacks a group that was durable".into();
-                return Err(damaged(walk.cursor, offset, problem));
+                return Err(damaged(walk.cursor(), offset, problem));
             }
-            Step::Bad(bad) => return Err(damaged(walk.cursor, bad.byte, bad.problem)),
+            Step::Bad(bad) => return Err(damaged(walk.cursor(), bad.byte, bad.problem)),
         }
     }
-    if walk.cursor.last != end.last || walk.cursor.chain != end.chain {
+    let found = walk.cursor();
+    if found.last != end.last || found.chain != end.chain {
         let problem = "the medium holds other groups than were written".into();
-        return Err(damaged(walk.cursor, 0, problem));
+        return Err(damaged(found, 0, problem));
     }
     Ok(())
 }

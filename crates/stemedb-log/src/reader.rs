@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use stemedb_io::VfsFile;
 use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 
 use crate::LogReader;
@@ -11,22 +10,25 @@ use crate::error::{LogError, LogState};
 use crate::format::block::{BLOCK, BlockHeader, GroupKind, Look, PAYLOAD, take_payload};
 use crate::format::envelope::{decode_head, head_len};
 use crate::format::group::LostRange;
-use crate::format::header::segment_name;
+use crate::format::pack::BadFrame;
+use crate::packed::{PackedFile, PackedWalk};
+use crate::segment::{OpenPacked, OpenSegment};
 use crate::shared::{SegmentEntry, Shared};
-use crate::walk::{Blocks, Cursor, Step, Walk};
+use crate::walk::{Bad, Blocks, Cursor, Group, Step, Walk};
 
 /// How many blocks a scan reads at a time: 256 KiB.
 const READ_AHEAD: u32 = 64;
 
 /// Where a position is to be looked for.
 struct Place {
-    file: Arc<dyn VfsFile>,
-    name: String,
+    segment: Arc<OpenSegment>,
     salt: u64,
     /// Blocks from here on are not looked at.
     end: u32,
     /// The block it begins in is one of these.
     among: std::ops::Range<u32>,
+    /// The last position of the segment.
+    last: Position,
 }
 
 impl LogReader for Shared {
@@ -43,7 +45,10 @@ impl LogReader for Shared {
             return Ok(None);
         }
         let Some(place) = self.place(position)? else { return Ok(None) };
-        place.read(position).map(Some)
+        match place.segment.packed() {
+            Some((file, packed)) => place.read_frame(self, &file, packed, position).map(Some),
+            None => place.read(position).map(Some),
+        }
     }
 
     fn scan(
@@ -54,7 +59,11 @@ impl LogReader for Shared {
         let mut next = from.max(Position(1));
         while let Some(place) = self.place(next)? {
             let before = next;
-            if !place.scan(&mut next, visit)? {
+            let go_on = match place.segment.packed() {
+                Some((file, packed)) => place.scan_frames(file, packed, &mut next, visit)?,
+                None => place.scan(&mut next, visit)?,
+            };
+            if !go_on {
                 return Ok(());
             }
             if next == before {
@@ -80,8 +89,10 @@ impl LogReader for Shared {
 impl Shared {
     /// `None` outside what is durable.
     fn place(&self, position: Position) -> Result<Option<Place>, LogError> {
+        let mut floor = Position::NONE;
         let found = self.published(|log| {
-            if position > log.end.last {
+            floor = log.floor;
+            if position > log.end.last || position < floor {
                 return None;
             }
             let after = log.segments.partition_point(|segment| segment.first <= position);
@@ -91,23 +102,42 @@ impl Shared {
                 Some(marks) => marks.around(position, *end),
                 None => 1..*end,
             };
-            Some((*number, *salt, *end, among))
+            let last = log
+                .segments
+                .get(after)
+                .map_or(log.end.last, |next| Position(next.first.0.saturating_sub(1)));
+            Some((*number, *salt, *end, among, last))
         });
-        let Some((number, salt, end, among)) = found else { return Ok(None) };
-        let (file, name) = (self.file(number)?, segment_name(number));
-        Ok(Some(Place { file, name, salt, end, among }))
+        if position < floor {
+            return Err(LogError::Trimmed { position, first: floor });
+        }
+        let Some((number, salt, end, among, last)) = found else { return Ok(None) };
+        let place = Place { segment: self.file(number)?, salt, end, among, last };
+        if place.segment.packed.as_ref().is_some_and(|packed| packed.header.salt != salt) {
+            return Err(place.damaged(0, position, "swapped: another segment".into()));
+        }
+        Ok(Some(place))
     }
 }
 
 impl Place {
     fn damaged(&self, offset: u64, position: Position, problem: String) -> LogError {
+        self.damaged_range(offset, (position, position), problem)
+    }
+
+    fn damaged_range(
+        &self,
+        offset: u64,
+        (first, last): (Position, Position),
+        problem: String,
+    ) -> LogError {
         LogError::Damaged {
-            file: self.name.clone(),
+            file: self.segment.name.clone(),
             offset,
             problem,
-            first: position,
-            last: position,
-            hint: format!("run `stemedb wal verify` on {}", self.name),
+            first,
+            last,
+            hint: format!("run `stemedb wal verify` on {}", self.segment.name),
         }
     }
 
@@ -119,9 +149,9 @@ impl Place {
         block: &mut [u8; BLOCK],
     ) -> Result<BlockHeader, LogError> {
         let offset = u64::from(number) * BLOCK as u64;
-        self.file.read_exact_at(block, offset).map_err(|source| LogError::Io {
+        self.segment.file.read_exact_at(block, offset).map_err(|source| LogError::Io {
             op: "read",
-            file: self.name.clone(),
+            file: self.segment.name.clone(),
             offset,
             source,
         })?;
@@ -166,8 +196,7 @@ impl Place {
         take_payload(&block, start..usize::from(header.used), &mut bytes);
         if header.kind == GroupKind::Lost {
             let lost = LostRange::decode(&bytes).ok_or_else(not_here)?;
-            let by = format!("{} at {} ms", lost.tool, lost.at.0);
-            return Err(LogError::Lost { first: lost.first, last: lost.last, by });
+            return Err(lost.to_error());
         }
         let mut following = header.index + 1..header.count;
         // Makes the first `len` of `bytes` there, from the group's next blocks. A length that
@@ -222,17 +251,13 @@ impl Place {
             0 => header,
             index => self.block(number.saturating_sub(index), *next, &mut block)?,
         };
-        let blocks = Blocks::new(&*self.file, &self.name, self.end, READ_AHEAD);
+        let segment = &self.segment;
+        let blocks = Blocks::new(&*segment.file, &segment.name, self.end, READ_AHEAD);
         let mut walk = Walk::new(blocks, self.salt, Cursor::before(&leader));
         loop {
             match walk.step()? {
                 Step::Group(group) => {
-                    let mut entries = walk.take_entries();
-                    entries.retain(|entry| entry.position >= *next);
-                    if group.kind.is_link() {
-                        *next = (*next).max(group.last.next());
-                    }
-                    if !entries.is_empty() && !visit(entries)? {
+                    if !pass(&group, walk.take_entries(), next, visit)? {
                         return Ok(false);
                     }
                 }
@@ -241,4 +266,114 @@ impl Place {
             }
         }
     }
+
+    /// The frame that `position` is in.
+    fn frame_of(&self, packed: &OpenPacked, position: Position) -> Result<(usize, u64), LogError> {
+        let after = packed.frames.partition_point(|frame| frame.first <= position);
+        let found = after.checked_sub(1).and_then(|at| Some((at, packed.frames.get(at)?.offset)));
+        found.ok_or_else(|| self.damaged(0, position, "no frame holds the position".into()))
+    }
+
+    /// The positions that share a frame share its fate.
+    fn bad_frame(&self, packed: &OpenPacked, (at, offset): (usize, u64), bad: Bad) -> LogError {
+        let first = packed.frames.get(at).map_or(Position::NONE, |frame| frame.first);
+        let last = packed
+            .frames
+            .get(at + 1)
+            .map_or(self.last, |frame| Position(frame.first.0.saturating_sub(1)));
+        let Bad { byte, problem, .. } = bad;
+        self.damaged_range(byte.max(offset), (first, last), problem)
+    }
+
+    fn read_frame(
+        &self,
+        shared: &Shared,
+        file: &PackedFile<'_>,
+        packed: &OpenPacked,
+        position: Position,
+    ) -> Result<Entry, LogError> {
+        let place = self.frame_of(packed, position)?;
+        let frame = shared.frames.get(file, place.1)?;
+        let found = frame.and_then(|frame| {
+            let bad = |bad: BadFrame| Bad {
+                byte: place.1,
+                problem: bad.problem.into(),
+                too_new: bad.too_new,
+            };
+            let mut point = frame.start();
+            while let Some(group) = frame.next_group(&mut point).map_err(bad)? {
+                if let Some(lost) = group.lost {
+                    if position <= lost.last {
+                        return Ok(Some(Err(lost.to_error())));
+                    }
+                    continue;
+                }
+                for here in group.first.0..=group.last.0 {
+                    let entry = frame.next_entry(&mut point).map_err(bad)?;
+                    if here == position.0 {
+                        let head = frame.head(&entry, position, group.recorded_at);
+                        return Ok(Some(Ok(head.with_body(frame.body(entry.body).into()))));
+                    }
+                }
+            }
+            Ok(None)
+        });
+        match found {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let problem = "the position is not where it must be".into();
+                Err(self.damaged(place.1, position, problem))
+            }
+            Err(bad) => Err(self.bad_frame(packed, place, bad)),
+        }
+    }
+
+    /// Like [`Self::scan`], of a packed segment.
+    fn scan_frames(
+        &self,
+        file: PackedFile<'_>,
+        packed: &OpenPacked,
+        next: &mut Position,
+        visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
+    ) -> Result<bool, LogError> {
+        let place = self.frame_of(packed, *next)?;
+        let mut walk = PackedWalk::new(file, Cursor::start_of(&packed.header))?;
+        if place.0 > 0 && !walk.resume_at(place.1)? {
+            let problem = "the head of a frame does not match its checksum".to_string();
+            let bad = Bad { byte: place.1, problem, too_new: false };
+            return Err(self.bad_frame(packed, place, bad));
+        }
+        loop {
+            match walk.step()? {
+                Step::Group(group) => {
+                    if !pass(&group, walk.take_entries(), next, visit)? {
+                        return Ok(false);
+                    }
+                }
+                Step::Unwritten => return Ok(true),
+                Step::Bad(bad) => {
+                    // What is behind the last position is the matter of verify and scrub.
+                    if packed.frames.len() == walk.cursor.block as usize && walk.between_frames() {
+                        return Ok(true);
+                    }
+                    let place = self.frame_of(packed, *next)?;
+                    return Err(self.bad_frame(packed, place, bad));
+                }
+            }
+        }
+    }
+}
+
+/// Hands the entries of `group` from `next` on to a visitor, and moves `next` behind them.
+fn pass(
+    group: &Group,
+    mut entries: Vec<Entry>,
+    next: &mut Position,
+    visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
+) -> Result<bool, LogError> {
+    entries.retain(|entry| entry.position >= *next);
+    if group.kind.is_link() {
+        *next = (*next).max(group.last.next());
+    }
+    Ok(entries.is_empty() || visit(entries)?)
 }

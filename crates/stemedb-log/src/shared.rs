@@ -1,17 +1,21 @@
 //! What the writer, its worker and the readers share: where the groups are, how far they are
 //! durable, and whether the log still takes writes.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use stemedb_io::{Env, Open, VfsFile};
-use stemedb_model::{LogId, Position, Timeline};
+use stemedb_io::Env;
+use stemedb_model::{LogId, Millis, Position, Timeline};
 
 use crate::error::{Failure, LogError, LogState};
 use crate::format::group::LostRange;
-use crate::format::header::{Fence, segment_name};
+use crate::format::header::Fence;
 use crate::health::{Concern, Health};
+use crate::packed::FrameCache;
 use crate::prove::{Suspect, prove};
+use crate::segment::OpenSegment;
 use crate::telemetry::Meters;
 use crate::walk::{Cursor, Marks};
 
@@ -29,6 +33,10 @@ pub(crate) struct SegmentEntry {
     pub(crate) end: u32,
     /// `None` for a segment that was not read at the start.
     pub(crate) marks: Option<Marks>,
+    /// When the last group before it was committed.
+    pub(crate) since: Millis,
+    /// Its file was packed when this was published; an open one goes by its own header.
+    pub(crate) packed: bool,
 }
 
 pub(crate) struct Shared {
@@ -38,7 +46,13 @@ pub(crate) struct Shared {
     log: RwLock<Published>,
     pub(crate) health: Health,
     /// Recently read segments, newest last.
-    files: Mutex<Vec<(u64, Arc<dyn VfsFile>)>>,
+    files: Mutex<Vec<(u64, Arc<OpenSegment>)>>,
+    /// Held while names of segments change under readers.
+    names: Mutex<()>,
+    /// Bytes of all segments in use.
+    bytes: AtomicU64,
+    /// Recently read frames of packed segments.
+    pub(crate) frames: FrameCache,
 }
 
 /// What readers may see.
@@ -47,6 +61,8 @@ pub(crate) struct Published {
     pub(crate) identity: Option<(LogId, Timeline)>,
     /// After the newest durable group.
     pub(crate) end: Cursor,
+    /// The first position that is here.
+    pub(crate) floor: Position,
     /// By number.
     pub(crate) segments: Vec<SegmentEntry>,
     /// What repairs gave up, in order.
@@ -60,6 +76,7 @@ impl Shared {
         meters: Meters,
         health: Health,
         published: Published,
+        bytes: u64,
     ) -> Self {
         let shared = Self {
             env,
@@ -68,8 +85,12 @@ impl Shared {
             log: RwLock::new(published),
             health,
             files: Mutex::new(Vec::new()),
+            names: Mutex::new(()),
+            bytes: AtomicU64::new(bytes),
+            frames: FrameCache::default(),
         };
         shared.tell_state();
+        shared.shrunk(0);
         shared
     }
 
@@ -155,8 +176,52 @@ impl Shared {
         files.is_empty()
     }
 
+    /// The log begins at `first`, in segment `number`; gives the numbers of those that are gone.
+    pub(crate) fn publish_floor(&self, first: Position, number: u64) -> Vec<u64> {
+        let mut gone = Vec::new();
+        self.publish(|log| {
+            log.floor = first;
+            let below = log.segments.extract_if(.., |segment| segment.number < number);
+            gone.extend(below.map(|segment| segment.number));
+        });
+        gone
+    }
+
+    /// A name in the folder was changed, and it is not known whether that is durable.
+    pub(crate) fn doubt_names(&self, op: &'static str, file: &str, source: io::Error) -> LogError {
+        let failure = Failure { op, file: file.into(), offset: 0, source };
+        let why = self.failed(&failure).err().unwrap_or_else(|| "names are in doubt".into());
+        self.read_only(format!("{failure}; {why}"));
+        failure.into()
+    }
+
+    /// One at a time gives names of segments to other files, or takes them away.
+    pub(crate) fn lock_names(&self) -> MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The segments in use have become longer.
+    pub(crate) fn grown(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shrunk(0);
+    }
+
+    /// The segments in use have become shorter.
+    pub(crate) fn shrunk(&self, bytes: u64) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let segments = self.published(|log| log.segments.len());
+        self.meters.folder(segments as u64, before.saturating_sub(bytes));
+    }
+
+    /// The name of a segment has got another file, or is gone: the next read opens what is there.
+    /// Whoever holds the old file goes on with it.
+    pub(crate) fn forget(&self, number: u64) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|(open, _)| *open != number);
+    }
+
     /// A segment, opened for reading.
-    pub(crate) fn file(&self, number: u64) -> Result<Arc<dyn VfsFile>, LogError> {
+    pub(crate) fn file(&self, number: u64) -> Result<Arc<OpenSegment>, LogError> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: once `close_files` has closed all, none is opened again.
         if self.health.state() == LogState::Detached {
@@ -168,12 +233,9 @@ impl Shared {
             files.push(found);
             return Ok(file);
         }
-        let name = segment_name(number);
-        let opened = self.env.vfs.open(&self.dir.join(&name), Open::Read);
-        let file: Arc<dyn VfsFile> = match opened {
-            Ok(file) => file.into(),
-            Err(source) => return Err(LogError::Io { op: "open", file: name, offset: 0, source }),
-        };
+        // Opened under the lock, so that a file that has lost its name is not kept after
+        // `forget`.
+        let file = Arc::new(OpenSegment::open(&*self.env.vfs, &self.dir, number)?);
         if files.len() >= OPEN_FILES {
             files.remove(0);
         }

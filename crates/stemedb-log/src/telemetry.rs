@@ -23,6 +23,12 @@ pub(crate) struct Meters {
     segments: Gauge,
     durable_position: Gauge,
     recovery_duration: Gauge,
+    repacked: Counter,
+    repack_saved: Counter,
+    repack_errors: Counter,
+    scrub_bytes: Counter,
+    scrub_damage: Counter,
+    scrub_age: Gauge,
 }
 
 const STATES: [&str; 4] = ["ok", "degraded", "read_only", "detached"];
@@ -57,6 +63,12 @@ impl Meters {
             segments: gauge!("stemedb_wal_segments"),
             durable_position: gauge!("stemedb_wal_durable_position"),
             recovery_duration: gauge!("stemedb_wal_recovery_duration_seconds"),
+            repacked: counter!("stemedb_wal_repacked_segments_total"),
+            repack_saved: counter!("stemedb_wal_repack_saved_bytes_total"),
+            repack_errors: counter!("stemedb_wal_repack_errors_total"),
+            scrub_bytes: counter!("stemedb_wal_scrub_bytes_total"),
+            scrub_damage: counter!("stemedb_wal_scrub_damage_total"),
+            scrub_age: gauge!("stemedb_wal_scrub_oldest_age_seconds"),
         }
     }
 
@@ -88,6 +100,15 @@ impl Meters {
         self.rotations.increment(0);
         self.writes.increment(0);
         self.bytes_written.increment(0);
+        for counter in [
+            &self.repacked,
+            &self.repack_saved,
+            &self.repack_errors,
+            &self.scrub_bytes,
+            &self.scrub_damage,
+        ] {
+            counter.increment(0);
+        }
         self.recovery_duration.set(took.as_secs_f64());
         self.durable_position.set(durable.0 as f64);
     }
@@ -95,6 +116,27 @@ impl Meters {
     pub(crate) fn folder(&self, segments: u64, bytes: u64) {
         self.segments.set(segments as f64);
         self.disk_usage.set(bytes as f64);
+    }
+
+    pub(crate) fn repacked(&self, before: u64, after: u64) {
+        self.repacked.increment(1);
+        self.repack_saved.increment(before.saturating_sub(after));
+    }
+
+    pub(crate) fn repack_failed(&self) {
+        self.repack_errors.increment(1);
+    }
+
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.scrub_bytes.increment(bytes);
+    }
+
+    pub(crate) fn scrub_damage(&self) {
+        self.scrub_damage.increment(1);
+    }
+
+    pub(crate) fn scrub_age(&self, age: Duration) {
+        self.scrub_age.set(age.as_secs_f64());
     }
 
     pub(crate) fn space(&self, space: Space) {
@@ -119,17 +161,21 @@ impl Meters {
                 format!("the file is not believed again; the log is read-only, reads go on: {why}")
             }
         };
-        if *op == "sync" {
+        if *op != "sync" {
+            counter!("stemedb_wal_write_errors_total", "error" => error_name(error)).increment(1);
+        }
+        // A file system that turned read-only fails the write already, and no sync is tried: to
+        // whoever watches, it is the same.
+        if matches!(*op, "sync" | "write") {
             counter!("stemedb_wal_fsync_errors_total", "segment" => segment_of(file)).increment(1);
             if self.log_fsync_errors {
                 tracing::error!(
-                    segment = file, offset, errno, %error, next,
-                    "fsync failed: Failed to fsync WAL segment {file} at offset {offset} (errno \
-                     {errno})"
+                    segment = file, offset, errno, %error, next, op,
+                    "fsync failed: Failed to fsync WAL segment {file} at offset {offset} ({op}: \
+                     errno {errno})"
                 );
             }
         } else {
-            counter!("stemedb_wal_write_errors_total", "error" => error_name(error)).increment(1);
             tracing::error!(
                 segment = file, offset, errno, %error, next,
                 "{op} of WAL segment {file} failed at offset {offset} (errno {errno})"

@@ -17,6 +17,8 @@ use crate::health::Health;
 use crate::recover::open::{Active, Opened, make_folder, open};
 use crate::shared::{Published, SegmentEntry, Shared};
 use crate::telemetry::Meters;
+use crate::trim::{ArchiveProof, Trimmed, trim};
+use crate::upkeep::{Repacked, Scrubbed, Upkeep};
 use crate::walk::{Cursor, Marks};
 use crate::worker::{Retired, Worker};
 use crate::{Log, LogReader};
@@ -42,9 +44,8 @@ pub struct Wal {
     pub(crate) end: Cursor,
     /// The last thing written is a seal of `end`.
     sealed: bool,
-    /// Bytes of all segments in use.
-    bytes: u64,
     pub(crate) worker: Worker,
+    pub(crate) upkeep: Upkeep,
     /// A group that was given to a medium that failed, and of which nobody was told that it is not
     /// written.
     pub(crate) held: Option<Vec<NewEntry>>,
@@ -106,8 +107,18 @@ impl Wal {
         }
         let lock = lock_folder(&config, &env)?;
         let file_system = file_system(&config, &env)?;
-        let Opened { log_id, timeline, end, active, spare, segments, lost, bytes, mut recovery } =
-            open(&config, &env, &expect)?;
+        let Opened {
+            log_id,
+            timeline,
+            end,
+            active,
+            spare,
+            floor,
+            segments,
+            lost,
+            bytes,
+            mut recovery,
+        } = open(&config, &env, &expect)?;
         if !file_system.rereads {
             recovery.warnings.push(format!(
                 "the log lies on {}: if a write or sync fails there, it cannot be proved what the \
@@ -116,18 +127,23 @@ impl Wal {
             ));
         }
         meters.recovered(recovery.took, recovery.durable);
-        meters.folder(segments.len() as u64, bytes);
         if let Ok(space) = env.vfs.space(&config.dir) {
             meters.space(space);
         }
         if let Some(active) = &active {
             meters.segment_in_use(&active.name);
         }
+        // What the start has read need not be scrubbed at once.
+        let proved = segments.iter().filter(|s| s.marks.is_some() && recovery.read_from_medium);
+        let proved = proved.map(|segment| segment.number).collect();
         let identity = (end.last > Position::NONE).then_some((log_id, timeline));
-        let published = Published { identity, end, segments, lost };
+        let published = Published { identity, end, floor, segments, lost };
         let health = Health::new(config.on_failure, file_system);
         let dir = config.dir.clone();
-        let shared = Arc::new(Shared::new(env.clone(), dir, meters, health, published));
+        let shared = Arc::new(Shared::new(env.clone(), dir, meters, health, published, bytes));
+        let dir = config.dir.display().to_string();
+        let thread_failed =
+            |source| LogError::Io { op: "start a thread of", file: dir.clone(), offset: 0, source };
         let worker = Worker::new(
             Arc::clone(&shared),
             env.clone(),
@@ -135,12 +151,9 @@ impl Wal {
             spare,
             config.prepare_in_background,
         )
-        .map_err(|source| LogError::Io {
-            op: "start the worker of",
-            file: config.dir.display().to_string(),
-            offset: 0,
-            source,
-        })?;
+        .map_err(thread_failed)?;
+        let upkeep = Upkeep::new(Arc::clone(&shared), env.clone(), &config, proved)
+            .map_err(thread_failed)?;
         let wal = Self {
             shared,
             env,
@@ -151,8 +164,8 @@ impl Wal {
             left: None,
             end,
             sealed: recovery.sealed,
-            bytes,
             worker,
+            upkeep,
             held: None,
             spoiled: None,
             probes: Probes::default(),
@@ -174,6 +187,7 @@ impl Wal {
     /// Seals, waits for background work, closes, and reports what dropping would hide.
     pub fn close(mut self) -> Result<(), LogError> {
         self.seal()?;
+        self.upkeep.finish();
         self.worker.finish();
         if let Some(active) = self.active.take()
             && let Err(source) = active.file.close()
@@ -183,6 +197,37 @@ impl Wal {
             return Err(failure.into());
         }
         self.shared.refuse_if_closed()
+    }
+
+    /// Packs every sealed segment that may be packed, now and at full speed: what the upkeep
+    /// thread does over time. For simulations and tools.
+    pub fn repack_now(&self) -> Result<Repacked, LogError> {
+        self.upkeep.repack_now()
+    }
+
+    /// Reads every sealed segment from the medium and proves it, now and at full speed: what the
+    /// upkeep thread does over time. For simulations and tools.
+    pub fn scrub_now(&self) -> Result<Scrubbed, LogError> {
+        self.upkeep.scrub_now()
+    }
+
+    /// Removes the segments that end with or before `proof`'s position, after making durable that
+    /// the log begins behind them. The newest two segments stay. Reads of what was removed are
+    /// [`LogError::Trimmed`]. Refused unless [`WalConfig::retention`] allows it.
+    pub fn trim(&mut self, proof: &ArchiveProof) -> Result<Trimmed, LogError> {
+        let identity = (self.log_id, self.timeline);
+        trim(&self.shared, &*self.env.vfs, self.config.retention, identity, proof)
+    }
+
+    /// The first position that is here.
+    pub fn first_kept(&self) -> Position {
+        self.shared.published(|log| log.floor)
+    }
+
+    /// Number of the newest segment.
+    #[cfg(test)]
+    pub(crate) fn shared_segments(&self) -> u64 {
+        self.shared.published(|log| log.segments.last().map_or(0, |segment| segment.number))
     }
 
     /// The newest segment that has a durable header.
@@ -231,6 +276,7 @@ impl Wal {
             segment_bytes: spare.bytes,
             fence,
             lost: 0,
+            packed: false,
         };
         let active = Active {
             name: spare.name,
@@ -380,6 +426,8 @@ impl Wal {
             first: header.fence.position.next(),
             end: 0,
             marks: Some(Marks::default()),
+            since: header.fence.recorded_at,
+            packed: false,
         });
         self.publish(entry, start);
         if let Some((active, _)) = turned {
@@ -394,7 +442,7 @@ impl Wal {
     /// prepares the one after it.
     fn turned_over(&mut self, active: Active, left: &Cursor) {
         self.shared.meters.segment_in_use(&active.name);
-        self.bytes += u64::from(active.blocks) * BLOCK as u64;
+        self.shared.grown(u64::from(active.blocks) * BLOCK as u64);
         let number = active.number;
         self.left = None;
         if let Some(old) = self.active.replace(active) {
@@ -408,7 +456,8 @@ impl Wal {
                 recorded_at: left.recorded_at,
                 chain: left.chain,
             };
-            self.bytes -= u64::from(old.blocks.saturating_sub(old.next + 1)) * BLOCK as u64;
+            let cut = u64::from(old.blocks.saturating_sub(old.next + 1)) * BLOCK as u64;
+            self.shared.shrunk(cut);
             self.worker.retire(Retired {
                 number: old.number,
                 name: old.name,
@@ -416,7 +465,6 @@ impl Wal {
                 seal,
             });
         }
-        self.shared.meters.folder(number, self.bytes);
         self.worker.order(number + 1);
     }
 }

@@ -13,6 +13,7 @@ use crate::format::block::{BLOCK, BadHeader, BlockHeader, GroupKind, Look, PAYLO
 use crate::format::envelope::{BadHead, Head};
 use crate::format::group::{Entries, LostRange};
 use crate::format::header::SegmentHeader;
+use crate::format::pack::FrameHeader;
 
 /// A block in every this many has its first position in memory: 2 KiB for a segment of 64 MiB.
 const MARK_EVERY: u32 = 64;
@@ -52,6 +53,10 @@ impl<'a> Blocks<'a> {
                 offset,
                 source,
             });
+            // The next ones come from the medium while these are proved.
+            let next = (number + count).min(self.end);
+            let ahead = self.read_ahead.min(self.end - next);
+            self.file.fetch(u64::from(next) * BLOCK as u64, u64::from(ahead) * BLOCK as u64);
             let whole = read.as_ref().map_or(0, |read| read / BLOCK);
             self.buf.truncate(whole * BLOCK);
             read?;
@@ -118,6 +123,19 @@ impl Cursor {
         Self {
             block: header.block,
             group,
+            last: Position(header.first.0.saturating_sub(1)),
+            recorded_at: Millis(i64::MIN),
+            chain: header.chain,
+        }
+    }
+}
+
+impl Cursor {
+    /// Just before a frame of a packed segment, which is believed; its block is the frame's number.
+    pub(crate) fn before_frame(header: &FrameHeader) -> Self {
+        Self {
+            block: header.number,
+            group: header.group.saturating_sub(1),
             last: Position(header.first.0.saturating_sub(1)),
             recorded_at: Millis(i64::MIN),
             chain: header.chain,

@@ -179,8 +179,12 @@ impl Original {
     /// Damages the bytes of one segment, repairs it, and expects the groups that were hit to be
     /// lost and nothing else.
     fn repaired(&self, number: u64, damaged: &[Range<usize>], bytes: Vec<u8>, what: &str) {
+        self.costs(number, &self.hit(number, damaged), bytes, what);
+    }
+
+    /// Repairs a segment of these bytes and expects exactly `lost` to be lost.
+    fn costs(&self, number: u64, lost: &[u64], bytes: Vec<u8>, what: &str) -> RepairReport {
         let vfs = self.with(number, bytes.clone());
-        let lost = self.hit(number, damaged);
         let report = run(&vfs, &options(number)).unwrap_or_else(|error| panic!("{what}: {error}"));
         let told: Vec<u64> = report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
         assert_eq!(told, lost, "{what}: {report:?}");
@@ -197,7 +201,44 @@ impl Original {
         let rejected = written.rejected.as_ref().map(|path| vfs.medium(path).unwrap());
         assert_eq!(rejected.unwrap_or_default(), dropped, "{what}");
         install(&vfs, number);
-        self.check(&vfs, &lost, self.durable(), what);
+        self.check(&vfs, lost, self.durable(), what);
+        report
+    }
+
+    /// The same log with its sealed segments packed, in several frames each.
+    fn packed(seed: u64) -> Self {
+        let long = WalConfig { segment_bytes: 128 * BLOCK as u64, ..config() };
+        let vfs = SimVfs::new(seed);
+        let (mut wal, _) = Wal::open(long, env_on(&vfs, 77), NEW).unwrap();
+        for group in script(seed, 420) {
+            wal.append(&group).unwrap();
+        }
+        let packed = wal.repack_now().unwrap().segments;
+        assert!(packed >= 3, "{packed}");
+        let mut entries = Vec::new();
+        wal.reader()
+            .scan(Position(1), &mut |group| {
+                entries.extend(group);
+                Ok(true)
+            })
+            .unwrap();
+        drop(wal);
+        Self { vfs, entries, segments: (1..=packed).collect() }
+    }
+
+    /// Bytes and positions of the frames of a packed segment.
+    fn frames(&self, number: u64) -> Vec<(Range<usize>, Vec<u64>)> {
+        let mut frames = Vec::new();
+        let all = (Position(1), Position::MAX);
+        dump(&segment(number), &self.vfs, all, true, &mut |item| {
+            if let DumpItem::Frame { byte, bytes, first, last, .. } = item {
+                let byte = byte as usize;
+                frames.push((byte..byte + bytes as usize, (first.0..=last.0).collect()));
+            }
+            true
+        })
+        .unwrap();
+        frames
     }
 }
 
@@ -707,4 +748,132 @@ fn groups_behind_a_fence_stay_void() {
     assert!(matches!(reader.read(Position(1)), Err(LogError::Lost { .. })));
     assert_eq!(reader.read(Position(2)).unwrap().unwrap().new, groups[1][0]);
     assert_eq!(reader.read(Position(3)).unwrap().unwrap().new, other[0]);
+}
+
+/// One bit anywhere in a packed segment costs the frame it is in; in its header or its end,
+/// nothing. What is reported are bytes of the file.
+#[test]
+fn a_flipped_bit_in_a_packed_segment_costs_its_frame_and_nothing_else() {
+    let original = Original::packed(31);
+    let mut hit = 0;
+    for number in original.segments.iter().step_by(2) {
+        let whole = original.bytes(*number);
+        let frames = original.frames(*number);
+        assert!(frames.len() >= 2, "{} frames", frames.len());
+        let mut places: Vec<usize> = vec![0, 13, 40, 100, 500, 511];
+        for (range, _) in &frames {
+            places.extend([0, 50, 103, 104, range.len() / 2].map(|at| range.start + at));
+        }
+        let end = frames.last().unwrap().0.end;
+        places.extend([end, end + 9, end + 60, end + 99, whole.len() - 32, whole.len() - 3]);
+        for at in places {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            let what = format!("packed segment {number}, byte {at} of {}", whole.len());
+            let frame = frames.iter().find(|(range, _)| range.contains(&at));
+            let lost = frame.map(|(_, positions)| positions.clone()).unwrap_or_default();
+            let report = original.costs(*number, &lost, bytes, &what);
+            if let Some((range, _)) = frame {
+                hit += 1;
+                let dropped = report.dropped.iter().map(|one| one.from as usize..one.to as usize);
+                assert_eq!(dropped.collect::<Vec<_>>(), std::slice::from_ref(range), "{what}");
+                assert_eq!(report.lost[0].byte, range.start as u64, "{what}");
+                assert!(report.lost[0].problem.contains("frame"), "{what}: {report:?}");
+            }
+            assert_eq!(matches!(report.header, HeaderOrigin::Rebuilt(_)), at < 512, "{what}");
+        }
+    }
+    assert!(hit > 20, "{hit}");
+}
+
+/// Two frames at once, the first frame with the header, and everything behind a cut.
+#[test]
+fn a_packed_segment_is_repaired_from_all_sides() {
+    let original = Original::packed(32);
+    let number = 2;
+    let whole = original.bytes(number);
+    let frames = original.frames(number);
+    assert!(frames.len() >= 4, "{} frames", frames.len());
+    let (first, last) = (&frames[0], &frames[frames.len() - 1]);
+    let damage = |ranges: &[Range<usize>]| {
+        let mut bytes = whole.clone();
+        for range in ranges {
+            bytes[range.clone()].fill(0xa5);
+        }
+        bytes
+    };
+    let both: Vec<u64> = [&frames[0].1[..], &frames[2].1].concat();
+    let report = original.costs(
+        number,
+        &both,
+        damage(&[first.0.clone(), frames[2].0.clone()]),
+        "the first and the third frame",
+    );
+    assert_eq!(report.lost.len(), 2);
+    let pair: Vec<u64> = [&frames[1].1[..], &frames[2].1].concat();
+    original.costs(
+        number,
+        &pair,
+        damage(std::slice::from_ref(&(frames[1].0.start..frames[2].0.end))),
+        "the second and the third frame",
+    );
+    original.costs(
+        number,
+        &first.1,
+        damage(std::slice::from_ref(&(0..first.0.end))),
+        "header and first frame",
+    );
+    original.costs(
+        number,
+        &[],
+        damage(std::slice::from_ref(&(last.0.end..whole.len()))),
+        "footer and trailer",
+    );
+    let cut = last.0.start + 60;
+    original.costs(number, &last.1, whole[..cut].to_vec(), "cut inside the last frame");
+}
+
+/// What a repair gave up stays known when the repaired segment is packed, and when that is
+/// damaged and repaired again.
+#[test]
+fn lost_positions_stay_known_in_packed_segments() {
+    let original = Original::packed(33);
+    let number = 2;
+    let frames = original.frames(number);
+    let mut bytes = original.bytes(number);
+    bytes[frames[0].0.start + 30] ^= 4;
+    let vfs = original.with(number, bytes);
+    run(&vfs, &options(number)).unwrap();
+    install(&vfs, number);
+    let repack = || {
+        let (wal, _) = open(&vfs, existing(None)).unwrap();
+        assert_eq!(wal.repack_now().unwrap().segments, 1);
+        drop(wal);
+        assert!(vfs.medium(&segment(number)).unwrap().starts_with(b"STEMEPAK"));
+    };
+    repack();
+    let mut lost = frames[0].1.clone();
+    original.check(&vfs.fork(), &lost, original.durable(), "packed again");
+
+    // The first frame begins with the lost group now; of another one, a bit.
+    let mut second = None;
+    dump(&segment(number), &vfs, (Position(1), Position::MAX), true, &mut |item| {
+        if let DumpItem::Frame { byte, first, last, .. } = item
+            && first.0 > *lost.last().unwrap()
+        {
+            second.get_or_insert((byte, first.0..=last.0));
+        }
+        true
+    })
+    .unwrap();
+    let (byte, positions) = second.unwrap();
+    let mut bytes = vfs.medium(&segment(number)).unwrap();
+    bytes[byte as usize + 200] ^= 1;
+    vfs.put(&segment(number), bytes).unwrap();
+    let report = run(&vfs, &options(number)).unwrap();
+    assert_eq!((report.lost.len(), report.lost_before.len()), (1, 1), "{report:?}");
+    install(&vfs, number);
+    lost.extend(positions);
+    repack();
+    original.check(&vfs, &lost, original.durable(), "repaired and packed twice");
 }

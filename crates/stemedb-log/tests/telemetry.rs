@@ -23,6 +23,8 @@ fn value(text: &str, series: &str) -> Option<f64> {
     Some(line.parse().unwrap())
 }
 
+const EROFS: i32 = 30;
+
 #[test]
 fn metrics() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -85,8 +87,14 @@ impl Write for Lines {
     }
 }
 
+/// A file system that has turned read-only fails the write before there is a sync.
 #[test]
-fn a_failed_sync_is_counted_and_told_once() {
+fn a_failed_write_or_sync_is_counted_and_told_once() {
+    counted_and_told(OpKind::SyncData, EIO, "(sync: errno 5)");
+    counted_and_told(OpKind::Write, EROFS, "(write: errno 30)");
+}
+
+fn counted_and_told(op: OpKind, errno: i32, words: &str) {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let lines = Lines::default();
@@ -100,10 +108,10 @@ fn a_failed_sync_is_counted_and_told_once() {
             let groups = script(7, 3);
             wal.append(&groups[0]).unwrap();
             vfs.inject(Fault {
-                op: Some(OpKind::SyncData),
+                op: Some(op),
                 path: "segment.001.wal".into(),
                 when: When::Nth(1),
-                errno: EIO,
+                errno,
             });
             wal.append(&groups[1]).unwrap();
             wal.append(&groups[2]).unwrap();
@@ -117,13 +125,9 @@ fn a_failed_sync_is_counted_and_told_once() {
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let told: Vec<&str> = lines.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(told.len(), 1, "{lines}");
-    for part in [
-        "fsync failed",
-        "Failed to fsync WAL segment",
-        "segment.001.wal",
-        "errno 5",
-        "fresh segment",
-    ] {
+    for part in
+        ["fsync failed", "Failed to fsync WAL segment", "segment.001.wal", words, "fresh segment"]
+    {
         assert!(told.concat().contains(part), "{part:?} not in {told:?}");
     }
 }

@@ -177,8 +177,19 @@ pub struct Wal {
     /// Whether the process ends, with status 2, once the log cannot make bytes durable; else reads go
     /// on.
     pub exit_on_failure: bool,
-    /// Whether every failed sync gets a line in the log of the node; they are counted in any case.
+    /// Whether every failed write or sync of a segment gets a line in the log of the node; they are
+    /// counted in any case.
     pub log_fsync_errors: bool,
+    /// What may become of old segments. `keep`: nothing, they are kept. `archived`: they may be
+    /// removed once they are archived, read back, and covered by a verified restore; an error
+    /// without an archive, and this version has none.
+    pub retention: Retention,
+    /// How fast sealed segments are read to be packed, in bytes a second; 0: they are not packed;
+    /// otherwise at least 65,536.
+    pub repack_bytes_per_second: u64,
+    /// How fast sealed segments are read again from the medium and proved, in bytes a second; each
+    /// once a day at most. 0: never; otherwise at least 65,536.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for Wal {
@@ -189,6 +200,9 @@ impl Default for Wal {
             on_failure: OnFailure::Heal,
             exit_on_failure: false,
             log_fsync_errors: true,
+            retention: Retention::Keep,
+            repack_bytes_per_second: 16 << 20,
+            scrub_bytes_per_second: 8 << 20,
         }
     }
 }
@@ -201,6 +215,16 @@ pub enum OnFailure {
     Heal,
     /// Refuse writes until it is.
     Stop,
+}
+
+/// What may become of old segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Retention {
+    /// They are kept.
+    Keep,
+    /// They may go once they are safe elsewhere.
+    Archived,
 }
 
 /// What is derived from the log.
@@ -323,6 +347,12 @@ impl Config {
         config.void_tail = self.once.void_tail;
         config.verify_all = self.once.verify_all;
         config.open_besides = vec![self.index_dir(), self.node_dir()];
+        config.retention = match self.wal.retention {
+            Retention::Keep => stemedb_log::Retention::Keep,
+            Retention::Archived => stemedb_log::Retention::Archived,
+        };
+        config.repack_bytes_per_second = self.wal.repack_bytes_per_second;
+        config.scrub_bytes_per_second = self.wal.scrub_bytes_per_second;
         config
     }
 

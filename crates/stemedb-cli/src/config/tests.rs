@@ -97,6 +97,16 @@ fn every_bound_that_fails_is_reported() {
             vec![("wal.segment_bytes", "4294967297"), ("server.drain_timeout_ms", "600001")],
             vec!["server.drain_timeout_ms", "wal.segment_bytes"],
         ),
+        (
+            vec![("wal.repack_bytes_per_second", "0"), ("wal.scrub_bytes_per_second", "65536")],
+            vec![],
+        ),
+        (
+            vec![("wal.repack_bytes_per_second", "1"), ("wal.scrub_bytes_per_second", "65535")],
+            vec!["wal.repack_bytes_per_second", "wal.scrub_bytes_per_second"],
+        ),
+        // There is no archive yet that could have taken them.
+        (vec![("wal.retention", "archived")], vec!["wal.retention"]),
         (vec![("server.listen", "[::1]:1")], vec![]),
         (vec![("server.listen", "0.0.0.0:1")], vec!["server.listen"]),
         (vec![("server.data_dir", "")], vec!["server.data_dir"]),

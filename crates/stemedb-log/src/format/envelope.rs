@@ -69,24 +69,54 @@ pub(crate) fn encode_head(
     recorded_at: Millis,
     out: &mut Vec<u8>,
 ) {
-    let principal = new.principal.as_str().as_bytes();
-    let mut flags = if new.custodial { CUSTODIAL } else { 0 };
-    if new.idempotency.is_some() {
-        flags |= IDEMPOTENCY;
-    }
-    out.clear();
-    out.extend_from_slice(&(new.body.len() as u32).to_le_bytes());
-    out.extend_from_slice(&flags.to_le_bytes());
-    // A principal is at most 64 bytes long by its type.
-    out.extend_from_slice(&[principal.len() as u8, 0]);
-    out.extend_from_slice(&position.0.to_le_bytes());
-    out.extend_from_slice(&registry.0.to_le_bytes());
-    out.extend_from_slice(&recorded_at.0.to_le_bytes());
-    out.extend_from_slice(&new.id.0);
-    out.extend_from_slice(&new.signature.0);
-    out.extend_from_slice(principal);
-    if let Some(hash) = new.idempotency {
-        out.extend_from_slice(&hash.0);
+    let fields = HeadFields {
+        body_len: new.body.len() as u32,
+        custodial: new.custodial,
+        position,
+        registry,
+        recorded_at,
+        id: &new.id,
+        signature: &new.signature,
+        principal: &new.principal,
+        idempotency: new.idempotency.as_ref(),
+    };
+    fields.encode(out);
+}
+
+/// What a head holds, wherever it is.
+struct HeadFields<'a> {
+    body_len: u32,
+    custodial: bool,
+    position: Position,
+    registry: Position,
+    recorded_at: Millis,
+    id: &'a RecordId,
+    signature: &'a Signature,
+    principal: &'a Principal,
+    idempotency: Option<&'a Hash>,
+}
+
+impl HeadFields<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let principal = self.principal.as_str().as_bytes();
+        let mut flags = if self.custodial { CUSTODIAL } else { 0 };
+        if self.idempotency.is_some() {
+            flags |= IDEMPOTENCY;
+        }
+        out.clear();
+        out.extend_from_slice(&self.body_len.to_le_bytes());
+        out.extend_from_slice(&flags.to_le_bytes());
+        // A principal is at most 64 bytes long by its type.
+        out.extend_from_slice(&[principal.len() as u8, 0]);
+        out.extend_from_slice(&self.position.0.to_le_bytes());
+        out.extend_from_slice(&self.registry.0.to_le_bytes());
+        out.extend_from_slice(&self.recorded_at.0.to_le_bytes());
+        out.extend_from_slice(&self.id.0);
+        out.extend_from_slice(&self.signature.0);
+        out.extend_from_slice(principal);
+        if let Some(hash) = self.idempotency {
+            out.extend_from_slice(&hash.0);
+        }
     }
 }
 
@@ -145,6 +175,22 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, BadHead> {
 }
 
 impl Head {
+    /// Replaces `out` with the bytes that [`decode_head`] makes this of.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let fields = HeadFields {
+            body_len: self.body_len,
+            custodial: self.custodial,
+            position: self.position,
+            registry: self.registry,
+            recorded_at: self.recorded_at,
+            id: &self.id,
+            signature: &self.signature,
+            principal: &self.principal,
+            idempotency: self.idempotency.as_ref(),
+        };
+        fields.encode(out);
+    }
+
     pub(crate) fn with_body(self, body: Arc<[u8]>) -> Entry {
         Entry {
             position: self.position,

@@ -6,6 +6,7 @@ use super::block::{BLOCK, BlockHeader, GroupKind, PAYLOAD, put_payload, stamp_bl
 use super::envelope::{BadHead, Head, decode_head, encode_head, head_len};
 use crate::chain::ChainHasher;
 use crate::entry::NewEntry;
+use crate::error::LogError;
 
 /// What a group is written under.
 #[derive(Debug, Clone, Copy)]
@@ -118,11 +119,7 @@ impl LostRange {
     /// Lays the group out in one zero block.
     pub(crate) fn encode(&self, place: &GroupPlace, block: &mut [u8]) {
         let mut payload = Vec::with_capacity(LOST_FIXED + self.tool.len());
-        payload.extend_from_slice(&self.first.0.to_le_bytes());
-        payload.extend_from_slice(&self.last.0.to_le_bytes());
-        payload.extend_from_slice(&self.chain_after.0);
-        payload.extend_from_slice(&self.at.0.to_le_bytes());
-        payload.extend_from_slice(self.tool.as_bytes());
+        self.encode_payload(&mut payload);
         payload.truncate(PAYLOAD);
         put_payload(block, 0, &payload);
         let start = [Some((self.first, 0))];
@@ -131,6 +128,21 @@ impl LostRange {
 }
 
 impl LostRange {
+    /// Appends the payload of the group.
+    pub(crate) fn encode_payload(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.first.0.to_le_bytes());
+        out.extend_from_slice(&self.last.0.to_le_bytes());
+        out.extend_from_slice(&self.chain_after.0);
+        out.extend_from_slice(&self.at.0.to_le_bytes());
+        out.extend_from_slice(self.tool.as_bytes());
+    }
+
+    /// What a read of one of its positions is answered.
+    pub(crate) fn to_error(&self) -> LogError {
+        let by = format!("{} at {} ms", self.tool, self.at.0);
+        LogError::Lost { first: self.first, last: self.last, by }
+    }
+
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let (fixed, tool) = payload.split_first_chunk::<LOST_FIXED>()?;
         let (first, rest) = fixed.split_first_chunk::<8>()?;

@@ -7,6 +7,7 @@ use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 use super::block::{BLOCK, SECTOR, is_zero, sector_verifies, stamp_sector};
 
 const MAGIC: [u8; 8] = *b"STEMEWAL";
+const PACKED_MAGIC: [u8; 8] = *b"STEMEPAK";
 const MARK_MAGIC: [u8; 8] = *b"STEMEPRE";
 /// The format that this build writes, and the newest that it reads.
 pub(crate) const FORMAT: u32 = 0;
@@ -33,6 +34,8 @@ pub struct SegmentHeader {
     /// How many lost groups a repair has put into it. Such a segment is read at every start, so
     /// that what is lost is always known.
     pub lost: u32,
+    /// It was rewritten dense: frames and a footer follow instead of blocks.
+    pub packed: bool,
 }
 
 /// The last durable point of the previous segment: its bytes beyond are void.
@@ -69,7 +72,7 @@ impl SegmentHeader {
     /// Writes the header into the first sector of `block`, which is otherwise zero.
     pub(crate) fn encode(&self, block: &mut [u8]) {
         let mut bytes = Vec::with_capacity(SECTOR);
-        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(if self.packed { &PACKED_MAGIC } else { &MAGIC });
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes.extend_from_slice(&self.salt.to_le_bytes());
@@ -114,7 +117,8 @@ impl SegmentHeader {
         let crc: [u8; 4] = take(&mut rest)?;
         // The preamble has a checksum of its own, the same in every format to come: "newer than
         // this build" and "damaged" must not be taken for each other.
-        if magic != MAGIC || crc != crc32c::crc32c(preamble).to_le_bytes() {
+        let packed = magic == PACKED_MAGIC;
+        if !(packed || magic == MAGIC) || crc != crc32c::crc32c(preamble).to_le_bytes() {
             return None;
         }
         if format > FORMAT {
@@ -155,6 +159,7 @@ impl SegmentHeader {
             segment_bytes,
             fence,
             lost,
+            packed,
         }))
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod block;
 pub(crate) mod envelope;
 pub(crate) mod group;
 pub(crate) mod header;
+pub(crate) mod pack;
 
 #[cfg(test)]
 mod tests;

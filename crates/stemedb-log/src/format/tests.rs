@@ -45,6 +45,7 @@ fn header() -> SegmentHeader {
             chain: Hash([12; 32]),
         },
         lost: 13,
+        packed: false,
     }
 }
 
@@ -84,6 +85,15 @@ fn segment_header_is_golden() {
     assert_eq!(hex::encode(&block[1020..1024]), "59e7a17a");
     let start: &[u8; 2 * SECTOR] = block.first_chunk().unwrap();
     assert_eq!(SegmentHeader::decode(start), HeaderState::Ok(header()));
+
+    // Packed, only the magic is another, and with it the checksums.
+    let mut packed = [0; BLOCK];
+    let header = SegmentHeader { packed: true, ..header() };
+    header.encode(&mut packed);
+    assert_eq!(&packed[..8], b"STEMEPAK");
+    assert_eq!((&packed[8..12], &packed[16..508]), (&block[8..12], &block[16..508]));
+    let start: &[u8; 2 * SECTOR] = packed.first_chunk().unwrap();
+    assert_eq!(SegmentHeader::decode(start), HeaderState::Ok(header));
 }
 
 #[test]

@@ -7,11 +7,14 @@ use stemedb_model::Position;
 
 use crate::entry::Entry;
 use crate::error::LogError;
-use crate::format::block::{BLOCK, BlockHeader, Look};
+use crate::format::block::{BLOCK, BlockHeader, GroupKind, Look};
 use crate::format::header::{FORMAT, Fence, HeaderState, SegmentHeader};
+use crate::packed::PackedFile;
+use crate::recover::floor::Floor;
 use crate::recover::survey::{self, names, read_header};
 use crate::recover::tail::claimed_salt;
-use crate::walk::{Blocks, Cursor, Group, Step, Walk};
+use crate::segment::Groups;
+use crate::walk::{Blocks, Group, Step};
 
 /// One line of a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,23 @@ pub enum DumpItem {
         /// The first byte of the file of a sector in it that does not verify; `None`: all do.
         first_bad: Option<u64>,
     },
+    /// A frame of a packed segment, in a raw dump.
+    Frame {
+        /// Where it begins in the file.
+        byte: u64,
+        /// Its length in the file.
+        bytes: u64,
+        /// Bytes of its groups once unpacked.
+        unpacked: u64,
+        /// How many groups are in it.
+        groups: u32,
+        /// Its first position.
+        first: Position,
+        /// Its last position.
+        last: Position,
+        /// All its bytes verify.
+        whole: bool,
+    },
     /// Something that cannot be believed; the dump goes on with the next group that can.
     Bad {
         /// First bad byte.
@@ -60,7 +80,11 @@ pub fn dump(
 ) -> Result<(), LogError> {
     let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
     let files = if vfs.metadata(path).map_err(failed)?.is_dir {
-        names(vfs, path)?.segments.iter().map(|(_, name)| path.join(name)).collect()
+        let mut names = names(vfs, path)?;
+        if let Some(floor) = Floor::load(vfs, path)? {
+            floor.cut(&mut names.segments);
+        }
+        names.segments.iter().map(|(_, name)| path.join(name)).collect()
     } else {
         vec![path.to_path_buf()]
     };
@@ -72,24 +96,29 @@ pub fn dump(
         let header = read_header(&*file, &name)?;
         segments.push((path, name, header));
     }
-    for (i, (path, name, header)) in segments.iter().enumerate() {
+    for (i, (path, name, _)) in segments.iter().enumerate() {
         let failed = |source| survey::io(name, "open", 0, source);
         let file = vfs.open(path, Open::Read).map_err(failed)?;
         let bytes = file.len().map_err(failed)?;
-        let (header, salt, problem) = match header {
-            HeaderState::Ok(header) => (Some(header), header.salt, None),
+        // Read again: a log that is in use may have packed it since.
+        let (header, salt, problem) = match read_header(&*file, name)? {
+            HeaderState::Ok(header) => {
+                let salt = header.salt;
+                (Some(header), salt, None)
+            }
             HeaderState::TooNew(format) => {
                 let problem = format!("format {format}, this build reads up to {FORMAT}");
                 (None, 0, Some(problem))
             }
-            HeaderState::Blank(mark) | HeaderState::Bad(mark) => {
-                let (salt, from) = match mark {
-                    Some(salt) => (*salt, "of the mark"),
-                    None => (claimed_salt(&*file, name, bytes)?, "that its blocks claim"),
+            state @ (HeaderState::Blank(_) | HeaderState::Bad(_)) => {
+                let (what, mark) = match state {
+                    HeaderState::Blank(mark) => ("no header, as in a segment not yet used", mark),
+                    HeaderState::Bad(mark) => ("its header does not match its checksum", mark),
+                    _ => ("", None),
                 };
-                let what = match segments.get(i).map(|(_, _, header)| header) {
-                    Some(HeaderState::Blank(_)) => "no header, as in a segment not yet used",
-                    _ => "its header does not match its checksum",
+                let (salt, from) = match mark {
+                    Some(salt) => (salt, "of the mark"),
+                    None => (claimed_salt(&*file, name, bytes)?, "that its blocks claim"),
                 };
                 let how = match salt {
                     0 => "no block of it verifies".to_owned(),
@@ -100,20 +129,24 @@ pub fn dump(
         };
         let fence = match segments.get(i + 1) {
             Some((_, _, HeaderState::Ok(next))) => {
-                header.filter(|h| next.fence.salt == h.salt).map(|_| next.fence)
+                header.as_ref().filter(|h| next.fence.salt == h.salt).map(|_| next.fence)
             }
             _ => None,
         };
         let segment =
-            DumpItem::Segment { file: name.clone(), bytes, header: header.cloned(), problem };
+            DumpItem::Segment { file: name.clone(), bytes, header: header.clone(), problem };
         let dump = Dump { file: &*file, name, bytes, first, last };
         let go_on = visit(segment)
             && match header {
                 _ if salt == 0 => true,
+                Some(header) if raw && header.packed => dump.frames(&header, visit)?,
                 _ if raw => dump.blocks(salt, visit)?,
-                Some(header) => dump.groups(salt, Cursor::start_of(header), fence, visit)?,
-                None => match dump.next_group(salt, 1)? {
-                    Some(first) => dump.groups(salt, first, fence, visit)?,
+                Some(header) => {
+                    let groups = Groups::new(&*file, name, bytes, &header, 64)?;
+                    dump.groups(groups, fence, visit)?
+                }
+                None => match Groups::first_of(&*file, name, bytes, salt, 64)? {
+                    Some(groups) => dump.groups(groups, fence, visit)?,
                     None => true,
                 },
             };
@@ -155,31 +188,56 @@ impl Dump<'_> {
         Ok(true)
     }
 
+    fn frames(
+        &self,
+        header: &SegmentHeader,
+        visit: &mut dyn FnMut(DumpItem) -> bool,
+    ) -> Result<bool, LogError> {
+        let packed = PackedFile::new(self.file, self.name, self.bytes, header);
+        if let Err(bad) = packed.footer()?
+            && !visit(DumpItem::Bad { byte: bad.byte, problem: bad.problem })
+        {
+            return Ok(false);
+        }
+        for place in packed.index()? {
+            let item = match packed.frame_header(place.offset)? {
+                Ok(frame) => DumpItem::Frame {
+                    byte: place.offset,
+                    bytes: frame.end() - place.offset,
+                    unpacked: u64::from(frame.raw_len),
+                    groups: frame.groups,
+                    first: frame.first,
+                    last: frame.last,
+                    whole: packed.frame(place.offset)?.is_ok(),
+                },
+                Err(bad) => DumpItem::Bad { byte: bad.byte, problem: bad.problem },
+            };
+            if !visit(item) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn groups(
         &self,
-        salt: u64,
-        first: Cursor,
+        mut walk: Groups<'_>,
         fence: Option<Fence>,
         visit: &mut dyn FnMut(DumpItem) -> bool,
     ) -> Result<bool, LogError> {
-        let new_walk = |cursor| {
-            let blocks = Blocks::new(self.file, self.name, self.end(), 64);
-            Walk::new(blocks, salt, cursor)
-        };
-        let mut walk = new_walk(first);
+        // Behind a fence blocks are void; a packed segment has nothing there.
+        let packed = walk.packed();
+        let fence = fence.filter(|_| !packed);
         loop {
-            if fence.is_some_and(|fence| walk.cursor.last >= fence.position)
-                || walk.cursor.last >= self.last
-            {
+            let last = walk.cursor().last;
+            if fence.is_some_and(|fence| last >= fence.position) || last >= self.last {
                 return Ok(true);
             }
             match walk.step()? {
                 Step::Group(group) => {
                     let entries = walk.take_entries();
-                    if group.last < self.first {
-                        continue;
-                    }
-                    if !visit(DumpItem::Group(group)) {
+                    let end = packed && group.kind == GroupKind::Close;
+                    if group.last >= self.first && !end && !visit(DumpItem::Group(group)) {
                         return Ok(false);
                     }
                     for entry in entries {
@@ -189,36 +247,21 @@ impl Dump<'_> {
                         }
                     }
                 }
+                Step::Unwritten if packed => return Ok(true),
                 Step::Unwritten => {
-                    let Some(next) = self.next_group(salt, walk.cursor.block)? else {
+                    if !walk.skip(false)? {
                         return Ok(true);
-                    };
-                    walk = new_walk(next);
+                    }
                 }
                 Step::Bad(bad) => {
                     if !visit(DumpItem::Bad { byte: bad.byte, problem: bad.problem }) {
                         return Ok(false);
                     }
-                    let Some(next) = self.next_group(salt, walk.cursor.block + 1)? else {
+                    if !walk.skip(true)? {
                         return Ok(true);
-                    };
-                    walk = new_walk(next);
+                    }
                 }
             }
         }
-    }
-
-    /// Where the next group begins, from block `from` on.
-    fn next_group(&self, salt: u64, from: u32) -> Result<Option<Cursor>, LogError> {
-        let mut blocks = Blocks::new(self.file, self.name, self.end(), 64);
-        for number in from..self.end() {
-            let Some(block) = blocks.get(number)? else { break };
-            if let Some(Ok(header)) = Look::at(block, salt, number).header
-                && header.index == 0
-            {
-                return Ok(Some(Cursor::before(&header)));
-            }
-        }
-        Ok(None)
     }
 }

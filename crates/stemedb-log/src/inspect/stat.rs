@@ -6,6 +6,7 @@ use stemedb_io::Vfs;
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
 use crate::error::LogError;
+use crate::recover::floor::Floor;
 use crate::recover::survey::{names, survey_last};
 
 /// A log in numbers.
@@ -29,7 +30,10 @@ pub struct StatReport {
 
 /// Reads the names and lengths in a folder, and the newest segment in use.
 pub fn stat(dir: &Path, vfs: &dyn Vfs) -> Result<StatReport, LogError> {
-    let names = names(vfs, dir)?;
+    let mut names = names(vfs, dir)?;
+    if let Some(floor) = Floor::load(vfs, dir)? {
+        floor.cut(&mut names.segments);
+    }
     let mut report =
         StatReport { rejected: names.rejected, unknown: names.unknown, ..StatReport::default() };
     for (_, name) in &names.segments {

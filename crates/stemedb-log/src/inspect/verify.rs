@@ -6,6 +6,7 @@ use stemedb_io::Vfs;
 use stemedb_model::{LogId, Position, Timeline};
 
 use crate::error::LogError;
+use crate::recover::floor::Floor;
 use crate::recover::judge::{DamageKind, Finding, Known, judge};
 use crate::recover::survey::{self, SegmentSurvey, names, survey_file};
 
@@ -98,8 +99,28 @@ type Look = (Vec<SegmentSurvey>, Vec<Finding>, Vec<String>);
 
 fn look(path: &Path, vfs: &dyn Vfs, watch: &mut dyn FnMut(u64)) -> Result<Look, LogError> {
     let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
+    let (mut floor, mut findings) = (None, Vec::new());
     let (surveys, unknown, single_file) = if vfs.metadata(path).map_err(failed)?.is_dir {
-        let names = names(vfs, path)?;
+        floor = match Floor::load(vfs, path) {
+            Err(LogError::Damaged { file, offset, problem, .. }) => {
+                findings.push(Finding {
+                    file,
+                    offset,
+                    kind: DamageKind::Corrupt,
+                    first: Position::NONE,
+                    last: Position::NONE,
+                    acknowledged: Some(true),
+                    problem,
+                });
+                None
+            }
+            loaded => loaded?,
+        };
+        let mut names = names(vfs, path)?;
+        // What lies below the floor is no part of the log any more.
+        if let Some(floor) = &floor {
+            floor.cut(&mut names.segments);
+        }
         (survey::survey_watched(vfs, path, &names.segments, None, watch)?, names.unknown, false)
     } else {
         (vec![survey_file(vfs, path)?], Vec::new(), true)
@@ -111,7 +132,7 @@ fn look(path: &Path, vfs: &dyn Vfs, watch: &mut dyn FnMut(u64)) -> Result<Look, 
             hint: "name a segment, or the folder of the segments".into(),
         });
     }
-    let findings = judge(&surveys, Known { single_file, ..Known::default() });
+    findings.extend(judge(&surveys, Known { single_file, floor, ..Known::default() }));
     Ok((surveys, findings, unknown))
 }
 

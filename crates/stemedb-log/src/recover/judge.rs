@@ -2,9 +2,11 @@
 
 use stemedb_model::{LogId, Position};
 
+use super::floor::Floor;
 use super::survey::{GroupsSurvey, SegmentSurvey};
 use crate::error::LogError;
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader, segment_name};
+use crate::walk::Bad;
 
 /// Kinds of damage, as every tool names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +67,8 @@ pub(crate) struct Known {
     pub(crate) log_id: Option<LogId>,
     /// A position that was acknowledged.
     pub(crate) witness: Option<Position>,
+    /// Where the log begins, if not with segment 1.
+    pub(crate) floor: Option<Floor>,
     /// Only one file was read: its neighbours cannot be missed.
     pub(crate) single_file: bool,
 }
@@ -111,7 +115,8 @@ impl Judge {
         if self.known.single_file {
             return;
         }
-        let expected = before.map_or(1, |before| before.number + 1);
+        let floor = self.known.floor.map_or(1, |floor| floor.number);
+        let expected = before.map_or(floor, |before| before.number + 1);
         if segment.number == expected {
             return;
         }
@@ -121,7 +126,10 @@ impl Judge {
         } else {
             format!("{} to {}", segment_name(expected), segment_name(last_missing))
         };
-        let first = before.and_then(SegmentSurvey::last).unwrap_or(Position::NONE).next();
+        let first = match (before, self.known.floor) {
+            (None, Some(floor)) => floor.first,
+            (before, _) => before.and_then(SegmentSurvey::last).unwrap_or(Position::NONE).next(),
+        };
         let last = segment.written_header().map_or(first, |header| header.fence.position);
         self.findings.push(Finding {
             file: range.clone(),
@@ -166,6 +174,11 @@ impl Judge {
         }
         if let Some(before) = before.filter(|before| before.number + 1 == segment.number) {
             self.link(segment, header, before);
+        } else if let (None, Some(floor)) = (before, self.known.floor) {
+            if header.number == floor.number && !floor.fits(header) {
+                let problem = "it is not the segment that the file `floor` names".to_string();
+                self.findings.push(finding(segment, DamageKind::Swapped, problem));
+            }
         } else if !self.known.single_file && before.is_none() && header.fence.segment != 0 {
             // Reported as missing by its number already, unless it claims to be the first.
             if header.number == 1 {
@@ -221,6 +234,10 @@ impl Judge {
             .and_then(SegmentSurvey::written_header)
             .map(|next| next.fence)
             .filter(|fence| fence.segment == header.number && fence.salt == header.salt);
+        if let (true, Some(bad)) = (header.packed, &groups.bad) {
+            self.packed(segment, groups, bad, fence.map(|fence| fence.position));
+            return;
+        }
         match fence {
             Some(fence) if end.last < fence.position => {
                 let (offset, what) = stop(segment, groups);
@@ -253,6 +270,35 @@ impl Judge {
         }
     }
 
+    /// A packed segment was durable as a whole before it took its name.
+    fn packed(
+        &mut self,
+        segment: &SegmentSurvey,
+        groups: &GroupsSurvey,
+        bad: &Bad,
+        fence: Option<Position>,
+    ) {
+        let first = groups.end.last.next();
+        let last = groups.missing_to.or(fence).unwrap_or(groups.end.last);
+        let (first, last, problem) = if last >= first {
+            (first, last, bad.problem.clone())
+        } else {
+            // All records are there; only the way to them is damaged.
+            let header = segment.written_header();
+            let first = header.map_or(first, |header| header.fence.position.next());
+            (first, groups.end.last, format!("{}; its records are whole", bad.problem))
+        };
+        let kind = if bad.too_new { DamageKind::TooNew } else { DamageKind::Corrupt };
+        let found = finding(segment, kind, problem);
+        self.findings.push(Finding {
+            offset: bad.byte,
+            first,
+            last,
+            acknowledged: Some(true),
+            ..found
+        });
+    }
+
     /// The end of a segment that no fence vouches for.
     fn open_end(
         &mut self,
@@ -261,6 +307,9 @@ impl Judge {
         groups: &GroupsSurvey,
         followed: bool,
     ) {
+        if header.packed && !followed && !self.known.single_file {
+            self.findings.push(cut(segment, header, groups));
+        }
         let Some(tail) = &segment.tail else { return };
         let end = &groups.end;
         let first = end.last.next();
@@ -390,8 +439,10 @@ fn bad_kind(groups: &GroupsSurvey) -> DamageKind {
 /// Where the provable groups end, and why.
 fn stop(segment: &SegmentSurvey, groups: &GroupsSurvey) -> (u64, String) {
     let byte = u64::from(groups.end.block) * crate::format::block::BLOCK as u64;
+    let packed = segment.written_header().is_some_and(|header| header.packed);
     match &groups.bad {
         Some(bad) => (bad.byte, bad.problem.clone()),
+        None if packed => (segment.len, "it ends too early".into()),
         None if byte >= segment.len => (segment.len, "the file was cut off".into()),
         None => (byte, "a group is not there".into()),
     }

@@ -3,6 +3,7 @@
 //! Three steps that do not mix: `survey` reads and decides nothing, `judge` decides and reads
 //! nothing, `open` acts. The inspectors use the first two.
 
+pub(crate) mod floor;
 pub(crate) mod judge;
 pub(crate) mod open;
 pub(crate) mod survey;

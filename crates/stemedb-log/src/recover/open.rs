@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use stemedb_io::{Env, Open, Vfs, VfsFile};
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
+use super::floor::Floor;
 use super::judge::{DamageKind, Finding, Known, judge};
 use super::survey::{self, Names, SegmentSurvey, survey};
 use super::verified::Verified;
@@ -16,14 +17,10 @@ use crate::error::LogError;
 use crate::format::block::{BLOCK, SECTOR};
 use crate::format::group::LostRange;
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
-use crate::prove::drop_cache;
+use crate::prove::{CACHE_LOOK_EVERY, drop_cache};
 use crate::shared::SegmentEntry;
 use crate::walk::{Cursor, Marks};
 use crate::worker::{Spare, prepare};
-
-/// The cache of a segment is looked at in steps of this many bytes: what was left of one that was
-/// not dropped would be many of them.
-const CACHE_LOOK_EVERY: usize = 1 << 20;
 
 /// The segment that appends go to.
 pub(crate) struct Active {
@@ -45,6 +42,8 @@ pub(crate) struct Opened {
     /// `None` in a new log.
     pub(crate) active: Option<Active>,
     pub(crate) spare: Option<Spare>,
+    /// The first position that is kept.
+    pub(crate) floor: Position,
     pub(crate) segments: Vec<SegmentEntry>,
     pub(crate) lost: Vec<LostRange>,
     pub(crate) bytes: u64,
@@ -90,13 +89,17 @@ pub(crate) fn check(
     witness: Option<Position>,
 ) -> Result<(), LogError> {
     let opener = Opener { config, env, vfs: &*env.vfs, dir: &config.dir };
-    let names = survey::names(opener.vfs, opener.dir)?;
+    let mut names = survey::names(opener.vfs, opener.dir)?;
+    let floor = Floor::load(opener.vfs, opener.dir)?;
+    if let Some(floor) = &floor {
+        floor.cut(&mut names.segments);
+    }
     opener.settle(&names)?;
     let segments = survey(opener.vfs, opener.dir, &names.segments, None)?;
     if let Some((file, found)) = newer_format(&segments) {
         return Err(LogError::TooNew { file, found, supported: FORMAT });
     }
-    let known = Known { log_id: Some(log_id), witness, single_file: false };
+    let known = Known { log_id: Some(log_id), witness, floor, single_file: false };
     let findings = judge(&segments, known);
     let bad = findings.iter().find(|finding| {
         !matches!(finding.kind, DamageKind::TornTail | DamageKind::Lost) && !finding.undecided()
@@ -124,10 +127,12 @@ struct Opener<'a> {
 
 impl Opener<'_> {
     fn open(&self, expect: &Expect) -> Result<Opened, LogError> {
-        let names = survey::names(self.vfs, self.dir)?;
+        let mut names = survey::names(self.vfs, self.dir)?;
         for name in &names.temporary {
             self.remove(name)?;
         }
+        let floor = Floor::load(self.vfs, self.dir)?;
+        let below = floor.map(|floor| floor.cut(&mut names.segments)).unwrap_or_default();
         let read_from_medium = self.settle(&names)?;
         let proved = Verified::load(self.vfs, self.dir).filter(|_| !self.config.verify_all);
         let mut segments = survey(self.vfs, self.dir, &names.segments, proved)?;
@@ -137,12 +142,12 @@ impl Opener<'_> {
         let known = match expect {
             Expect::New { .. } => Known::default(),
             Expect::Existing { log_id, witness } => {
-                Known { log_id: *log_id, witness: *witness, single_file: false }
+                Known { log_id: *log_id, witness: *witness, floor, single_file: false }
             }
         };
         let findings = judge(&segments, known);
         let voided = self.refuse_or_void(&findings)?;
-        let mut warnings = self.warnings(&names, &findings, read_from_medium);
+        let mut warnings = self.warnings(&names, &findings, read_from_medium, below);
 
         // Whole files that never held a durable group lose their names; then what is left is
         // segments with headers, and behind them spares.
@@ -152,7 +157,7 @@ impl Opener<'_> {
         }
         let at = segments.iter().position(SegmentSurvey::is_spare).unwrap_or(segments.len());
         let spares = segments.split_off(at);
-        let end = self.end(&segments, expect)?;
+        let end = self.end(&segments, expect, floor)?;
         if matches!(expect, Expect::New { .. }) {
             for segment in segments.drain(..) {
                 report = Some(self.set_aside(&segment, &voided)?);
@@ -219,11 +224,24 @@ impl Opener<'_> {
                 first: end.last.next(),
                 end: active.next,
                 marks: Some(Marks::default()),
+                since: end.recorded_at,
+                packed: false,
             });
         }
         let (log_id, timeline) = identity;
-        let segments = entries;
-        Ok(Opened { log_id, timeline, end, active, spare, segments, lost, bytes, recovery })
+        let floor = floor.map_or(Position(1), |floor| floor.first);
+        Ok(Opened {
+            log_id,
+            timeline,
+            end,
+            active,
+            spare,
+            floor,
+            segments: entries,
+            lost,
+            bytes,
+            recovery,
+        })
     }
 
     /// Syncs what an earlier process may have left in the cache, then drops the cache, so that
@@ -280,12 +298,17 @@ impl Opener<'_> {
         }
     }
 
-    fn warnings(&self, names: &Names, findings: &[Finding], from_medium: bool) -> Vec<String> {
-        let mut warnings: Vec<String> = names
-            .unknown
-            .iter()
-            .map(|name| format!("{name} is not a file of the log; it is ignored"))
-            .collect();
+    fn warnings(
+        &self,
+        names: &Names,
+        findings: &[Finding],
+        from_medium: bool,
+        below_floor: Vec<String>,
+    ) -> Vec<String> {
+        let mut warnings = below_floor;
+        let unknown = names.unknown.iter();
+        warnings
+            .extend(unknown.map(|name| format!("{name} is not a file of the log; it is ignored")));
         let lost = findings.iter().filter(|finding| finding.kind == DamageKind::Lost);
         warnings.extend(lost.map(|finding| {
             format!("positions {} to {} are lost: {}", finding.first, finding.last, finding.problem)
@@ -321,17 +344,24 @@ impl Opener<'_> {
     }
 
     /// Where the log ends, if that is what the caller expects.
-    fn end(&self, segments: &[SegmentSurvey], expect: &Expect) -> Result<Cursor, LogError> {
+    fn end(
+        &self,
+        segments: &[SegmentSurvey],
+        expect: &Expect,
+        floor: Option<Floor>,
+    ) -> Result<Cursor, LogError> {
         let end = segments.last().and_then(|last| last.groups.as_ref()).map(|groups| groups.end);
         let records = end.map_or(Position::NONE, |end| end.last);
         match expect {
-            Expect::New { log_id, .. } if records == Position::NONE => Ok(Cursor {
-                block: 1,
-                group: 0,
-                last: Position::NONE,
-                recorded_at: Millis(i64::MIN),
-                chain: chain_start(*log_id),
-            }),
+            Expect::New { log_id, .. } if records == Position::NONE && floor.is_none() => {
+                Ok(Cursor {
+                    block: 1,
+                    group: 0,
+                    last: Position::NONE,
+                    recorded_at: Millis(i64::MIN),
+                    chain: chain_start(*log_id),
+                })
+            }
             Expect::New { .. } => Err(LogError::Misplaced {
                 file: self.dir.display().to_string(),
                 problem: format!("holds a log up to position {records}, expected none"),
@@ -473,6 +503,7 @@ impl Opener<'_> {
             segment_bytes: spare.bytes,
             fence: end.fence(previous.number, previous.salt),
             lost: 0,
+            packed: false,
             ..previous.clone()
         };
         let mut sector = [0; SECTOR];
@@ -507,12 +538,14 @@ fn newer_format(segments: &[SegmentSurvey]) -> Option<(String, u32)> {
 }
 
 fn entry(segment: SegmentSurvey) -> Option<SegmentEntry> {
-    let (salt, first) = segment.written_header().map(|h| (h.salt, h.fence.position.next()))?;
+    let header = segment.written_header().cloned()?;
     let groups = segment.groups?;
     Some(SegmentEntry {
         number: segment.number,
-        salt,
-        first,
+        salt: header.salt,
+        first: header.fence.position.next(),
+        since: header.fence.recorded_at,
+        packed: header.packed,
         end: groups.end.block,
         marks: groups.marks,
     })

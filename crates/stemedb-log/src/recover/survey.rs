@@ -5,6 +5,7 @@ use std::path::Path;
 use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Position;
 
+use super::floor::Floor;
 use super::tail::{Tail, Torn, claimed_salt, examine};
 use super::verified::Verified;
 use crate::error::LogError;
@@ -12,7 +13,10 @@ use crate::format::block::{BLOCK, GroupKind, Look, SECTOR};
 use crate::format::group::LostRange;
 use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_number};
 use crate::heal::PROBE_NAME;
-use crate::walk::{Bad, Blocks, Cursor, Group, Marks, Step, Walk};
+use crate::packed::PackedFile;
+use crate::segment::Groups;
+use crate::upkeep::hint;
+use crate::walk::{Bad, Blocks, Cursor, Group, Marks, Step};
 
 /// How many blocks a full scan reads at a time: 1 MiB.
 const READ_AHEAD: u32 = 256;
@@ -60,6 +64,8 @@ pub(crate) struct GroupsSurvey {
     pub(crate) lost: Vec<LostRange>,
     /// Why the walk ended, if not at the end of what was written or at the fence.
     pub(crate) bad: Option<Bad>,
+    /// Of a packed segment that ended badly, the last position that is not proved there.
+    pub(crate) missing_to: Option<Position>,
     /// `None`: not read, since an earlier start has proved it.
     pub(crate) marks: Option<Marks>,
 }
@@ -76,12 +82,13 @@ pub(crate) fn names(vfs: &dyn Vfs, dir: &Path) -> Result<Names, LogError> {
     for entry in listed {
         let name = entry.name.to_string_lossy().into_owned();
         let stem = name.strip_suffix(".tmp").unwrap_or(&name);
+        let stem = if stem == name { stem } else { stem.strip_suffix(".packed").unwrap_or(stem) };
         let rejected = name.find(".wal.rejected").and_then(|at| name.get(..at + 4));
         match segment_number(stem) {
             Some(number) if !entry.is_dir && stem == name => names.segments.push((number, name)),
             Some(_) if !entry.is_dir => names.temporary.push(name),
-            _ if Verified::owns(&name) => {}
             _ if name == PROBE_NAME && !entry.is_dir => names.temporary.push(name),
+            _ if Verified::owns(&name) || Floor::owns(&name) || hint::owns(&name) => {}
             _ if rejected.and_then(segment_number).is_some() => names.rejected.push(name),
             _ => names.unknown.push(name),
         }
@@ -133,7 +140,9 @@ pub(crate) fn survey_watched(
             found.push(skipped);
             continue;
         }
-        found.push(survey_segment(&*file, name, *number, header.clone(), next, group)?);
+        // Read again: a log that is in use may have packed it since.
+        let header = read_header(&*file, name)?;
+        found.push(survey_segment(&*file, name, *number, header, next, group)?);
     }
     Ok(found)
 }
@@ -162,15 +171,22 @@ fn skip_proved(
 ) -> Result<Option<SegmentSurvey>, LogError> {
     let len = file.len().map_err(|source| io(name, "measure", 0, source))?;
     let end = (len / BLOCK as u64) as u32;
-    let last = end.saturating_sub(1);
-    let mut blocks = Blocks::new(file, name, end, 1);
-    let Some(block) = blocks.get(last)? else { return Ok(None) };
-    let look = Look::at(block, header.salt, last);
-    let Some(Ok(seal)) = look.header else { return Ok(None) };
-    let fits = look.whole()
-        && seal.kind == GroupKind::Close
-        && seal.chain == fence.chain
-        && seal.first == fence.position.next()
+    let sealed = if header.packed {
+        let footer = PackedFile::new(file, name, len, header).footer()?;
+        footer.ok().map(|footer| (footer.last.next(), footer.chain))
+    } else {
+        let last = end.saturating_sub(1);
+        let mut blocks = Blocks::new(file, name, end, 1);
+        let Some(block) = blocks.get(last)? else { return Ok(None) };
+        let look = Look::at(block, header.salt, last);
+        match look.header {
+            Some(Ok(seal)) if look.whole() && seal.kind == GroupKind::Close => {
+                Some((seal.first, seal.chain))
+            }
+            _ => None,
+        }
+    };
+    let fits = sealed == Some((fence.position.next(), fence.chain))
         && fence.segment == header.number
         && fence.salt == header.salt;
     let groups = GroupsSurvey {
@@ -188,6 +204,7 @@ fn skip_proved(
         closed: true,
         lost: Vec::new(),
         bad: None,
+        missing_to: None,
         marks: None,
     };
     Ok(fits.then(|| SegmentSurvey {
@@ -244,7 +261,7 @@ fn survey_segment(
                 .filter(|fence| fence.segment == header.number && fence.salt == header.salt);
             let groups = survey_groups(file, name, len, header, fence)?;
             let reached = fence.is_some_and(|fence| groups.end.last >= fence.position);
-            if !reached {
+            if !reached && !header.packed {
                 let end = &groups.end;
                 let torn = Torn::Behind(end.group);
                 found.tail = Some(examine(file, name, len, header.salt, end.block, torn)?);
@@ -274,11 +291,12 @@ fn survey_groups(
     header: &SegmentHeader,
     fence: Option<Fence>,
 ) -> Result<GroupsSurvey, LogError> {
-    let blocks = Blocks::new(file, name, (len / BLOCK as u64) as u32, READ_AHEAD);
-    let mut walk = Walk::new(blocks, header.salt, Cursor::start_of(header));
+    let mut walk = Groups::new(file, name, len, header, READ_AHEAD)?;
     let (mut count, mut records, mut bytes) = (0, 0, 0);
     let (mut sealed, mut closed, mut bad, mut lost) = (false, false, None, Vec::new());
-    while fence.is_none_or(|fence| walk.cursor.last < fence.position) {
+    // What is in blocks behind the fence is void; a packed segment has nothing there, and its
+    // end is proved too.
+    while header.packed || fence.is_none_or(|fence| walk.cursor().last < fence.position) {
         match walk.step()? {
             Step::Group(Group { kind: GroupKind::Seal, .. }) => sealed = true,
             Step::Group(Group { kind: GroupKind::Close, .. }) => {
@@ -301,8 +319,13 @@ fn survey_groups(
             }
         }
     }
-    let (end, marks) = (walk.cursor, Some(walk.marks));
-    Ok(GroupsSurvey { end, count, records, bytes, sealed, closed, lost, bad, marks })
+    let end = walk.cursor();
+    let missing_to = match &bad {
+        Some(_) => walk.missing_to()?,
+        None => None,
+    };
+    let marks = Some(walk.into_marks());
+    Ok(GroupsSurvey { end, count, records, bytes, sealed, closed, lost, bad, missing_to, marks })
 }
 
 pub(crate) fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState, LogError> {

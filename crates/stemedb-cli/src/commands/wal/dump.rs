@@ -27,7 +27,10 @@ impl Asked {
             _ if self.kinds.is_empty() => true,
             DumpItem::Entry(entry) => kind_of(entry).is_ok_and(|kind| self.kinds.contains(&kind)),
             DumpItem::Group(group) => group.kind == GroupKind::Lost,
-            DumpItem::Segment { .. } | DumpItem::Block { .. } | DumpItem::Bad { .. } => true,
+            DumpItem::Segment { .. }
+            | DumpItem::Block { .. }
+            | DumpItem::Frame { .. }
+            | DumpItem::Bad { .. } => true,
         }
     }
 }
@@ -60,8 +63,11 @@ fn item_text(item: &DumpItem) -> String {
         DumpItem::Segment { file, bytes, header, problem } => {
             let header = match header {
                 Some(header) => format!(
-                    "database {}  salt {:016x}  follows position {}",
-                    header.log_id, header.salt, header.fence.position
+                    "database {}  salt {:016x}  follows position {}{}",
+                    header.log_id,
+                    header.salt,
+                    header.fence.position,
+                    if header.packed { "  packed" } else { "" },
                 ),
                 None => problem.clone().unwrap_or_default(),
             };
@@ -105,6 +111,13 @@ fn item_text(item: &DumpItem) -> String {
                 None => format!(" block at {byte}  no header that verifies{bad}"),
             }
         }
+        DumpItem::Frame { byte, bytes, unpacked, groups, first, last, whole } => {
+            let bad = if *whole { "" } else { "  BAD: it does not match its checksum" };
+            format!(
+                " frame at {byte}  {bytes} bytes, {unpacked} unpacked  {groups} groups  {first} to \
+                 {last}{bad}"
+            )
+        }
         DumpItem::Bad { byte, problem } => format!(" BAD at byte {byte}: {problem}"),
     }
 }
@@ -138,6 +151,7 @@ fn item_json(item: &DumpItem) -> Value {
             "timeline": header.as_ref().map(|header| header.timeline.to_string()),
             "number": header.as_ref().map(|header| header.number),
             "salt": header.as_ref().map(|header| format!("{:016x}", header.salt)),
+            "packed": header.as_ref().map(|header| header.packed),
             "lost_groups": header.as_ref().map(|header| header.lost),
             "fence": header.as_ref().map(|header| json!({
                 "segment": header.fence.segment,
@@ -176,6 +190,15 @@ fn item_json(item: &DumpItem) -> Value {
             "block_at": byte,
             "header": header.as_ref().map(block_json),
             "first_bad_byte": first_bad,
+        }),
+        DumpItem::Frame { byte, bytes, unpacked, groups, first, last, whole } => json!({
+            "frame_at": byte,
+            "bytes": bytes,
+            "unpacked_bytes": unpacked,
+            "groups": groups,
+            "first": first.0,
+            "last": last.0,
+            "whole": whole,
         }),
         DumpItem::Bad { byte, problem } => json!({ "bad_at": byte, "problem": problem }),
     }

@@ -73,7 +73,7 @@ enum Act {
         /// Only records of this kind; may be given several times.
         #[arg(long, value_name = "KIND", value_parser = kind, conflicts_with = "raw")]
         kind: Vec<Kind>,
-        /// Show every written block instead of groups and records.
+        /// Show written blocks and frames instead of groups and records.
         #[arg(long)]
         raw: bool,
     },

@@ -12,6 +12,7 @@
 //! | `salvage` | which groups can be proved, and what lies between them |
 //! | `plan` | what the result will hold, what is lost, and whether that needs an operator's word |
 //! | `write` | writes the result, reads it back, names it |
+//! | `unpack` | gives a packed segment to all of these as blocks |
 //! | `patient` | reads a file of which some sectors cannot be read |
 //!
 //! Invariants:
@@ -25,6 +26,7 @@ mod patient;
 mod plan;
 mod salvage;
 mod source;
+mod unpack;
 mod write;
 
 use std::path::PathBuf;

@@ -7,9 +7,10 @@ use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::{LogId, Millis, Position};
 
 use super::RepairOptions;
+use super::unpack::claim;
 use crate::chain::chain_start;
 use crate::error::LogError;
-use crate::format::block::{BLOCK, BlockHeader, Look};
+use crate::format::block::{BLOCK, Look};
 use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_name};
 use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey};
 use crate::recover::tail::{Tail, claimed_salt};
@@ -125,7 +126,7 @@ impl<'a> Neighbours<'a> {
         name: &str,
         salt: u64,
         len: u64,
-        first: Option<BlockHeader>,
+        first: Option<Cursor>,
         options: &RepairOptions,
     ) -> Result<(SegmentHeader, String), LogError> {
         let previous = self.previous()?;
@@ -162,6 +163,7 @@ impl<'a> Neighbours<'a> {
             segment_bytes: segment_bytes.next_multiple_of(BLOCK as u64),
             fence,
             lost: 0,
+            packed: false,
         };
         Ok((header, place))
     }
@@ -172,7 +174,7 @@ impl<'a> Neighbours<'a> {
         name: &str,
         log_id: LogId,
         previous: Option<&SegmentSurvey>,
-        first: Option<BlockHeader>,
+        first: Option<Cursor>,
     ) -> Result<(Fence, String), LogError> {
         if self.number == 1 {
             let chain = chain_start(log_id);
@@ -204,7 +206,7 @@ impl<'a> Neighbours<'a> {
             || (groups.bad.is_none()
                 && previous.len >= header.segment_bytes
                 && previous.tail.as_ref().is_none_or(Tail::unwritten));
-        match first.map(|first| Cursor::before(&first)) {
+        match first {
             Some(own) if (own.last, own.group, own.chain) == (end.last, end.group, end.chain) => {
                 Ok((fence, format!("{before} and its first block")))
             }
@@ -247,8 +249,7 @@ impl<'a> Neighbours<'a> {
         let failed = |source| io(name, "open the segment after", 0, source);
         let file = self.vfs.open(&self.dir.join(&next), Open::Read).map_err(failed)?;
         let len = file.len().map_err(failed)?;
-        let salt = claimed_salt(&*file, &next, len)?;
-        let first = first_header(&*file, &next, salt)?.map(|first| Cursor::before(&first));
+        let first = Claim::of(&*file, &next, len, None)?.first;
         Ok(first.filter(|first| first.last >= header.fence.position))
     }
 
@@ -276,16 +277,42 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-/// The header of the first block, if it verifies and begins a group.
-pub(super) fn first_header(
-    file: &dyn VfsFile,
-    name: &str,
-    salt: u64,
-) -> Result<Option<BlockHeader>, LogError> {
+/// What the bytes of a segment say of it, where its header does not.
+pub(super) struct Claim {
+    /// Its salt, and what says so.
+    pub(super) salt: Option<(u64, &'static str)>,
+    /// What its first group was written after.
+    pub(super) first: Option<Cursor>,
+    /// It has frames, not blocks.
+    pub(super) packed: bool,
+}
+
+impl Claim {
+    pub(super) fn of(
+        file: &dyn VfsFile,
+        name: &str,
+        len: u64,
+        mark: Option<u64>,
+    ) -> Result<Self, LogError> {
+        if let Some((salt, first)) = claim(file, name, len)? {
+            return Ok(Self { salt: Some((salt, "the end of the file")), first, packed: true });
+        }
+        let salt = match (mark, claimed_salt(file, name, len)?) {
+            (Some(salt), _) => Some((salt, "the mark")),
+            (None, 0) => None,
+            (None, salt) => Some((salt, "the blocks")),
+        };
+        let first = salt.map(|(salt, _)| first_group(file, name, salt)).transpose()?.flatten();
+        Ok(Self { salt, first, packed: false })
+    }
+}
+
+/// Just before the first block, if it verifies and begins a group.
+fn first_group(file: &dyn VfsFile, name: &str, salt: u64) -> Result<Option<Cursor>, LogError> {
     let mut blocks = Blocks::new(file, name, 2, 1);
     let Some(block) = blocks.get(1)? else { return Ok(None) };
     let header = Look::at(block, salt, 1).header.and_then(Result::ok);
-    Ok(header.filter(|header| header.index == 0))
+    Ok(header.filter(|header| header.index == 0).map(|header| Cursor::before(&header)))
 }
 
 /// Why a segment cannot be repaired.

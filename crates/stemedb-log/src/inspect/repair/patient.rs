@@ -91,6 +91,6 @@ impl VfsFile for Patient {
     }
 }
 
-fn read_only() -> io::Error {
+pub(super) fn read_only() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "the input of a repair is only read")
 }

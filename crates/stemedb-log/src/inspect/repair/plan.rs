@@ -52,7 +52,7 @@ pub(super) fn plan(
     }
     let all = pieces.len();
     if let Some(cut) = options.truncate_at {
-        let kept = pieces.iter().take_while(|piece| piece.to() <= cut).count();
+        let kept = pieces.iter().take_while(|piece| source.end_in_file(piece.to()) <= cut).count();
         pieces.truncate(kept);
     }
     let truncated =
@@ -124,7 +124,7 @@ pub(super) fn plan(
             };
             problem.map(|problem| Undecided {
                 first: end.last.next(),
-                byte: bad.as_ref().map_or(tail.from, |bad| bad.byte),
+                byte: source.start_in_file(bad.as_ref().map_or(tail.from, |bad| bad.byte)),
                 problem,
             })
         }
@@ -188,7 +188,11 @@ fn dropped(source: &Source, pieces: &[Piece], close: bool) -> Result<Vec<Dropped
     if rest < source.len {
         leave_out(rest, source.len);
     }
-    Ok(dropped)
+    let in_file = |range: DroppedBytes| DroppedBytes {
+        from: source.start_in_file(range.from),
+        to: source.end_in_file(range.to),
+    };
+    Ok(dropped.into_iter().map(in_file).collect())
 }
 
 fn is_close(block: &[u8; BLOCK], source: &Source, number: u32) -> bool {
@@ -237,8 +241,11 @@ impl Plan {
                     first: gap.first,
                     last: gap.last,
                     acknowledged: (gap.first <= self.durable).then_some(true),
-                    byte: gap.from,
-                    problem: gap.problem.clone(),
+                    byte: source.start_in_file(gap.from),
+                    problem: source
+                        .problem_in_file(gap.from, gap.to)
+                        .unwrap_or(&gap.problem)
+                        .into(),
                 }),
             }
         }
@@ -253,7 +260,7 @@ impl Plan {
             lost_before,
             undecided: self.undecided.clone(),
             dropped: self.dropped.clone(),
-            unreadable_sectors: source.file.as_ref().map_or(0, super::patient::Patient::unreadable),
+            unreadable_sectors: source.unreadable(),
             bytes: self.bytes(source),
             refused: false,
             written: None,

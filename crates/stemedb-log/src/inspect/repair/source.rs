@@ -3,20 +3,23 @@
 use stemedb_io::{Env, Open, VfsFile as _};
 use stemedb_model::Position;
 
-use super::neighbours::{Neighbours, cannot, first_header};
+use super::neighbours::{Claim, Neighbours, cannot};
 use super::patient::Patient;
+use super::unpack::{Packed, unpack};
 use super::{HeaderOrigin, RepairOptions};
 use crate::error::LogError;
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader, segment_number};
 use crate::recover::survey::{io, read_header};
-use crate::recover::tail::{Torn, claimed_salt, examine};
+use crate::recover::tail::{Torn, examine};
 use crate::walk::Cursor;
 
 /// A segment, ready to be read.
 pub(super) struct Source {
     pub(super) name: String,
-    /// `None`: there is no such file.
+    /// `None`: there is no such file. Of a packed segment, what can be proved of it, as blocks.
     pub(super) file: Option<Patient>,
+    /// What these blocks were made of.
+    pub(super) packed: Option<Packed>,
     pub(super) len: u64,
     pub(super) header: SegmentHeader,
     pub(super) origin: HeaderOrigin,
@@ -26,6 +29,33 @@ pub(super) struct Source {
     pub(super) followed: bool,
     /// Everything up to here was durable, as later segments tell.
     pub(super) durable: Position,
+}
+
+impl Source {
+    /// The file as it is, for bytes that are named in it.
+    pub(super) fn raw(&self) -> Option<&Patient> {
+        self.packed.as_ref().map(|packed| &packed.file).or(self.file.as_ref())
+    }
+
+    /// Where something that begins at this byte of the blocks begins in the file.
+    pub(super) fn start_in_file(&self, byte: u64) -> u64 {
+        self.packed.as_ref().map_or(byte, |packed| packed.start(byte))
+    }
+
+    /// Where something that ends before this byte of the blocks ends in the file.
+    pub(super) fn end_in_file(&self, byte: u64) -> u64 {
+        self.packed.as_ref().map_or(byte, |packed| packed.end(byte))
+    }
+
+    /// What is wrong with the file between these bytes of the blocks, if it has other words for it.
+    pub(super) fn problem_in_file(&self, from: u64, to: u64) -> Option<&str> {
+        self.packed.as_ref()?.problem(from, to)
+    }
+
+    /// Sectors that the medium did not give.
+    pub(super) fn unreadable(&self) -> u64 {
+        self.raw().map_or(0, Patient::unreadable)
+    }
 }
 
 pub(super) fn look(env: &Env, options: &RepairOptions) -> Result<Source, LogError> {
@@ -66,23 +96,26 @@ fn present(
         return Err(cannot(&name, "is a prepared segment that was not used yet")
             .hint("there is nothing to repair in it; the next start makes another"));
     }
+    let packed;
     let (header, origin) = match state {
         HeaderState::TooNew(found) => {
             return Err(LogError::TooNew { file: name, found, supported: FORMAT });
         }
         HeaderState::Ok(header) => {
             neighbours.accept(&name, &header)?;
+            packed = header.packed;
             (header, HeaderOrigin::Kept)
         }
         HeaderState::Blank(mark) | HeaderState::Bad(mark) => {
-            let (salt, from) = match (mark, claimed_salt(&file, &name, len)?) {
-                (Some(salt), _) => (salt, "the mark"),
-                (None, 0) => match neighbours.next_names_salt() {
+            let claim = Claim::of(&file, &name, len, mark)?;
+            packed = claim.packed;
+            let (salt, from) = match claim.salt {
+                Some((salt, from)) => (salt, from),
+                None => match neighbours.next_names_salt() {
                     Some(salt) => (salt, "the next segment"),
                     // Nothing in it can be proved; it is as good as missing.
                     None => (env.rng.next_u64().max(1), "nothing: no sector of it verifies"),
                 },
-                (None, salt) => (salt, "the blocks"),
             };
             if neighbours.number == 0 {
                 return Err(cannot(
@@ -91,16 +124,26 @@ fn present(
                 )
                 .hint("call it segment.NNN.wal, by its number, in the folder of its log"));
             }
-            let first = first_header(&file, &name, salt)?;
-            let (header, place) = neighbours.make(&name, salt, len, first, options)?;
+            let whole = if packed { 0 } else { len };
+            let (header, place) = neighbours.make(&name, salt, whole, claim.first, options)?;
             let sentence = format!("salt from {from}, place in the log from {place}");
             (header, HeaderOrigin::Rebuilt(sentence))
         }
     };
     let end = neighbours.end(&name, &header)?;
+    let (file, packed, len) = if packed {
+        let (blocks, packed) = unpack(file, &name, len, &header)?;
+        let len = blocks.len().map_err(|source| io(&name, "measure", 0, source))?;
+        (Patient::new(Box::new(blocks)), Some(packed), len)
+    } else {
+        (file, None, len)
+    };
+    // The result is not packed.
+    let header = SegmentHeader { packed: false, ..header };
     Ok(Source {
         name,
         file: Some(file),
+        packed,
         len,
         header,
         origin,
@@ -127,5 +170,5 @@ fn missing(
     let end = neighbours.end(&name, &header)?;
     let origin = HeaderOrigin::Missing(format!("place in the log from {place}"));
     let durable = neighbours.durable();
-    Ok(Source { name, file: None, len: 0, header, origin, end, followed, durable })
+    Ok(Source { name, file: None, packed: None, len: 0, header, origin, end, followed, durable })
 }

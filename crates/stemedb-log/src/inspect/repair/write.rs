@@ -39,7 +39,7 @@ pub(super) fn write(
     rejected: PathBuf,
 ) -> Result<RepairWritten, LogError> {
     let vfs = &*env.vfs;
-    let rejected = match (&source.file, plan.dropped.as_slice()) {
+    let rejected = match (source.raw(), plan.dropped.as_slice()) {
         (Some(file), [_, ..]) => {
             keep(vfs, file, &source.name, &plan.dropped, &rejected)?;
             Some(rejected)
