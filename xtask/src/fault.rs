@@ -40,6 +40,8 @@ pub(crate) enum Piece {
     Seal,
     ClosingSeal,
     Lost,
+    /// The first block of a packed segment; the others have no form of their own.
+    Packed,
     Zero,
     /// The file system's own, or other files.
     Other,
@@ -52,6 +54,9 @@ impl Piece {
         };
         if block.starts_with(b"STEMEWAL") {
             return Self::Header;
+        }
+        if block.starts_with(b"STEMEPAK") {
+            return Self::Packed;
         }
         if block.starts_with(b"SWB0") {
             return match block.get(4) {
@@ -100,6 +105,8 @@ pub(crate) enum Aim {
     Header,
     Prepared,
     Seal,
+    /// The first block of a packed segment.
+    Packed,
     /// Any block of the log.
     Log,
     /// The file system's own blocks, and other files.
@@ -115,6 +122,7 @@ impl Aim {
             Self::Header => piece == Piece::Header,
             Self::Prepared => piece == Piece::Prepared,
             Self::Seal => piece == Piece::Seal,
+            Self::Packed => piece == Piece::Packed,
             Self::Log => piece.of_log(),
             Self::Metadata => piece == Piece::Other,
             Self::Everything => true,

@@ -177,7 +177,8 @@ impl Fault {
                 Moment::Group => Aim::MidGroup,
                 Moment::Rotation => Aim::Prepared,
                 Moment::Seal => Aim::Seal,
-                Moment::Repack | Moment::Repair => Aim::Log,
+                Moment::Repack => Aim::Packed,
+                Moment::Repair => Aim::Log,
             };
             // A lie about the copy in the journal is mended by the one that follows.
             let second = fs == FileSystem::Ext4Journal && self.kind() == Kind::Lie;
@@ -247,6 +248,7 @@ impl Fault {
                 (Self::Quota, Moment::Rotation, _) => {
                     Err("the kernel under test has no quota here; the errno is handled as ENOSPC")
                 }
+                (_, Moment::Repack, _) => Err("packing leaves the log its room, and waits for it"),
                 (Self::VolumeFull, Moment::Rotation | Moment::Recovery, _) => Ok(Means::VolumeFull),
                 _ => Err("not in this matrix"),
             },

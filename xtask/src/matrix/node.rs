@@ -226,6 +226,15 @@ impl Client {
         Ok(Answer { status: response.status().as_u16(), body })
     }
 
+    /// The value of one series without labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let text =
+            self.agent.get(format!("{}/metrics", self.url)).call()?.into_body().read_to_string()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse().ok())
+            .with_context(|| format!("no series {name} at /metrics"))
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Answer> {
         let mut response = self
             .agent

@@ -27,6 +27,8 @@ const BEFORE: u64 = 150;
 const AFTER: u64 = 60;
 const START_MAX: Duration = Duration::from_secs(40);
 const STOP_MAX: Duration = Duration::from_secs(40);
+/// Counts attempts to pack a segment that the medium refused.
+const REPACK_ERRORS: &str = "stemedb_wal_repack_errors_total";
 /// Longest that a fault is waited for.
 const STRIKE_MAX: Duration = Duration::from_secs(20);
 /// How long a device hangs: longer than the log may make anybody wait.
@@ -527,6 +529,8 @@ impl<'a> Scene<'a> {
                 // It hung while the server started, and is over.
                 _ if self.hangs() => Duration::from_millis(500),
                 (Kind::Lie, _) => Duration::from_millis(500),
+                // Nothing comes of it, mostly.
+                _ if self.cell.moment == Moment::Repack => Duration::from_secs(3),
                 _ => REACTION_MAX,
             };
             let quiet = self.cell.moment == Moment::Seal && self.cell.fault.kind() != Kind::Told;
@@ -586,12 +590,21 @@ impl<'a> Scene<'a> {
                 let told = self.cell.fault.kind() == Kind::Told
                     && !matches!(self.cell.fault, Fault::MetadataEio)
                     && !self.about_the_index();
-                if told {
+                let noticed = self.cell.moment == Moment::Repack && self.packing_failed();
+                if told && !noticed {
                     self.forbid("the disk said that it failed and nobody noticed");
                 }
                 Verdict::Unharmed
             }
         }
+    }
+
+    /// Packing touches nothing of the log before it is proved: its failures are counted, and that
+    /// is all that comes of them.
+    fn packing_failed(&mut self) -> bool {
+        let counted = self.client().and_then(|client| client.metric(REPACK_ERRORS));
+        self.tell(format!("{REPACK_ERRORS}: {counted:?}"));
+        counted.is_ok_and(|errors| errors > 0.0)
     }
 
     /// Reads while the node is as the fault left it, and the answers so far.
