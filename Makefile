@@ -115,3 +115,12 @@ mutants: setup ## each known wrong behaviour must be caught by its harness
 	$(HARNESS) $(TARGET)/mutants/release/stemedb order --mutant ack_before_sync --expect-early
 	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant ack_before_sync --expect-loss $(HUNT)
 	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant no_dir_sync --expect-loss $(HUNT)
+
+# Apart from everything else: its rivals are not built, locked or checked with the workspace.
+BENCH = cargo run --quiet --release --locked --manifest-path bench/log/Cargo.toml --target-dir $(TARGET)/bench-log --
+
+.PHONY: bench-log
+bench-log: build ## the log beside the bare device and its rivals: QUICK=1 WRITE=1 SCRATCH=…
+	./bench/log/setup.sh
+	$(BENCH) --server $(STEMEDB) --results $(TARGET)/bench-log.json --scratch $(or $(SCRATCH),$(TARGET)) \
+		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED)) $(BENCH_FLAGS)

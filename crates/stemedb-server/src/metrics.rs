@@ -12,6 +12,7 @@ use crate::wire::ErrorCode;
 
 const REQUESTS: &str = "stemedb_http_requests_total";
 const REQUEST_SECONDS: &str = "stemedb_http_request_duration_seconds";
+const WRITE_STEP_SECONDS: &str = "stemedb_write_step_duration_seconds";
 const IN_FLIGHT: &str = "stemedb_http_in_flight";
 const REJECTED: &str = "stemedb_requests_rejected_total";
 const QUERIES: &str = "stemedb_queries_total";
@@ -26,9 +27,10 @@ const RECORDS: [f64; 13] =
     [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 /// Durations that are histograms. Whatever is not named here or in [`COUNTED`] is a summary:
 /// `stemedb_wal_fsync_duration_seconds` is one by contract.
-const TIMED: [&str; 4] = [
+const TIMED: [&str; 5] = [
     REQUEST_SECONDS,
     QUERY_SECONDS,
+    WRITE_STEP_SECONDS,
     "stemedb_storage_operation_duration_seconds",
     "stemedb_wal_fsync_latency_seconds",
 ];
@@ -57,6 +59,27 @@ impl Question {
             Self::Query => "/v1/query",
             Self::Resolve => "/v1/resolve",
             Self::Skeptic => "/v1/skeptic",
+        }
+    }
+}
+
+/// A part of the walk of one record; the `step` label.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WriteStep {
+    /// JSON to fields.
+    Parse,
+    /// Canonical bytes, id, signature.
+    Verify,
+    /// From the queue to the acknowledgement.
+    Commit,
+}
+
+impl WriteStep {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Verify => "verify",
+            Self::Commit => "commit",
         }
     }
 }
@@ -102,6 +125,11 @@ impl Metrics {
         process.describe();
         describe_counter!(REQUESTS, Unit::Count, "requests answered");
         describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "time to the head of the answer");
+        describe_histogram!(
+            WRITE_STEP_SECONDS,
+            Unit::Seconds,
+            "steps of requests that write one record, by step"
+        );
         describe_gauge!(IN_FLIGHT, Unit::Count, "requests being worked on");
         describe_counter!(QUERIES, Unit::Count, "questions answered, one for each key and lens");
         describe_histogram!(QUERY_SECONDS, Unit::Seconds, "time to answer a question");
@@ -165,6 +193,11 @@ impl Metrics {
         ];
         counter!(REQUESTS, &labels).increment(1);
         histogram!(REQUEST_SECONDS, "endpoint" => endpoint.to_owned()).record(took);
+    }
+
+    /// A step of a write ended well.
+    pub(crate) fn write_step(&self, step: WriteStep, took: Duration) {
+        histogram!(WRITE_STEP_SECONDS, "step" => step.as_str()).record(took);
     }
 
     pub(crate) fn rejected(&self, code: ErrorCode) {

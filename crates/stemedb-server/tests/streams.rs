@@ -288,6 +288,10 @@ fn counters_stand_at_zero_and_count() {
     assert_eq!(value(shown), "1");
     assert_eq!(value(r#"stemedb_requests_rejected_total{reason="invalid_field"}"#), "1");
     assert_eq!(value(r#"stemedb_http_request_duration_seconds_count{endpoint="/v1/assert"}"#), "2");
+    for step in ["parse", "verify", "commit"] {
+        let count = format!("stemedb_write_step_duration_seconds_count{{step={step:?}}}");
+        assert_eq!(value(&count), "1", "{step}");
+    }
     assert_eq!(value(r#"stemedb_query_latency_seconds_count{endpoint="/v1/query"}"#), "1");
     // The scrape itself.
     assert_eq!(value("stemedb_http_in_flight"), "1");

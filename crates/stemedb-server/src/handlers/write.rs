@@ -16,6 +16,7 @@ use crate::answer::Names;
 use crate::app::App;
 use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
+use crate::metrics::WriteStep;
 use crate::openapi::WriteProblems;
 use crate::wire::{
     self, Ack, AckStatus, AgentKey, Draft, ErrorCode, Id, Incoming, RecordRequest, Time, from_json,
@@ -100,6 +101,24 @@ fn idempotency(headers: &HeaderMap, principal: &Principal) -> ApiResult<Option<H
     Ok(Some(Hash(*hasher.finalize().as_bytes())))
 }
 
+/// Times the steps of a write, one after the other.
+struct Steps<'a> {
+    app: &'a App,
+    since: Duration,
+}
+
+impl<'a> Steps<'a> {
+    fn new(app: &'a App) -> Self {
+        Self { app, since: app.engine.monotonic() }
+    }
+
+    fn ended(&mut self, step: WriteStep) {
+        let now = self.app.engine.monotonic();
+        self.app.metrics.write_step(step, now.saturating_sub(self.since));
+        self.since = now;
+    }
+}
+
 /// Reads a body, submits its record, tells its fate.
 async fn write(
     app: Arc<App>,
@@ -111,7 +130,10 @@ async fn write(
     let limits = &app.config.limits;
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let deadline = app.deadline();
-    let Prepared { signed, custodial } = prepare(&app, parse(&body)?, idempotency.as_ref())?;
+    let mut steps = Steps::new(&app);
+    let incoming = parse(&body)?;
+    steps.ended(WriteStep::Parse);
+    let Prepared { signed, custodial } = prepare(&app, incoming, idempotency.as_ref())?;
     check_id(&signed, path_id)?;
     let (agent, at) = (signed.record().agent, signed.record().at);
     let submission = Submission {
@@ -121,7 +143,9 @@ async fn write(
         idempotency,
         deadline: Some(deadline),
     };
+    steps.ended(WriteStep::Verify);
     let ack = app.submit(submission).await?;
+    steps.ended(WriteStep::Commit);
     let excluded = match ack.status {
         engine::AckStatus::Created => None,
         engine::AckStatus::Exists => exclusion(&app, ack).await?,

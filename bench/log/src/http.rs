@@ -1,0 +1,277 @@
+//! The whole way of a claim, over HTTP, with what each step takes by the server's own metrics.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use stemedb_model::{
+    Assertion, Body, LifecycleState, Millis, PredicateName, Record, Signed, SigningKey, Space,
+    Subject, Value,
+};
+use ureq::Agent;
+
+use crate::commits::Plan;
+use crate::contender::{Bare, Contender};
+use crate::stats::{Estimate, Latencies, Quantiles};
+use crate::workload::records;
+
+const START_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a claimed value.
+const OBJECT_BYTES: usize = 300;
+const CLIENTS: [usize; 2] = [1, 64];
+const REQUESTS: &str = "stemedb_http_request_duration_seconds";
+const STEPS: &str = "stemedb_write_step_duration_seconds";
+const OPERATIONS: &str = "stemedb_storage_operation_duration_seconds";
+const SYNCS: &str = "stemedb_wal_fsync_latency_seconds";
+const BATCHES: &str = "stemedb_wal_batch_size";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Http {
+    pub(crate) loads: Vec<Load>,
+}
+
+/// One number of clients, each with one request under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Load {
+    pub(crate) clients: usize,
+    pub(crate) requests: usize,
+    pub(crate) requests_per_second: Estimate,
+    /// As the client sees it, in microseconds.
+    pub(crate) latency: Quantiles,
+    /// Median latency over the median sync of the bare device in the same round.
+    pub(crate) p50_in_syncs: Estimate,
+    pub(crate) records_per_group: f64,
+    /// Mean microseconds of a request, by step, in order.
+    pub(crate) budget: Vec<(String, f64)>,
+    /// Their sum: the mean latency.
+    pub(crate) mean: f64,
+}
+
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(binary: &Path, dir: &Path) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let child = Command::new(binary)
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(dir.join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut server = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let started = Instant::now();
+        while agent().get(format!("{}/readyz", server.url)).call().is_err() {
+            let ended = server.child.try_wait()?;
+            if ended.is_some() || started.elapsed() > START_MAX {
+                bail!("{} does not become ready ({ended:?})", binary.display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// Sum and count of everything that the server times, by name and label.
+    fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+        let mut response = agent().get(format!("{}/metrics", self.url)).call()?;
+        let text = response.body_mut().read_to_string()?;
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let parsed = lines.filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        });
+        Ok(parsed.collect())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // Already gone is fine.
+        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        let _ = self.child.wait();
+    }
+}
+
+fn agent() -> Agent {
+    Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into()
+}
+
+/// Signed claims, each with a key of its own; the client's work is done before the clock starts.
+struct Claims {
+    key: SigningKey,
+    next: AtomicU64,
+}
+
+impl Claims {
+    fn body(&self) -> Result<String> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let subject = format!("bench/{number}");
+        let object = format!("{number:0>OBJECT_BYTES$}");
+        let at = Millis(1_700_000_000_000 + i64::try_from(number)?);
+        let record = Record {
+            space: Space::default(),
+            agent: self.key.agent_id(),
+            at,
+            log_id: None,
+            body: Body::Assertion(Assertion {
+                subject: Subject::parse(&subject)?,
+                predicate: PredicateName::parse("holds")?,
+                object: Value::Text(object.as_str().into()),
+                confidence: 1.0,
+                source: None,
+                valid_from: None,
+                valid_to: None,
+                epoch: None,
+                lifecycle: LifecycleState::default(),
+                parent: None,
+                derived_from: Vec::new(),
+                vector: None,
+                visual_hash: None,
+                meta: BTreeMap::new(),
+            }),
+        };
+        let signed = Signed::seal(record, &self.key)?;
+        let body = json!({
+            "subject": subject, "predicate": "holds", "object": object, "at": at.0,
+            "agent": self.key.agent_id().to_string(),
+            "signature": signed.signature().to_string(),
+        });
+        Ok(body.to_string())
+    }
+}
+
+pub(crate) fn run(dir: &Path, binary: &Path, plan: Plan) -> Result<Http> {
+    let server = Server::start(binary, dir)?;
+    let bare_dir = tempfile::tempdir_in(dir)?;
+    let mut bare = Bare::new(bare_dir.path(), false)?;
+    let claims = Claims { key: SigningKey::from_seed(&[7; 32]), next: AtomicU64::new(0) };
+    let loads = CLIENTS
+        .iter()
+        .map(|clients| load(&server, &claims, &mut bare, *clients, plan))
+        .collect::<Result<_>>()?;
+    Ok(Http { loads })
+}
+
+fn load(
+    server: &Server,
+    claims: &Claims,
+    bare: &mut Bare,
+    clients: usize,
+    plan: Plan,
+) -> Result<Load> {
+    let agents: Vec<Agent> = (0..clients).map(|_| agent()).collect();
+    let one = records(1, OBJECT_BYTES);
+    let (mut all, mut rates, mut in_syncs) = (Latencies::default(), Vec::new(), Vec::new());
+    // Connections are made in a slice that does not count.
+    slice(server, claims, &agents, plan.slice)?;
+    let before = server.metrics()?;
+    for _ in 0..plan.rounds {
+        let mut syncs = Latencies::default();
+        let started = Instant::now();
+        while started.elapsed() < plan.slice / 2 {
+            let started = Instant::now();
+            bare.commit(&one)?;
+            syncs.push(started.elapsed());
+        }
+        let (latencies, took) = slice(server, claims, &agents, plan.slice)?;
+        rates.push(latencies.len() as f64 / took.as_secs_f64());
+        in_syncs.push(latencies.quantiles().p50 / syncs.quantiles().p50);
+        all.extend(&latencies);
+    }
+    let after = server.metrics()?;
+    let grown = |name: &str| {
+        let at = |found: &BTreeMap<String, f64>| found.get(name).copied().unwrap_or(0.0);
+        at(&after) - at(&before)
+    };
+    // Means in microseconds; of a group, what each of its records waits for.
+    let mean = |name: &str, label: &str| -> Result<f64> {
+        let count = grown(&format!("{name}_count{label}"));
+        ensure!(count > 0.0, "the server does not count {name}{label}");
+        Ok(grown(&format!("{name}_sum{label}")) / count * 1e6)
+    };
+    let whole = all.mean();
+    let request = mean(REQUESTS, "{endpoint=\"/v1/assert\"}")?;
+    let append = mean(OPERATIONS, "{operation=\"append\"}")?;
+    let apply = mean(OPERATIONS, "{operation=\"apply\"}")?;
+    let sync = mean(SYNCS, "")?;
+    let steps: Result<Vec<f64>> = ["parse", "verify", "commit"]
+        .iter()
+        .map(|step| mean(STEPS, &format!("{{step={step:?}}}")))
+        .collect();
+    let mut budget = vec![("client, connection", whole - request)];
+    match steps.as_deref() {
+        Ok([parse, verify, commit]) => budget.extend([
+            ("receive, route, answer", request - parse - verify - commit),
+            ("parse", *parse),
+            ("verify", *verify),
+            ("queue and hand-over", commit - append - apply),
+        ]),
+        // An older server.
+        _ => budget.push(("receive, parse, verify, queue, answer", request - append - apply)),
+    }
+    budget.extend([("append without sync", append - sync), ("sync", sync), ("apply", apply)]);
+    Ok(Load {
+        clients,
+        requests: all.len(),
+        requests_per_second: Estimate::of(&rates),
+        latency: all.quantiles(),
+        p50_in_syncs: Estimate::of(&in_syncs),
+        records_per_group: grown(&format!("{BATCHES}_sum")) / grown(&format!("{BATCHES}_count")),
+        budget: budget.into_iter().map(|(step, us)| (step.to_owned(), us)).collect(),
+        mean: whole,
+    })
+}
+
+fn slice(
+    server: &Server,
+    claims: &Claims,
+    agents: &[Agent],
+    length: Duration,
+) -> Result<(Latencies, Duration)> {
+    let url = format!("{}/v1/assert", server.url);
+    let start = Barrier::new(agents.len() + 1);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = agents
+            .iter()
+            .map(|agent| {
+                let (start, url) = (&start, &url);
+                scope.spawn(move || -> Result<Latencies> {
+                    let mut latencies = Latencies::default();
+                    start.wait();
+                    let began = Instant::now();
+                    while began.elapsed() < length {
+                        let body = claims.body()?;
+                        let started = Instant::now();
+                        let mut response =
+                            agent.post(url).content_type("application/json").send(body)?;
+                        ensure!(response.status() == 201, "answered {}", response.status());
+                        response.body_mut().read_to_vec()?;
+                        latencies.push(started.elapsed());
+                    }
+                    Ok(latencies)
+                })
+            })
+            .collect();
+        start.wait();
+        let started = Instant::now();
+        let mut latencies = Latencies::default();
+        for thread in running {
+            let result = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
+            latencies.extend(&result?);
+        }
+        Ok((latencies, started.elapsed()))
+    })
+}
