@@ -69,6 +69,12 @@ RUNS ?= 60
 inject: build setup ## errors of system calls on the log's files: RUNS=60 (0: all) SEED=… HEAL=1
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) inject --runs $(RUNS) $(if $(HEAL),--require-heal)
 
+FAULTS ?= 1000
+.PHONY: outcomes
+outcomes: ## answers under transient faults of the medium and concurrent copies: FAULTS=1000 SEED=…
+	FAULTS=$(FAULTS) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked --no-capture \
+		-E 'test(answers_stay_true_under_transient_faults)'
+
 MUTATIONS ?= 20000
 mutate: ## damaged folders of the log: MUTATIONS=20000 SEED=…
 	MUTATIONS=$(MUTATIONS) SEED=$(or $(SEED),$(shell date +%s)) BIT_STEP=1 CUT_STEP=1 \

@@ -11,6 +11,7 @@ mod common;
 mod failing;
 mod metrics;
 mod node;
+mod outcomes;
 mod reading;
 mod repaired;
 mod wal;

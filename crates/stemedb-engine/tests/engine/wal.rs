@@ -36,14 +36,14 @@ fn open(env: &Env, log: Wal, dir: &Path) -> Arc<Engine> {
     engine
 }
 
-fn start_new(env: &Env, dir: &Path) -> Arc<Engine> {
+pub(crate) fn start_new(env: &Env, dir: &Path) -> Arc<Engine> {
     let expect = Expect::New { log_id: LOG_ID, timeline: TIMELINE };
     let (mut log, _) = Wal::open(wal_config(), env.clone(), expect).unwrap();
     Engine::genesis(&mut log, &genesis(), principal("root")).unwrap();
     open(env, log, dir)
 }
 
-fn start_again(env: &Env, dir: &Path) -> Arc<Engine> {
+pub(crate) fn start_again(env: &Env, dir: &Path) -> Arc<Engine> {
     // What the index has applied was acknowledged.
     let witness = index(dir).applied();
     let expect = Expect::Existing { log_id: Some(LOG_ID), witness: Some(witness) };
