@@ -112,15 +112,11 @@ matrix: build setup ## a failing disk under real file systems: FAULT=… FS=… 
 		$(foreach moment,$(MOMENT),--moment $(moment)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(SLICE),--slice) $(if $(WRITE),--write $(MATRIX_PAGE))
 
-# Ends with the first recording that shows a loss.
-HUNT = --states 1200 --states-per-recording 40 --claims 3000
-
 .PHONY: mutants
-mutants: setup ## each known wrong behaviour must be caught by its harness
+mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range …" DEEP=1
 	CARGO_BUILD_BUILD_DIR=$(TARGET) cargo build --release --locked -p stemedb-cli --features mutants --target-dir $(TARGET)/mutants
-	$(HARNESS) $(TARGET)/mutants/release/stemedb order --mutant ack_before_sync --expect-early
-	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant ack_before_sync --expect-loss $(HUNT)
-	$(HARNESS) $(TARGET)/mutants/release/stemedb crash --mutant no_dir_sync --expect-loss $(HUNT)
+	$(HARNESS) $(TARGET)/mutants/release/stemedb $(if $(SEED),--seed $(SEED)) mutants \
+		$(foreach mutant,$(ONLY),--only $(mutant)) $(if $(DEEP),--deep)
 
 # Apart from everything else: its rivals are not built, locked or checked with the workspace.
 BENCH = cargo run --quiet --release --locked --manifest-path bench/log/Cargo.toml --target-dir $(TARGET)/bench-log --

@@ -16,6 +16,7 @@ mod inject;
 mod kill;
 mod matrix;
 mod mount;
+mod mutants;
 mod order;
 mod outcomes;
 mod recording;
@@ -52,6 +53,8 @@ enum Task {
     Eval(eval::Args),
     /// Make a disk fail in every way under real file systems; hold the server to its promises.
     Matrix(matrix::Args),
+    /// Switch wrong behaviours on, one by one; each must be caught.
+    Mutants(mutants::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
     Order(order::Args),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary),
         Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
+        Task::Mutants(task) => mutants::run(&task, &args.binary, seed),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! The order of system calls. The server runs under strace while many writers assert; in the trace,
 //! no answer that carries a position may be sent before a sync has returned that began after the
-//! bytes of that claim had been written to a log file.
+//! bytes of that claim had been written to a log file, and before a sync of the folder has returned
+//! that began after the file had got its name.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -26,9 +27,6 @@ pub(crate) struct Args {
     /// A wrong behaviour to switch on (needs a build with the feature `mutants`).
     #[arg(long)]
     mutant: Option<String>,
-    /// Succeed only if an early answer is found: the test of the test.
-    #[arg(long)]
-    expect_early: bool,
 }
 
 /// Long enough for the largest group of the run to be seen whole.
@@ -37,7 +35,9 @@ const STRING_BYTES: usize = 1 << 20;
 pub(crate) fn run(args: &Args, binary: &Path, _seed: u64) -> Result<bool> {
     run_command(Command::new("strace").arg("-V")).context("this harness needs strace")?;
     let scratch = tempfile::tempdir()?;
-    let trace = scratch.path().join("trace");
+    // As the kernel names it: a trace has paths as they were given and as they are.
+    let folder = scratch.path().canonicalize()?;
+    let trace = folder.join("trace");
     let under: Vec<String> = [
         "strace",
         "-f",
@@ -45,13 +45,15 @@ pub(crate) fn run(args: &Args, binary: &Path, _seed: u64) -> Result<bool> {
         "-s",
         &STRING_BYTES.to_string(),
         "-e",
-        "trace=pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,fdatasync,fsync",
+        // Not every machine has every rename.
+        "trace=pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,fdatasync,fsync,\
+         ?rename,?renameat,?renameat2",
         "-o",
         &trace.to_string_lossy(),
     ]
     .map(str::to_owned)
     .to_vec();
-    let data_dir = scratch.path().join("data");
+    let data_dir = folder.join("data");
     let start = Start {
         binary,
         data_dir: &data_dir,
@@ -95,17 +97,19 @@ pub(crate) fn run(args: &Args, binary: &Path, _seed: u64) -> Result<bool> {
         println!("EARLY {early}");
     }
     println!(
-        "order: {} answers with a position, {} log writes, {} log syncs, {} answers before their sync",
+        "order: {} answers with a position, {} log writes, {} log syncs, {} log files named, {} \
+         answers before their sync",
         order.answers,
         order.writes,
         order.syncs,
+        order.names,
         order.early.len()
     );
-    let complete = order.answers == order.claims.len() && order.writes > 0;
+    let complete = order.answers == order.claims.len() && order.writes > 0 && order.names > 0;
     if !complete {
         println!("the trace shows {} of {} answers", order.answers, order.claims.len());
     }
-    Ok(complete && (order.early.is_empty() != args.expect_early))
+    Ok(complete && order.early.is_empty())
 }
 
 /// Reads a trace line by line and keeps what is durable at each moment.
@@ -113,19 +117,26 @@ struct Order {
     claims: HashMap<u64, Claim>,
     /// By log file: claims whose write has returned.
     written: HashMap<String, HashSet<Claim>>,
-    /// Claims covered by a sync that returned success.
-    durable: HashSet<Claim>,
+    /// Claims covered by a sync that returned success, and in which file.
+    synced: HashMap<Claim, String>,
+    /// By folder: log files that got their name there.
+    named: HashMap<String, HashSet<String>>,
+    /// Log files whose name is covered by a sync of the folder that returned success.
+    kept: HashSet<String>,
     /// By thread: a call that has begun and not yet returned.
     pending: HashMap<String, Call>,
     answers: usize,
     writes: usize,
     syncs: usize,
+    names: usize,
     early: Vec<String>,
 }
 
 enum Call {
     Write { file: String, claims: HashSet<Claim> },
-    Sync { covers: HashSet<Claim> },
+    Sync { file: String, covers: HashSet<Claim> },
+    Name { file: String },
+    SyncFolder { covers: HashSet<String> },
 }
 
 impl Order {
@@ -133,11 +144,14 @@ impl Order {
         Self {
             claims,
             written: HashMap::new(),
-            durable: HashSet::new(),
+            synced: HashMap::new(),
+            named: HashMap::new(),
+            kept: HashSet::new(),
             pending: HashMap::new(),
             answers: 0,
             writes: 0,
             syncs: 0,
+            names: 0,
             early: Vec::new(),
         }
     }
@@ -159,7 +173,20 @@ impl Order {
         let call = match name {
             "fdatasync" | "fsync" if file.ends_with(".wal") => {
                 self.syncs += 1;
-                Call::Sync { covers: self.written.get(file).cloned().unwrap_or_default() }
+                let covers = self.written.get(file).cloned().unwrap_or_default();
+                Call::Sync { file: file.to_owned(), covers }
+            }
+            "fdatasync" | "fsync" => match self.named.get(file) {
+                Some(names) => Call::SyncFolder { covers: names.clone() },
+                None => return,
+            },
+            "rename" | "renameat" | "renameat2" => {
+                let to = arguments.split('"').nth(3).unwrap_or_default();
+                if !to.ends_with(".wal") {
+                    return;
+                }
+                self.names += 1;
+                Call::Name { file: to.to_owned() }
             }
             "pwrite64" | "pwritev" | "pwritev2" | "write" | "writev" if file.ends_with(".wal") => {
                 self.writes += 1;
@@ -185,8 +212,18 @@ impl Order {
             Call::Write { file, claims } if succeeded => {
                 self.written.entry(file).or_default().extend(claims);
             }
-            Call::Sync { covers } if succeeded => self.durable.extend(covers),
-            Call::Write { .. } | Call::Sync { .. } => {}
+            Call::Sync { file, covers } if succeeded => {
+                self.synced.extend(covers.into_iter().map(|claim| (claim, file.clone())));
+            }
+            Call::Name { file } if succeeded => {
+                let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+                self.named.entry(folder).or_default().insert(file);
+            }
+            Call::SyncFolder { covers } if succeeded => self.kept.extend(covers),
+            Call::Write { .. }
+            | Call::Sync { .. }
+            | Call::Name { .. }
+            | Call::SyncFolder { .. } => {}
         }
     }
 
@@ -197,8 +234,15 @@ impl Order {
         for position in numbers_after(arguments, "\\\"position\\\":") {
             self.answers += 1;
             let Some(claim) = self.claims.get(&position) else { continue };
-            if !self.durable.contains(claim) {
-                self.early.push(format!("position {position} answered before it was synced"));
+            match self.synced.get(claim) {
+                None => {
+                    self.early.push(format!("position {position} answered before it was synced"));
+                }
+                Some(file) if !self.kept.contains(file) => {
+                    let early = "answered before the folder was synced that names its file,";
+                    self.early.push(format!("position {position} {early} {file}"));
+                }
+                Some(_) => {}
             }
         }
     }
@@ -216,6 +260,10 @@ fn numbers_after<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = u64> 
 mod tests {
     use super::*;
 
+    fn early_named(trace: &[&str]) -> usize {
+        early(&[&[NAME, KEEP], trace].concat())
+    }
+
     fn early(trace: &[&str]) -> usize {
         let mut order = Order::new(HashMap::from([(5, Claim(7))]));
         trace.iter().for_each(|line| order.line(line));
@@ -223,6 +271,8 @@ mod tests {
         order.early.len()
     }
 
+    const NAME: &str = r#"9 rename("/d/wal/segment.001.wal.tmp", "/d/wal/segment.001.wal") = 0"#;
+    const KEEP: &str = "9 fsync(8</d/wal>) = 0";
     const WRITE: &str =
         r#"10 pwrite64(9</d/wal/segment.001.wal>, "..harness/7i..", 4096, 0) = 4096"#;
     const SYNC: &str = "10 fdatasync(9</d/wal/segment.001.wal>) = 0";
@@ -244,6 +294,28 @@ mod tests {
             (&[WRITE, BEGIN, END, ANSWER], 0),
             (&[WRITE, BEGIN, ANSWER, END], 1),
             (&[BEGIN, WRITE, END, ANSWER], 1),
+        ] {
+            assert_eq!(early_named(trace), expected, "{trace:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_must_follow_a_sync_of_the_folder_that_began_after_the_name() {
+        const NOT_KEPT: &str = "9 fsync(8</d/wal>) = -1 EIO (Input/output error)";
+        const ELSEWHERE: &str = "9 fsync(8</d>) = 0";
+        const NAME_BEGINS: &str =
+            r#"9 rename("/d/wal/segment.001.wal.tmp", "/d/wal/segment.001.wal" <unfinished ...>"#;
+        const NAME_ENDS: &str = "9 <... rename resumed>) = 0";
+        for (trace, expected) in [
+            (&[NAME, KEEP, WRITE, SYNC, ANSWER][..], 0),
+            (&[NAME, WRITE, SYNC, KEEP, ANSWER], 0),
+            (&[NAME, WRITE, SYNC, ANSWER, KEEP], 1),
+            (&[KEEP, NAME, WRITE, SYNC, ANSWER], 1),
+            (&[NAME, NOT_KEPT, WRITE, SYNC, ANSWER], 1),
+            (&[NAME, ELSEWHERE, WRITE, SYNC, ANSWER], 1),
+            (&[WRITE, SYNC, ANSWER], 1),
+            (&[NAME_BEGINS, NAME_ENDS, KEEP, WRITE, SYNC, ANSWER], 0),
+            (&[NAME_BEGINS, WRITE, SYNC, ANSWER], 1),
         ] {
             assert_eq!(early(trace), expected, "{trace:?}");
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use stemedb_index::{Entry, Lost};
+use stemedb_io::mutant;
 use stemedb_log::LogError;
 use stemedb_model::{Kind, Millis, Position, Signed};
 
@@ -149,7 +150,6 @@ impl Applier {
     }
 
     fn acknowledge(&mut self, groups: Vec<Durable>) {
-        let shared = Arc::clone(&self.shared);
         let mut entries = Vec::new();
         let mut items = Vec::new();
         for group in groups {
@@ -158,6 +158,9 @@ impl Applier {
                     .extend(group.items.iter().filter_map(|item| entry(item, commit.recorded_at)));
             }
             items.extend(group.items);
+        }
+        if mutant("ack_before_apply") {
+            self.answer(&entries, std::mem::take(&mut items));
         }
         if self.failed.is_none()
             && !entries.is_empty()
@@ -169,8 +172,14 @@ impl Applier {
         if let Some(reason) = self.failed.clone() {
             return self.not_applied(&entries, items, reason);
         }
+        self.answer(&entries, items);
+    }
+
+    /// Durable and readable: everybody is told.
+    fn answer(&self, entries: &[Entry], items: Vec<Item>) {
+        let shared = &self.shared;
         let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
-        for entry in &entries {
+        for entry in entries {
             *kinds.entry(entry.signed.record().kind()).or_default() += 1;
         }
         kinds.into_iter().for_each(|(kind, count)| metrics::records(kind, count));

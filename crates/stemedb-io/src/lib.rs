@@ -19,7 +19,7 @@ mod vfs;
 use std::sync::Arc;
 
 pub use clock::{Clock, RealClock};
-pub use mutant::mutant;
+pub use mutant::{MUTANT_VAR, MUTANTS, mutant};
 pub use real::RealVfs;
 pub use rng::{RealRng, Rng};
 pub use vfs::{DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
@@ -38,6 +38,9 @@ pub struct Env {
 impl Env {
     /// The real world.
     pub fn real() -> Self {
+        // Before anything is done: a name that is not known ends the process.
+        #[cfg(feature = "mutants")]
+        mutant::chosen();
         Self { clock: Arc::new(RealClock::new()), rng: Arc::new(RealRng), vfs: Arc::new(RealVfs) }
     }
 }

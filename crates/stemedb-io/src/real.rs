@@ -138,6 +138,10 @@ impl VfsFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        #[cfg(feature = "mutants")]
+        if crate::mutant("sync_file_range") {
+            return sync_file_range(&self.0);
+        }
         // Not std's `sync_data`: that one repeats after EINTR, and a repeated sync may say ok
         // although the first one dropped the pages.
         Ok(rustix::fs::fdatasync(&self.0)?)
@@ -197,5 +201,20 @@ impl VfsFile for RealFile {
         // SAFETY: `fd` was just taken out of the owning `File`, so nothing else closes it and it
         // is not used again, whatever the outcome.
         Ok(unsafe { rustix::io::try_close(fd) }?)
+    }
+}
+
+/// Starts and awaits the writing of all dirty pages: no flush of the disk's cache, no metadata.
+#[cfg(feature = "mutants")]
+#[expect(unsafe_code, reason = "no safe call exists, and nobody should want one")]
+fn sync_file_range(file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the call takes no pointers, and `file` keeps the descriptor open during it.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -353,16 +353,22 @@ impl Wal {
         let place = self.place(salt, group_block, recorded_at);
         let group_space = self.blocks.get_mut(header_blocks * BLOCK..).unwrap_or_default();
         let chain = encode_entries(group, &place, group_space, &mut self.head);
-        self.commit_to(&turned, start)?;
         let left = self.end;
-        self.sealed = false;
-        self.end = Cursor {
+        let end = Cursor {
             block: group_block + blocks as u32,
             group: place.group,
             last: Position(first.0.saturating_add(group.len() as u64 - 1)),
             recorded_at,
             chain,
         };
+        if mutant("serve_undurable") && turned.is_none() {
+            self.end = end;
+            self.publish(None, start);
+            self.end = left;
+        }
+        self.commit_to(&turned, start)?;
+        self.sealed = false;
+        self.end = end;
         self.enter(turned, start, &left);
         self.shared.meters.committed(group.len(), self.end.last);
         Ok(Commit { first, recorded_at })

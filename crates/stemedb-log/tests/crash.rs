@@ -135,7 +135,8 @@ fn a_failed_sync_is_decided_by_the_medium() {
                 run(&mut wal, &groups, &mut ran);
                 assert!(ran.error.is_some());
                 let reader = wal.reader();
-                assert_eq!(reader.durable().0.0 as usize, ran.acknowledged);
+                let shown = reader.durable().0.0 as usize;
+                assert_eq!(shown, ran.acknowledged, "readers are shown what is not durable");
                 assert!(matches!(reader.state(), LogState::ReadOnly { .. }));
                 check_prefix(&*reader, &groups);
                 drop(wal);

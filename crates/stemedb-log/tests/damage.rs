@@ -288,7 +288,34 @@ fn old_bytes_never_verify() {
     let stale = 4 * 4096..7 * 4096;
     bytes.get_mut(stale.clone()).unwrap().copy_from_slice(earlier.get(stale).unwrap());
     now.put(&segment(1), bytes).unwrap();
-    assert!(matches!(open(&now, existing(None)), Err(LogError::TailUndecided { .. })));
+    match open(&now, existing(None)) {
+        Err(LogError::TailUndecided { .. }) => {}
+        Ok((_, recovery)) => panic!("old bytes are records now: {recovery:?}"),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// What lies behind the damage is whole and cannot make up for it: no start with a hole.
+#[test]
+fn damage_in_an_earlier_segment_is_refused() {
+    let groups = script(32, 40);
+    let whole = written(32, &groups, true);
+    let newest = segments(&whole).len() as u64 - 1;
+    assert!(newest >= 4, "{newest} segments");
+    for number in 1..newest {
+        let vfs = whole.fork();
+        let mut bytes = medium(&vfs, &segment(number));
+        bytes[4096 + 700] ^= 1;
+        vfs.put(&segment(number), bytes).unwrap();
+        match open(&vfs, existing(None)) {
+            Err(LogError::Damaged { file, offset, .. }) => {
+                let name = format!("segment.{number:03}.wal");
+                assert_eq!((file, offset), (name, 4096 + 512));
+            }
+            Ok((_, recovery)) => panic!("a start with a hole in segment {number}: {recovery:?}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 /// The void group is longer than the one that follows it: what is left of it must never be taken

@@ -22,11 +22,12 @@ fn an_acknowledged_record_is_durable_and_readable() {
         let ack = result.unwrap();
         // Here, before anybody is told: on the medium, and in a view that does not wait.
         let durable = medium.durable().0;
-        let view = reader.view(ack.position, Duration::ZERO).unwrap();
-        let entry = view.record(&id).unwrap().map(|found| found.entry.position);
-        reply.send((ack, durable, entry)).unwrap();
+        let view = reader.view(ack.position, Duration::ZERO);
+        let found = view.map(|view| view.record(&id).unwrap().map(|found| found.entry.position));
+        reply.send((ack, durable, found)).unwrap();
     });
-    let (ack, durable, entry) = answer.recv_timeout(PATIENCE).unwrap();
+    let (ack, durable, found) = answer.recv_timeout(PATIENCE).unwrap();
+    let entry = found.unwrap_or_else(|error| panic!("acknowledged and not readable: {error}"));
     assert_eq!((ack.id, ack.position, ack.status), (id, Position(2), AckStatus::Created));
     assert_eq!((durable, entry), (Position(2), Some(Position(2))));
     assert_eq!(ack.recorded_at, Millis(WALL_MS));

@@ -1,6 +1,7 @@
 //! One simulated file: what the medium holds, and what the cache says instead.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::rng::SplitMix;
 
@@ -73,6 +74,13 @@ impl Inode {
 
     pub(super) fn disk(&self) -> &[u8] {
         &self.disk
+    }
+
+    /// Flips bits of a byte on the medium.
+    pub(super) fn rot(&mut self, at: usize, bits: u8) -> io::Result<()> {
+        let byte = self.disk.get_mut(at).ok_or(io::ErrorKind::UnexpectedEof)?;
+        *byte ^= bits;
+        Ok(())
     }
 
     fn page(&mut self, number: usize) -> &mut Page {

@@ -164,6 +164,18 @@ impl SimVfs {
         Ok(())
     }
 
+    /// Flips bits of one byte on the medium under `path`; what the cache shows stays. For a disk
+    /// that loses what it had confirmed.
+    pub fn rot(&self, path: &Path, at: usize, bits: u8) -> io::Result<()> {
+        let mut state = self.state();
+        match state.names.get(path)? {
+            Node::File(inode) => {
+                state.inodes.get_mut(&inode).ok_or(io::ErrorKind::NotFound)?.rot(at, bits)
+            }
+            Node::Dir => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
     /// Removes a file, durably.
     pub fn take(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();

@@ -1,5 +1,6 @@
 //! Decides what a survey means. Reads nothing, so every rule is a function of the evidence.
 
+use stemedb_io::mutant;
 use stemedb_model::{LogId, Position};
 
 use super::floor::Floor;
@@ -239,6 +240,7 @@ impl Judge {
             return;
         }
         match fence {
+            Some(fence) if end.last < fence.position && mutant("skip_damaged_segment") => {}
             Some(fence) if end.last < fence.position => {
                 let (offset, what) = stop(segment, groups);
                 let resumes_at = segment.tail.as_ref().and_then(|tail| tail.resumes_at);
@@ -321,7 +323,11 @@ impl Judge {
             acknowledged,
             ..finding(segment, bad_kind(groups), problem)
         };
-        if tail.watermark >= first {
+        if groups.bad.is_some() && mutant("truncate_at_bad_crc") {
+            let torn = "the first block that does not verify ends the log".to_string();
+            let kind = DamageKind::TornTail;
+            self.findings.push(Finding { kind, ..bad(Some(false), first, torn) });
+        } else if tail.watermark >= first {
             let last =
                 tail.resumes_at.map_or(tail.watermark, |next| Position(next.0.saturating_sub(1)));
             let problem = format!("{what}; a later block proves that it was durable");
