@@ -43,6 +43,10 @@ pub struct WalConfig {
     /// Prepare segments on a thread of their own. Default true; a simulation says false, and then
     /// segments are prepared at fixed points inside `open` and `append`.
     pub prepare_in_background: bool,
+    /// Without `prepare_in_background`: let that work wait until [`Wal::work`](crate::Wal::work) is
+    /// called, or until an append cannot go on without it. So a simulation decides what happens
+    /// between it and the commits. Default false.
+    pub background_on_demand: bool,
     /// How fast sealed segments are read to be packed, in bytes a second; 0: they are not packed.
     /// Default 16 MiB, otherwise at least 64 KiB. Without background work only
     /// [`Wal::repack_now`](crate::Wal::repack_now) packs.
@@ -86,6 +90,7 @@ impl WalConfig {
             void_tail: false,
             verify_all: false,
             prepare_in_background: true,
+            background_on_demand: false,
             repack_bytes_per_second: 16 << 20,
             scrub_bytes_per_second: 8 << 20,
             retention: Retention::Keep,

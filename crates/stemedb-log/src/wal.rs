@@ -144,14 +144,8 @@ impl Wal {
         let dir = config.dir.display().to_string();
         let thread_failed =
             |source| LogError::Io { op: "start a thread of", file: dir.clone(), offset: 0, source };
-        let worker = Worker::new(
-            Arc::clone(&shared),
-            env.clone(),
-            config.segment_bytes,
-            spare,
-            config.prepare_in_background,
-        )
-        .map_err(thread_failed)?;
+        let worker = Worker::new(Arc::clone(&shared), env.clone(), spare, &config)
+            .map_err(thread_failed)?;
         let upkeep = Upkeep::new(Arc::clone(&shared), env.clone(), &config, proved)
             .map_err(thread_failed)?;
         let wal = Self {
@@ -175,6 +169,12 @@ impl Wal {
         };
         wal.worker.order(wal.next_number());
         Ok((wal, recovery))
+    }
+
+    /// Does the oldest piece of background work that waits; see
+    /// [`WalConfig::background_on_demand`]. `false` if there is none.
+    pub fn work(&self) -> bool {
+        self.worker.step()
     }
 
     /// The most bytes a group may have, as the sum of [`NewEntry::encoded_len`].

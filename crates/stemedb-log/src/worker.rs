@@ -1,5 +1,6 @@
 //! What must not happen on the commit path: preparing the next segment, closing the last one.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 
 use stemedb_io::{Env, Open, VfsFile, mutant};
 
+use crate::config::WalConfig;
 use crate::error::{Failure, LogError};
 use crate::format::block::{BLOCK, GroupKind};
 use crate::format::group::{GroupPlace, encode_seal};
@@ -178,42 +180,59 @@ struct Bench {
     stop: AtomicBool,
 }
 
-/// Prepares and retires segments, on a thread of its own or at the call.
+/// Prepares and retires segments, on a thread of its own, at the call, or when told.
 pub(crate) struct Worker {
     bench: Arc<Bench>,
     background: bool,
     thread: Option<(Sender<Job>, JoinHandle<()>)>,
+    /// What waits for [`Worker::step`].
+    waiting: Option<Mutex<VecDeque<Job>>>,
 }
 
 impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         env: Env,
-        bytes: u64,
         spare: Option<Spare>,
-        background: bool,
+        config: &WalConfig,
     ) -> io::Result<Self> {
+        let background = config.prepare_in_background;
+        let waiting = (!background && config.background_on_demand).then(Mutex::default);
         let dir = shared.dir.clone();
         let slot = Mutex::new(spare.map_or(Slot::Empty, Slot::Ready));
         let bench = Arc::new(Bench {
             shared,
             env,
             dir,
-            bytes,
+            bytes: config.segment_bytes,
             slot,
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
         });
         let thread = if background { Some(start(&bench)?) } else { None };
-        Ok(Self { bench, background, thread })
+        Ok(Self { bench, background, thread, waiting })
     }
 
     fn submit(&self, job: Job) {
-        match &self.thread {
+        match (&self.thread, &self.waiting) {
             // The thread ends only after the sender is gone.
-            Some((sender, _)) => drop(sender.send(job)),
-            None => self.bench.work(job),
+            (Some((sender, _)), _) => drop(sender.send(job)),
+            (None, Some(waiting)) => {
+                waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+            }
+            (None, None) => self.bench.work(job),
         }
+    }
+
+    /// Does the oldest piece of work that waits to be told. `false` if there is none.
+    pub(crate) fn step(&self) -> bool {
+        let Some(waiting) = &self.waiting else { return false };
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let found = job.is_some();
+        if let Some(job) = job {
+            self.bench.work(job);
+        }
+        found
     }
 
     /// Starts to prepare segment `number`, unless one is ready or on its way.
@@ -234,6 +253,12 @@ impl Worker {
         self.order_if_empty(number);
         let mut slot = self.bench.lock();
         while matches!(*slot, Slot::Working) {
+            if self.waiting.is_some() {
+                drop(slot);
+                let worked = self.step();
+                slot = self.bench.lock();
+                if worked { continue } else { break }
+            }
             slot = self.bench.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
         }
         match std::mem::replace(&mut *slot, Slot::Empty) {
@@ -280,6 +305,7 @@ impl Worker {
     /// Gives up preparing, and waits for the segments that are being retired.
     pub(crate) fn finish(&mut self) {
         self.bench.stop.store(true, Ordering::Relaxed);
+        while self.step() {}
         if let Some((sender, handle)) = self.thread.take() {
             drop(sender);
             // A panic there has been reported by its own message; nothing of it is needed here.
