@@ -59,6 +59,8 @@ pub struct Fault {
 pub const EIO: i32 = 5;
 /// ENOSPC.
 pub const ENOSPC: i32 = 28;
+/// EROFS.
+pub const EROFS: i32 = 30;
 
 #[derive(Debug, Clone)]
 pub(super) struct Armed {

@@ -3,6 +3,7 @@
 mod clock;
 mod fault;
 mod inode;
+mod mishap;
 mod names;
 mod rng;
 mod vfs;
@@ -10,10 +11,11 @@ mod vfs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use clock::SimClock;
-pub use fault::{EIO, ENOSPC, Fault, OpKind, When};
+pub use fault::{EIO, ENOSPC, EROFS, Fault, OpKind, When};
 pub use inode::Personality;
+pub use mishap::{Mishap, Rates};
 pub use rng::SimRng;
-pub use vfs::SimVfs;
+pub use vfs::{Failed, SimVfs, Traced};
 
 use crate::Env;
 

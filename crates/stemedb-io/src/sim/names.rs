@@ -142,11 +142,14 @@ impl Names {
         self.durable = self.live.clone();
     }
 
-    /// Power goes: of the changes that were not synced, the first so many are kept.
-    pub(super) fn crash(&mut self, rng: &mut SplitMix) {
+    /// Power goes: of the changes that were not synced, the first so many are kept, as a journal
+    /// does it, or any subset of them, as a file system without one may.
+    pub(super) fn crash(&mut self, any_subset: bool, rng: &mut SplitMix) {
         let kept = rng.below(self.pending.len() as u64 + 1) as usize;
-        for change in self.pending.drain(..).take(kept) {
-            change.apply(&mut self.durable);
+        for (at, change) in self.pending.drain(..).enumerate() {
+            if if any_subset { rng.below(2) == 0 } else { at < kept } {
+                change.apply(&mut self.durable);
+            }
         }
         // A name whose folder is gone is gone; parents sort before their children.
         let mut live: BTreeMap<PathBuf, Node> = BTreeMap::new();
