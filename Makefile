@@ -126,3 +126,16 @@ bench-log: build ## the log beside the bare device and its rivals: QUICK=1 WRITE
 	./bench/log/setup.sh
 	$(BENCH) --server $(STEMEDB) --results $(TARGET)/bench-log.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED)) $(BENCH_FLAGS)
+
+# SECONDS bounds it, or RUNS; STEPS a run. SKIP leaves steps out, as a failure prints it.
+SIM = cargo run --quiet --release --locked -p stemedb-sim --
+SIM_ARGS = $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS)) $(if $(SKIP),--skip $(SKIP))
+.PHONY: sim sim-long sim-check
+sim: ## the log on a simulated disk that breaks in every way: SEED=… RUNS=… SECONDS=300 STEPS=150
+	$(SIM) $(SIM_ARGS) $(if $(filter command line,$(origin RUNS)),--runs $(RUNS),--seconds $(SECONDS))
+
+sim-long: ## the same for hours: HOURS=8
+	$(SIM) $(SIM_ARGS) --seconds $$(( $(or $(HOURS),8) * 3600 ))
+
+sim-check: ## every run twice, byte for byte: SEED=… SECONDS=300
+	$(SIM) $(SIM_ARGS) --twice --seconds $(SECONDS)
