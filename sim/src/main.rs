@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
-use stemedb_io::{Clock, Env};
+use stemedb_io::Env;
 use stemedb_sim::{Outcome, Plan, Tally, run, shrink};
 
 /// Runs that are made to find a smaller one that fails.

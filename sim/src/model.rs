@@ -93,6 +93,15 @@ enum Slot {
     Lost,
 }
 
+impl Slot {
+    fn at(&self) -> Option<Millis> {
+        match self {
+            Self::Known { at, .. } => *at,
+            Self::Lost => None,
+        }
+    }
+}
+
 /// Everything that was said about a log.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
@@ -279,7 +288,8 @@ impl Model {
             return broken(Promise::Dense, detail);
         }
         let index = usize::try_from(position.saturating_sub(1)).unwrap_or(usize::MAX);
-        let newest = self.newest;
+        let before = self.slots.iter().take(index).rev().find_map(Slot::at);
+        let after = self.slots.iter().skip(index + 1).find_map(Slot::at);
         match self.slots.get_mut(index) {
             Some(Slot::Known { entry, at }) => {
                 if *entry != found.new {
@@ -289,11 +299,12 @@ impl Model {
                 if at.is_some_and(|at| at != found.recorded_at) {
                     return broken(Promise::Time, format!("that of {position} has changed"));
                 }
-                if at.is_none() && newest.is_some_and(|newest| newest > found.recorded_at) {
+                let now = found.recorded_at;
+                if before.is_some_and(|at| at > now) || after.is_some_and(|at| at < now) {
                     return broken(Promise::Time, format!("that of {position} went back"));
                 }
-                *at = Some(found.recorded_at);
-                self.newest = newest.max(Some(found.recorded_at));
+                *at = Some(now);
+                self.newest = self.newest.max(Some(now));
                 Ok(())
             }
             Some(Slot::Lost) => {

@@ -58,7 +58,9 @@ impl World {
                 continue;
             }
             let error = match opened {
-                Ok((wal, recovery)) => return self.started(wal, &recovery),
+                Ok((wal, recovery)) => {
+                    return self.started(wal, &recovery, failures.len() as u64);
+                }
                 Err(error) => error,
             };
             self.tally.refusal(kind(&error));
@@ -101,12 +103,12 @@ impl World {
         answer
     }
 
-    fn started(&mut self, wal: Wal, recovery: &Recovery) -> Judged {
+    fn started(&mut self, wal: Wal, recovery: &Recovery, failures: u64) -> Judged {
         self.tally.event("starts");
         if recovery.voided.is_some() {
             self.tally.event("starts that voided an end");
         }
-        self.up(wal);
+        self.up(wal, failures);
         let Some(node) = &self.node else { return Ok(()) };
         let reader = Arc::clone(&node.reader);
         let held = self.model.holds();

@@ -77,6 +77,8 @@ pub(crate) struct Node {
     failures: u64,
     /// Some of them must be told by the state.
     must_tell: bool,
+    /// There was no room at some time since then.
+    short: bool,
 }
 
 /// How the process ends once the disk takes nothing from it any more.
@@ -382,7 +384,7 @@ impl World {
         let Some(node) = &self.node else { return Ok(()) };
         let cause = match error {
             LogError::Unprepared { .. } => {
-                self.full || node.failures > 0 || self.disk.powered_off()
+                node.short || node.failures > 0 || self.disk.powered_off()
             }
             LogError::ReadOnly { .. } | LogError::GivenUp { .. } => {
                 matches!(node.reader.state(), LogState::ReadOnly { .. })
@@ -629,6 +631,9 @@ impl World {
             2 => {
                 let used: u64 = self.disk.files().iter().map(|path| self.len(path)).sum();
                 self.full = true;
+                if let Some(node) = &mut self.node {
+                    node.short = true;
+                }
                 self.disk.set_capacity(used + self.dice.below(3 * self.profile.segment_bytes));
             }
             _ => {
@@ -819,9 +824,10 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn up(&mut self, wal: Wal) {
+    /// `failures`: what the medium has failed during the start.
+    pub(crate) fn up(&mut self, wal: Wal, failures: u64) {
         let reader = wal.reader();
-        self.node = Some(Node { wal, reader, failures: 0, must_tell: false });
+        self.node = Some(Node { wal, reader, failures, must_tell: false, short: self.full });
     }
 }
 
