@@ -58,24 +58,33 @@ pub(crate) fn open(config: &WalConfig, env: &Env, expect: &Expect) -> Result<Ope
     Ok(opened)
 }
 
-/// Makes the folder and everything above it, durably, so that it can be locked.
+/// Makes the folder and everything above it, durably, so that it can be locked. One that is there
+/// may have been made by a process that ended before its name was durable, so names that are there
+/// are synced, too: as far up as the same file system goes, and but for folders that this process
+/// may not read, which it has not made.
 pub(crate) fn make_folder(vfs: &dyn Vfs, dir: &Path) -> Result<(), LogError> {
     let failed = |op| move |source| survey::io(&dir.display().to_string(), op, 0, source);
-    let exists = |path: &Path| vfs.exists(path).map_err(failed("look at"));
     let mut missing = Vec::new();
-    for above in dir.ancestors() {
-        if above.as_os_str().is_empty() || exists(above)? {
-            break;
+    for above in dir.ancestors().take_while(|above| !above.as_os_str().is_empty()) {
+        if !vfs.exists(above).map_err(failed("look at"))? {
+            missing.push(above);
         }
-        missing.push(above);
     }
     vfs.create_dir_all(dir).map_err(failed("create"))?;
-    for made in missing {
+    let device = |path: &Path| vfs.file_system(path).map(|file_system| file_system.device);
+    let own = device(dir).map_err(failed("ask for the file system of"))?;
+    for made in dir.ancestors().take_while(|above| !above.as_os_str().is_empty()) {
         let parent = match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+            Some(_) => Path::new("."),
+            None => break,
         };
-        vfs.sync_dir(parent).map_err(failed("sync folder of"))?;
+        match vfs.sync_dir(parent) {
+            Err(_) if !missing.contains(&made) && device(parent).ok() != Some(own) => break,
+            Err(error)
+                if !missing.contains(&made) && error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(failed("sync folder of"))?,
+        }
     }
     Ok(())
 }
