@@ -390,7 +390,9 @@ impl Bench {
                 Ok(()) => {
                     let again = attempt();
                     match &again {
+                        // Want of room ends by itself; what failed before it stays to be seen.
                         Ok(_) => self.shared.healed(&failure.to_string()),
+                        Err(second) if second.full() => self.shared.healed(&failure.to_string()),
                         Err(second) if failed_medium(second) => {
                             // Counts it, and knows why it is one too many.
                             let why = self.shared.failed(second).err().unwrap_or_default();

@@ -265,3 +265,46 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(4), run(4));
     assert_ne!(run(4).0, run(5).0);
 }
+
+/// Found by the simulator (seed 1024): the folder was made, its name did not become durable, and
+/// the next start found it there.
+#[test]
+fn a_folder_that_is_there_may_not_be_durable_yet() {
+    let group = &script(1, 1)[0];
+    for seed in 0..20 {
+        let vfs = SimVfs::new(seed);
+        vfs.inject(Fault {
+            path: "/data".into(),
+            ..fault(Some(OpKind::SyncDir), When::Nth(1), EIO)
+        });
+        let refused = open(&vfs, NEW).unwrap_err();
+        assert!(matches!(refused, LogError::Io { .. }), "{refused}");
+        let disk = vfs.fork();
+        // The process that began ends before the folder is durable; the next one goes on.
+        let (mut wal, _) = open(&disk, NEW).unwrap();
+        wal.append(group).unwrap();
+        drop(wal);
+        let (wal, _) = open(&disk.crash(), existing(Some(group.len() as u64))).unwrap();
+        assert_eq!(wal.reader().durable().0.0 as usize, group.len());
+    }
+}
+
+/// Found by the simulator (seed 2017): the medium failed while a segment was prepared, then there
+/// was no room, then there was, and nothing told of the failure any more.
+#[test]
+fn want_of_room_does_not_hide_a_failure() {
+    let groups = script(3, 2);
+    let vfs = SimVfs::new(1);
+    let in_order = |op, nth, errno| {
+        vfs.inject(Fault { path: "/wal".into(), ..fault(Some(op), When::Nth(nth), errno) });
+    };
+    // In the folder as it is opened, then after the rename of the first segment.
+    in_order(OpKind::SyncDir, 2, EIO);
+    in_order(OpKind::Allocate, 2, ENOSPC);
+    let (mut wal, _) = open(&vfs, NEW).unwrap();
+    wal.append(&groups[0]).unwrap();
+    match wal.reader().state() {
+        LogState::Degraded { reason } => assert!(reason.contains("sync folder"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
