@@ -242,7 +242,7 @@ pub(crate) fn survey_last(
 }
 
 /// `next` is the header of the segment after it, `group` the last group known before it.
-fn survey_segment(
+pub(crate) fn survey_segment(
     file: &dyn VfsFile,
     name: &str,
     number: u64,

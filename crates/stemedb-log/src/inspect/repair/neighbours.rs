@@ -7,16 +7,18 @@ use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::{LogId, Millis, Position};
 
 use super::RepairOptions;
+use super::patient::Patient;
 use super::unpack::claim;
 use crate::chain::chain_start;
 use crate::error::LogError;
 use crate::format::block::{BLOCK, Look};
 use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_name};
-use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey};
+use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey_segment};
 use crate::recover::tail::{Tail, claimed_salt};
 use crate::walk::{Blocks, Cursor};
 
-/// The other segments of the folder.
+/// The other segments of the folder. They may be as damaged as the one to repair, so they are read
+/// as patiently.
 pub(super) struct Neighbours<'a> {
     vfs: &'a dyn Vfs,
     dir: PathBuf,
@@ -42,7 +44,7 @@ impl<'a> Neighbours<'a> {
                 let file = vfs
                     .open(&dir.join(&name), Open::Read)
                     .map_err(|source| io(&name, "open", 0, source))?;
-                let header = read_header(&*file, &name)?;
+                let header = read_header(&Patient::new(file), &name)?;
                 headers.push((other, name, header));
             }
         }
@@ -61,13 +63,14 @@ impl<'a> Neighbours<'a> {
     }
 
     fn survey(&self, number: u64) -> Result<Option<SegmentSurvey>, LogError> {
-        match self.header(number) {
-            Some(_) => {
-                let one = [(number, segment_name(number))];
-                Ok(survey(self.vfs, &self.dir, &one, None)?.pop())
-            }
-            None => Ok(None),
-        }
+        let Some(header) = self.header(number) else { return Ok(None) };
+        let name = segment_name(number);
+        let file = self
+            .vfs
+            .open(&self.dir.join(&name), Open::Read)
+            .map_err(|source| io(&name, "open", 0, source))?;
+        let file = Patient::new(file);
+        survey_segment(&file, &name, number, header.clone(), None, 0).map(Some)
     }
 
     /// The segment before.
@@ -248,8 +251,9 @@ impl<'a> Neighbours<'a> {
         let next = segment_name(number);
         let failed = |source| io(name, "open the segment after", 0, source);
         let file = self.vfs.open(&self.dir.join(&next), Open::Read).map_err(failed)?;
+        let file = Patient::new(file);
         let len = file.len().map_err(failed)?;
-        let first = Claim::of(&*file, &next, len, None)?.first;
+        let first = Claim::of(&file, &next, len, None)?.first;
         Ok(first.filter(|first| first.last >= header.fence.position))
     }
 
