@@ -1,7 +1,7 @@
 //! Starts the log, and does what an operator would where it rightly refuses: mends the medium,
 //! repairs a segment, voids an end that nobody can decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -182,20 +182,28 @@ impl World {
     /// Repairs the segment that the refusal names, or else the first one that is damaged.
     fn repair_one(&mut self, error: &LogError) -> Judged {
         self.may_lose.extend(self.damaged_positions());
-        let mut candidates = Vec::new();
+        let (mut candidates, mut followed) = (VecDeque::new(), BTreeSet::new());
         if let LogError::Damaged { file, .. }
         | LogError::Misplaced { file, .. }
         | LogError::Io { file, .. } = error
         {
-            candidates.push(Path::new(DIR).join(file));
+            candidates.push_back(Path::new(DIR).join(file));
         }
         let damaged = self.disk.files().into_iter();
         candidates.extend(damaged.filter(|p| is_segment(p) && !self.disk.harmed(p).is_empty()));
         candidates.retain(|path| is_segment(path));
         let mut why = Vec::new();
-        for path in candidates {
+        while let Some(path) = candidates.pop_front() {
+            let refused = why.len();
             if self.repair(&path, &mut why)? || self.disk.powered_off() {
                 break;
+            }
+            // The hint of a refusal is followed.
+            for hint in why.iter().skip(refused) {
+                let first = hint.rsplit_once("; repair ").and_then(|(_, r)| r.split_once(" first"));
+                let first = first.map(|(name, _)| Path::new(DIR).join(name));
+                candidates
+                    .extend(first.filter(|path| is_segment(path) && followed.insert(path.clone())));
             }
         }
         if self.disk.powered_off() {
