@@ -410,10 +410,14 @@ impl World {
     /// A log that goes on after a failure has proved the file that it left.
     fn proved<T>(&self, answer: &Result<T, LogError>, state: &LogState, before: &Scene) -> Judged {
         let (Ok(_), LogState::Degraded { reason }) = (answer, state) else { return Ok(()) };
-        if before.state.as_ref() == Some(state) || self.disk.powered_off() {
+        let Some((file, end)) = failed_at(reason) else { return Ok(()) };
+        let known = match &before.state {
+            Some(LogState::Degraded { reason }) => failed_at(reason),
+            _ => None,
+        };
+        if known.is_some_and(|known| known == (file.clone(), end)) || self.disk.powered_off() {
             return Ok(());
         }
-        let Some((file, end)) = failed_at(reason) else { return Ok(()) };
         let harmed = before.harmed.get(&Path::new(DIR).join(&file));
         // Only durable groups are proved: blocks from the first one on, up to the failure.
         let bad = harmed.into_iter().flatten().find(|sector| {
