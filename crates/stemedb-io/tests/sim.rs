@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use stemedb_io::sim::{EIO, ENOSPC, Fault, OpKind, Personality, SimClock, SimRng, SimVfs, When};
+use std::sync::Arc;
+
+use stemedb_io::sim::{
+    EIO, ENOSPC, EROFS, Fault, Mishap, OpKind, Personality, Rates, SimClock, SimRng, SimVfs, When,
+};
 use stemedb_io::{Clock, Open, Rng, Vfs, VfsFile};
 
 fn path() -> &'static Path {
@@ -181,4 +185,127 @@ fn clocks_step_and_jump() {
     assert_eq!((clock.now_ms(), clock.monotonic()), (-5, Duration::from_millis(3)));
     clock.step_on_read(Duration::from_secs(1));
     assert_eq!(clock.monotonic(), Duration::from_millis(1_003));
+}
+
+fn always(mishap: Mishap) -> Rates {
+    let mut rates = Rates::none();
+    rates.set(mishap, 1_000_000);
+    rates
+}
+
+fn errno<T>(result: std::io::Result<T>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}
+
+#[test]
+fn a_file_system_stays_read_only_until_it_is_mounted_again() {
+    let (vfs, file) = ones(1);
+    vfs.set_personality(Personality::StickyReadOnly);
+    vfs.inject(fault(OpKind::SyncData, When::Nth(1)));
+    file.write_at(&[2; 4096], 0).unwrap();
+    assert_eq!(errno(file.sync_data()), Some(EIO));
+    assert!(vfs.read_only());
+    assert_eq!(errno(file.write_at(&[3], 0)), Some(EROFS));
+    assert_eq!(errno(file.sync_data()), Some(EROFS));
+    assert_eq!(errno(vfs.remove_file(path())), Some(EROFS));
+    assert_eq!(errno(vfs.open(Path::new("/g"), Open::CreateNew).map(drop)), Some(EROFS));
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, [2], "the cache keeps what the medium may not have");
+    assert!(vfs.remount().is_err(), "a file is open");
+    drop(file);
+    vfs.remount().unwrap();
+    let file = vfs.open(path(), Open::Write).unwrap();
+    file.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte[0], vfs.medium(path()).unwrap()[0], "the cache is gone");
+    file.write_at(&[4], 0).unwrap();
+    file.sync_data().unwrap();
+}
+
+#[test]
+fn a_late_error_is_told_once_to_every_descriptor() {
+    let (vfs, file) = ones(2);
+    let second = vfs.open(path(), Open::Write).unwrap();
+    let third = vfs.open(path(), Open::Write).unwrap();
+    vfs.set_personality(Personality::ReportsLate);
+    vfs.set_rates(always(Mishap::SyncEio));
+    file.write_at(&[2; 4096], 0).unwrap();
+    vfs.set_rates(Rates::none());
+    assert_eq!(errno(file.sync_data()), Some(EIO));
+    file.sync_data().unwrap();
+    assert_eq!(errno(second.sync_all()), Some(EIO), "another descriptor");
+    assert_eq!(errno(third.close()), Some(EIO), "at close");
+    vfs.open(path(), Open::Write).unwrap().sync_all().unwrap();
+}
+
+#[test]
+fn lies_are_remembered_sector_by_sector() {
+    let mut later = 0;
+    for mishap in Mishap::ALL.into_iter().filter(|mishap| mishap.lies()) {
+        let mut harmed = 0;
+        for seed in 0..20 {
+            let (vfs, file) = ones(seed);
+            vfs.set_rates(always(mishap));
+            file.write_at(&[2; 8192], 0).unwrap();
+            file.sync_data().unwrap();
+            vfs.set_rates(Rates::none());
+            let medium = vfs.medium(path()).unwrap();
+            let wrong: Vec<usize> = (0..16).filter(|sector| medium[sector * 512] != 2).collect();
+            assert_eq!(vfs.harmed(path()), wrong, "{mishap:?}");
+            assert_eq!(vfs.unharmed().medium(path()).unwrap(), [2; 8192]);
+            harmed += wrong.len();
+            later += usize::from(file.sync_data().is_err());
+            // Writing it again mends it.
+            file.write_at(&[3; 8192], 0).unwrap();
+            file.sync_data().unwrap();
+            assert_eq!(vfs.harmed(path()), [0; 0]);
+        }
+        assert!(harmed > 20, "{mishap:?}: {harmed}");
+    }
+    assert_eq!(later, 20, "a late report comes with the next sync");
+}
+
+#[test]
+fn a_medium_rots_behind_the_cache() {
+    let (vfs, file) = ones(3);
+    file.read_exact_at(&mut [0], 0).unwrap();
+    assert!(vfs.harm(path(), 1, &[9; 512]));
+    assert!(!vfs.harm(path(), 1, &[9; 512]), "nothing changes");
+    assert!(vfs.spoil(path(), 8));
+    assert_eq!(vfs.harmed(path()), [1, 8]);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 512).unwrap();
+    assert_eq!(byte, [1], "the cache is as it was");
+    file.evict().unwrap();
+    file.read_exact_at(&mut byte, 512).unwrap();
+    assert_eq!(byte, [9]);
+    assert_eq!(errno(file.read_exact_at(&mut byte, 4096)), Some(EIO));
+    assert_eq!(vfs.crash().harmed(path()), [1, 8], "harm outlives the power");
+    assert!(vfs.harm(path(), 1, &[1; 512]));
+    assert_eq!(vfs.harmed(path()), [8], "by chance it is right again");
+}
+
+#[test]
+fn a_slow_sync_takes_its_time() {
+    let (vfs, file) = ones(4);
+    let clock = Arc::new(SimClock::new(0));
+    vfs.set_clock(clock.clone());
+    vfs.set_rates(always(Mishap::SyncSlow));
+    file.sync_data().unwrap();
+    assert!(clock.monotonic() >= Duration::from_secs(1));
+    assert_eq!(vfs.struck().get(&Mishap::SyncSlow), Some(&1));
+}
+
+#[test]
+fn without_a_journal_any_subset_of_names_survives() {
+    let mut states = BTreeSet::new();
+    for seed in 0..60 {
+        let vfs = SimVfs::new(seed);
+        vfs.set_any_names(true);
+        for name in ["/a", "/b"] {
+            vfs.open(Path::new(name), Open::CreateNew).unwrap();
+        }
+        states.insert(vfs.crash().files());
+    }
+    assert_eq!(states.len(), 4, "also the second one without the first");
 }
