@@ -162,16 +162,25 @@ impl World {
         let mut damaged = BTreeSet::new();
         for path in self.disk.files().into_iter().filter(|path| is_segment(path)) {
             let harmed = self.disk.harmed(&path);
+            let mut packed = false;
             let all = (Position(0), Position(u64::MAX));
             let _ = dump(&path, &whole, all, false, &mut |item| {
-                if let DumpItem::Group(group) = item
-                    && matches!(group.kind, GroupKind::Entries | GroupKind::Lost)
-                {
-                    let from = u64::from(group.block) * SECTORS_A_BLOCK;
-                    let to = from + u64::from(group.blocks) * SECTORS_A_BLOCK;
-                    if harmed.iter().any(|sector| (from..to).contains(&(*sector as u64))) {
-                        damaged.extend(group.first.0..=group.last.0);
+                match item {
+                    DumpItem::Segment { header, .. } => {
+                        packed = header.is_some_and(|header| header.packed);
                     }
+                    DumpItem::Group(group)
+                        if matches!(group.kind, GroupKind::Entries | GroupKind::Lost) =>
+                    {
+                        let from = u64::from(group.block) * SECTORS_A_BLOCK;
+                        let to = from + u64::from(group.blocks) * SECTORS_A_BLOCK;
+                        let hit = harmed.iter().any(|s| (from..to).contains(&(*s as u64)));
+                        // A frame has up to 64 KiB, which here is most of a segment.
+                        if hit || (packed && !harmed.is_empty()) {
+                            damaged.extend(group.first.0..=group.last.0);
+                        }
+                    }
+                    _ => {}
                 }
                 true
             });

@@ -241,8 +241,10 @@ impl World {
             86..90 => self.order_faults(),
             90..92 => self.end(End::PowerCut),
             92..94 => self.end(End::Kill),
-            94..96 => self.stop()?,
-            96..98 => self.rot(),
+            94..95 => self.stop()?,
+            95..96 => self.repack()?,
+            96..97 => self.scrub()?,
+            97..98 => self.rot(),
             _ => self.look()?,
         }
         self.after()
@@ -765,6 +767,45 @@ impl World {
 
     pub(crate) fn len(&self, path: &Path) -> u64 {
         self.disk.medium(path).map_or(0, |bytes| bytes.len() as u64)
+    }
+
+    /// Sealed segments become small.
+    fn repack(&mut self) -> Judged {
+        let Some(node) = &self.node else { return Ok(()) };
+        let answer = node.wal.repack_now();
+        self.note("repack", &answer);
+        let failures = self.count_failures();
+        // The original is there until the rename, so only the folder's sync has to be told.
+        let told: Vec<Failed> =
+            failures.iter().filter(|failed| failed.op == OpKind::SyncDir).cloned().collect();
+        self.must_tell(&told);
+        match answer {
+            Ok(repacked) => {
+                if repacked.segments > 0 {
+                    self.tally.event("segments packed");
+                }
+                Ok(())
+            }
+            Err(_) if self.full => Ok(()),
+            Err(error) => self.excuse(&error, &failures),
+        }
+    }
+
+    /// Sealed segments are read again: what is reported is there.
+    fn scrub(&mut self) -> Judged {
+        let Some(node) = &self.node else { return Ok(()) };
+        let answer = node.wal.scrub_now();
+        self.note("scrub", &answer);
+        let failures = self.count_failures();
+        match answer {
+            Ok(scrubbed) if scrubbed.damage.is_empty() => Ok(()),
+            Ok(_) if self.harmed() => {
+                self.tally.event("damage found by a scrub");
+                Ok(())
+            }
+            Ok(scrubbed) => broken(Promise::Cause, format!("scrub: {:?}", scrubbed.damage)),
+            Err(error) => self.excuse(&error, &failures),
+        }
     }
 
     /// The inspector beside the running log: on a disk to which nothing happened it finds nothing.

@@ -144,8 +144,8 @@ impl Wal {
         let dir = config.dir.display().to_string();
         let thread_failed =
             |source| LogError::Io { op: "start a thread of", file: dir.clone(), offset: 0, source };
-        let worker = Worker::new(Arc::clone(&shared), env.clone(), spare, &config)
-            .map_err(thread_failed)?;
+        let worker =
+            Worker::new(Arc::clone(&shared), env.clone(), spare, &config).map_err(thread_failed)?;
         let upkeep = Upkeep::new(Arc::clone(&shared), env.clone(), &config, proved)
             .map_err(thread_failed)?;
         let wal = Self {
