@@ -292,8 +292,9 @@ impl World {
                 _ => false,
             };
             // Want of room while a segment is prepared ends when there is room.
-            let waits =
-                failed.errno == ENOSPC && failed.path.extension().is_some_and(|e| e == "tmp");
+            let prepares = matches!(failed.op, OpKind::Rename | OpKind::SyncDir)
+                || failed.path.extension().is_some_and(|extension| extension == "tmp");
+            let waits = failed.errno == ENOSPC && prepares;
             of_log && !waits
         });
         if let Some(node) = self.node.as_mut().filter(|_| tells) {

@@ -1,5 +1,4 @@
 //! A bounded slice of the simulation; `make sim` runs more of it.
-#![expect(clippy::panic, reason = "in a test the panic is the verdict")]
 
 use std::collections::BTreeSet;
 

@@ -877,3 +877,18 @@ fn lost_positions_stay_known_in_packed_segments() {
     repack();
     original.check(&vfs, &lost, original.durable(), "repaired and packed twice");
 }
+
+/// Found by the simulator (seeds 1261 and 2089): the repair of one segment read the header of another
+/// that could not be read, and the repair of that one needs the first.
+#[test]
+fn a_neighbour_that_cannot_be_read_is_no_obstacle() {
+    let vfs = written(31, &script(31, 40), true).crash();
+    assert!(vfs.spoil(&segment(3), 0));
+    assert!(vfs.harm(&segment(2), 8, &[7; 512]));
+    for number in [2, 3] {
+        run(&vfs, &options(number)).unwrap();
+        install(&vfs, number);
+    }
+    let (wal, _) = open(&vfs, existing(None)).unwrap();
+    assert!(!wal.reader().lost().is_empty());
+}
