@@ -724,7 +724,20 @@ impl World {
         }
         let segments: Vec<PathBuf> =
             self.disk.files().into_iter().filter(|path| is_segment(path)).collect();
-        let Some(path) = self.dice.pick(&segments).cloned() else { return };
+        // A medium that is going bad often does so where it is written, and then fails.
+        let going = self.dice.one_in(2);
+        let used = |path: &&PathBuf| {
+            let block =
+                self.disk.medium(path).and_then(|m| m.get(4096..4096 + SECTOR).map(<[u8]>::to_vec));
+            block.is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+        };
+        let newest = segments.iter().rev().find(used).filter(|_| going).cloned();
+        if newest.is_some() {
+            let op = Some(OpKind::SyncData);
+            self.disk.inject(Fault { op, path: "segment".into(), when: When::Nth(1), errno: EIO });
+            self.tally.ordered("ordered SyncData after rot".into(), self.profile.personality);
+        }
+        let Some(path) = newest.or_else(|| self.dice.pick(&segments).cloned()) else { return };
         let sectors = self.len(&path) / SECTOR as u64;
         let medium = self.disk.medium(&path).unwrap_or_default();
         let at = |sector: usize| medium.get(sector * SECTOR..(sector + 1) * SECTOR);
