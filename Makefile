@@ -103,14 +103,15 @@ fuzz: ## feed a decoder: TARGET=log|record|wire SECONDS=300 CORPUS=folder
 order: build setup ## no answer before the sync that covers it
 	$(HARNESS) $(STEMEDB) order
 
-# FAULT=… FS=… MOMENT=… (several, separated by blanks) choose cells; SLICE=1 draws one a fault.
+# FAULT=… FS=… MOMENT=… (several, separated by blanks) choose cells; SLICE=1 draws one a fault; KEEP=…
+# takes what is not red from the raw results of an earlier run with the same SEED.
 MATRIX_PAGE := docs/reliability/fault-matrix.md
 .PHONY: matrix
 matrix: build setup ## a failing disk under real file systems: FAULT=… FS=… SLICE=1 WRITE=1
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) matrix --raw $(TARGET)/matrix.jsonl \
 		$(foreach fault,$(FAULT),--fault $(fault)) $(foreach fs,$(FS),--fs $(fs)) \
 		$(foreach moment,$(MOMENT),--moment $(moment)) $(if $(JOBS),--jobs $(JOBS)) \
-		$(if $(SLICE),--slice) $(if $(WRITE),--write $(MATRIX_PAGE))
+		$(if $(KEEP),--keep $(KEEP)) $(if $(SLICE),--slice) $(if $(WRITE),--write $(MATRIX_PAGE))
 
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range …" DEEP=1

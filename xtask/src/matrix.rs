@@ -7,6 +7,7 @@
 //! fails and prints the command that runs this cell again with the same draw.
 
 mod cells;
+mod earlier;
 mod interrupt;
 mod judge;
 mod lab;
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// One JSON object a cell goes here.
     #[arg(long, default_value = "target/matrix.jsonl")]
     raw: PathBuf,
+    /// Raw results of an earlier run with this seed: only what is red or missing there is run.
+    #[arg(long)]
+    keep: Option<PathBuf>,
     /// Say which cells there are, and run none.
     #[arg(long)]
     list: bool,
@@ -102,7 +106,7 @@ const FILE_SYSTEMS: [FileSystem; 4] =
     [FileSystem::Ext4, FileSystem::Ext4Journal, FileSystem::Xfs, FileSystem::Btrfs];
 
 pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
-    let cells = cells(args, seed);
+    let mut cells = cells(args, seed);
     if args.list {
         for cell in &cells {
             println!("{}", cell.command());
@@ -119,7 +123,13 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     if let Some(folder) = args.raw.parent() {
         std::fs::create_dir_all(folder)?;
     }
+    // Before that file is written anew: they may be the same.
+    let kept = args.keep.as_deref().map(earlier::load).transpose()?.unwrap_or_default();
     let raw = Mutex::new(std::fs::File::create(&args.raw)?);
+    let done: Vec<Report> = kept.into_iter().filter(|one| cells.contains(&one.cell)).collect();
+    for report in &done {
+        cells.retain(|cell| *cell != report.cell);
+    }
     let bar = ProgressBar::new(cells.len() as u64).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} cells  {elapsed} (eta {eta})  {msg}")
             .context("a template of ours")?,
@@ -156,7 +166,8 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         })
     })?;
     bar.finish_and_clear();
-    let reports: Vec<Report> = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut reports: Vec<Report> = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    reports.extend(done);
     let summary = report::summary(&reports, seed, began.elapsed());
     println!("{}\n{summary}", report::table(&reports));
     if let Some(path) = &args.write {

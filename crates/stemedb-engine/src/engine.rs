@@ -454,9 +454,13 @@ impl Engine {
     }
 
     /// Proves everything durable in the log and takes writes again, also after a failure that the
-    /// log cannot judge by itself.
+    /// log cannot judge by itself. What the log had kept, undecided, can be read afterwards.
     pub fn attach_log(&self, bound: Duration) -> Result<(), EngineError> {
-        self.ask_log(Command::Attach, bound).map(drop)
+        self.ask_log(Command::Attach, bound)?;
+        let (durable, _) = self.shared.log.durable();
+        // An index that does not follow is told by the state of the node.
+        self.shared.applied.wait_for(durable, bound, || false);
+        Ok(())
     }
 
     /// An operator has seen why the log is degraded; what that was, if it was.

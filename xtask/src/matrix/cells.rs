@@ -213,6 +213,9 @@ impl Fault {
                     Ok(Means::Disk(Plan { aim: Aim::Metadata, ..plan(eio, Times::Once) }))
                 }
             },
+            Self::MetadataEio if (moment, fs) == (Moment::Repair, FileSystem::Xfs) => {
+                Err("the file system writes its own blocks when the repair has ended")
+            }
             Self::MetadataEio => {
                 Ok(Means::Disk(Plan { aim: Aim::Metadata, ..plan(eio, Times::Once) }))
             }

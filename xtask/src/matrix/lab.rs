@@ -115,7 +115,9 @@ impl Lab {
 
     /// Gives the space back.
     pub(crate) fn empty(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.path().join("ballast"))?)
+        std::fs::remove_file(self.path().join("ballast"))?;
+        // Else it is back after a power cut.
+        Ok(rustix::fs::syncfs(std::fs::File::open(self.path())?)?)
     }
 
     /// What the volume may hold from now on, on Btrfs: its quota groups bind root, too.

@@ -35,6 +35,8 @@ const STRIKE_MAX: Duration = Duration::from_secs(20);
 const HANG: Duration = Duration::from_secs(14);
 /// Longest that the node may take to show what it makes of a fault.
 const REACTION_MAX: Duration = Duration::from_secs(13);
+/// How long it may take until it sees that there is room again.
+const ROOM_MAX: Duration = Duration::from_secs(20);
 /// How long it may take to go on by itself when the disk is well again.
 const RESUME_MAX: Duration = Duration::from_secs(6);
 const RESENT: usize = 8;
@@ -103,7 +105,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    fn without(cell: Cell, verdict: Verdict) -> Self {
+    pub(super) fn without(cell: Cell, verdict: Verdict) -> Self {
         Self {
             cell,
             verdict,
@@ -721,6 +723,14 @@ impl<'a> Scene<'a> {
 
     fn acknowledge(&mut self) -> Result<()> {
         let client = self.client()?;
+        // What is so now is not to be acknowledged: it ends when there is room again.
+        let began = Instant::now();
+        while client.state()?.degraded.is_some_and(|reason| reason.starts_with("no room"))
+            && began.elapsed() < ROOM_MAX
+        {
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let answer = client.post("/v1/admin/wal/acknowledge", &json!({}))?;
         let state = client.state()?;
         self.tell(format!("acknowledged: {} {state:?}", answer.status));
@@ -1229,7 +1239,11 @@ impl<'a> Scene<'a> {
         self.lab.disk().clear();
         self.lab.remount(!dark)?;
         if std::fs::read(&segment)? != damaged {
-            self.forbid("a repair changed its input");
+            match self.act() {
+                // It is the disk that put a block of the result there.
+                Some(Act::Misdirect) => self.tell("the disk changed the input of the repair"),
+                _ => self.forbid("a repair changed its input"),
+            }
         }
         let named = status.is_none() || words.contains("repaired") || words.contains("segment.");
         if !named || words.contains("panicked") {
