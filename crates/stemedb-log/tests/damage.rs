@@ -392,7 +392,7 @@ fn a_newer_format_is_not_damage() {
     bytes.get_mut(12..16).unwrap().copy_from_slice(&crc.to_le_bytes());
     vfs.put(&segment(1), bytes).unwrap();
     match open(&vfs, existing(None)) {
-        Err(LogError::TooNew { file, found: 7, supported: 0 }) => {
+        Err(LogError::TooNew { file, found: 7, supported: 1 }) => {
             assert_eq!(file, "segment.001.wal");
         }
         other => panic!("{other:?}"),

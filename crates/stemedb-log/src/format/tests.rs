@@ -1,4 +1,4 @@
-//! The bytes of format 0. A change here is a change of the format: it must be meant, and
+//! The bytes of format 1. A change here is a change of the format: it must be meant, and
 //! `docs/format/wal.md` changes with it.
 
 use stemedb_io::sim::SimVfs;
@@ -57,7 +57,7 @@ fn segment_header_is_golden() {
     let hex = hex::encode(&block[..208]);
     let expected = [
         "5354454d4557414c", // magic
-        "00000000",         // format
+        "01000000",         // format
         "098f4691",         // CRC-32C of the twelve bytes before
         "efcdab8967452301", // salt
         "01010101010101010101010101010101",
