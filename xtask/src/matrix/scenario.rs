@@ -563,9 +563,23 @@ impl<'a> Scene<'a> {
             if !load.wait_for_acks(AFTER, Duration::from_secs(20)) {
                 self.forbid("takes no writes although it says it is ready");
             }
+            self.wait_for_room()?;
         }
         load.finish();
         self.operate(verdict, resumed)
+    }
+
+    /// Want of room is not to be acknowledged: it ends by itself, with the next writes.
+    fn wait_for_room(&mut self) -> Result<()> {
+        let client = self.client()?;
+        let began = Instant::now();
+        while client.state()?.degraded.is_some_and(|reason| reason.starts_with("no room"))
+            && began.elapsed() < ROOM_MAX
+        {
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     fn living_verdict(&mut self, seen: &Watched) -> Verdict {
@@ -723,14 +737,6 @@ impl<'a> Scene<'a> {
 
     fn acknowledge(&mut self) -> Result<()> {
         let client = self.client()?;
-        // What is so now is not to be acknowledged: it ends when there is room again.
-        let began = Instant::now();
-        while client.state()?.degraded.is_some_and(|reason| reason.starts_with("no room"))
-            && began.elapsed() < ROOM_MAX
-        {
-            interrupt::check()?;
-            std::thread::sleep(Duration::from_millis(50));
-        }
         let answer = client.post("/v1/admin/wal/acknowledge", &json!({}))?;
         let state = client.state()?;
         self.tell(format!("acknowledged: {} {state:?}", answer.status));
