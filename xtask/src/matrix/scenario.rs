@@ -1295,7 +1295,8 @@ impl<'a> Scene<'a> {
         while child.try_wait()?.is_none() {
             interrupt::check()?;
             let struck = self.lab.disk().first_hit();
-            if self.kills() && struck.is_some() {
+            // Only the first one; after it, `self.struck` is set.
+            if self.kills() && self.struck.is_none() && struck.is_some() {
                 child.kill()?;
                 self.lab.disk().clear();
             }
