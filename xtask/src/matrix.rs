@@ -20,7 +20,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -134,7 +133,6 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         ProgressStyle::with_template("{bar:40} {pos}/{len} cells  {elapsed} (eta {eta})  {msg}")
             .context("a template of ours")?,
     );
-    let began = Instant::now();
     let (queue, reports) = (Mutex::new(cells.iter()), Mutex::new(Vec::new()));
     let one = |worker: usize| -> Result<()> {
         loop {
@@ -168,7 +166,7 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     bar.finish_and_clear();
     let mut reports: Vec<Report> = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
     reports.extend(done);
-    let summary = report::summary(&reports, seed, began.elapsed());
+    let summary = report::summary(&reports, seed);
     println!("{}\n{summary}", report::table(&reports));
     if let Some(path) = &args.write {
         std::fs::write(path, report::page(&reports, seed, &summary))?;

@@ -72,7 +72,16 @@ impl FileSystem {
 
     fn make_with(self, more: &[&str], device: &Path) -> Result<()> {
         let (program, options) = self.mkfs();
-        run(Command::new(program).args(options).args(more).arg(device)).map(drop)
+        let mut command = Command::new(program);
+        command.args(options).args(more).arg(device);
+        // Btrfs looks at all mounts first, and stumbles over one that goes away meanwhile.
+        for _ in 0..5 {
+            if run(&mut command).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        run(&mut command).map(drop)
     }
 }
 

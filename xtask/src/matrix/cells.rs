@@ -253,7 +253,8 @@ impl Fault {
                 }
                 (_, Moment::Repack, _) => Err("packing leaves the log its room, and waits for it"),
                 (Self::VolumeFull, Moment::Rotation | Moment::Recovery, _) => Ok(Means::VolumeFull),
-                _ => Err("not in this matrix"),
+                (_, Moment::Repair, _) => Err("a repair without room: see ENOSPC at sync"),
+                (_, _, _) => Err("as a full volume, under which nothing is prepared then"),
             },
             Self::ClockJump => match (moment, fs) {
                 (Moment::Group, FileSystem::Ext4) => Ok(Means::Clock),
@@ -274,11 +275,11 @@ impl Fault {
             }
             Self::IndexFull => match moment {
                 Moment::Group => Ok(Means::IndexFull),
-                _ => Err("not in this matrix"),
+                _ => Err("no matter of the log: once under load is enough"),
             },
             Self::IndexEio => match moment {
                 Moment::Group => Ok(Means::IndexDisk(everything(eio, Times::Always))),
-                _ => Err("not in this matrix"),
+                _ => Err("no matter of the log: once under load is enough"),
             },
         }
     }

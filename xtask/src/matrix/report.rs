@@ -88,7 +88,7 @@ fn field(reports: &[&Report]) -> String {
     lines.join("<br>")
 }
 
-pub(crate) fn summary(reports: &[Report], seed: u64, took: Duration) -> String {
+pub(crate) fn summary(reports: &[Report], seed: u64) -> String {
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for report in reports {
         let kind = match report.verdict {
@@ -107,16 +107,18 @@ pub(crate) fn summary(reports: &[Report], seed: u64, took: Duration) -> String {
     }
     let sum = |figure: fn(&Report) -> usize| reports.iter().map(figure).sum::<usize>();
     let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let took: Duration = reports.iter().map(|report| report.took).sum();
     let slowest = reports.iter().map(|report| report.slowest).fold(0.0, f64::max);
     format!(
         "fault matrix, seed {seed}: {} cells: {}; {} claims acknowledged, {} told not written, {} \
-         told indeterminate, {} unanswered; slowest answer {slowest:.1} s; {took:.0?}",
+         told indeterminate, {} unanswered; slowest answer {slowest:.1} s; {:.0} min one after the other",
         reports.len(),
         kinds.join(", "),
         sum(|report| report.acks),
         sum(|report| report.not_written),
         sum(|report| report.indeterminate),
         sum(|report| report.unanswered),
+        took.as_secs_f64() / 60.0,
     )
 }
 

@@ -402,11 +402,13 @@ impl<'a> Scene<'a> {
 
     fn wait_for_strike(&mut self) -> Result<()> {
         let began = Instant::now();
-        let second = matches!(self.means, Means::Disk(plan) if plan.second);
+        // A journal writes a block a second time when it likes, and nobody syncs an index.
+        let later = matches!(self.means, Means::Disk(plan) if plan.second)
+            || matches!(self.means, Means::IndexDisk(_));
         while self.struck.is_none() {
             interrupt::check()?;
             self.struck = self.lab.disk().first_hit();
-            if second {
+            if later {
                 self.lab.write_back();
             }
             if began.elapsed() > STRIKE_MAX {
