@@ -801,6 +801,11 @@ impl World {
                 Ok(())
             }
             Err(_) if self.full => Ok(()),
+            // What the disk lied about is gone with the packed file, and the original is there.
+            Err(LogError::Io { op: "prove", .. }) if self.profile.lies => {
+                self.tally.event("packed files that were not believed");
+                Ok(())
+            }
             Err(error) => self.excuse(&error, &failures),
         }
     }
