@@ -378,6 +378,29 @@ fn what_was_verified_once_is_skipped_but_never_believed() {
     assert!(matches!(start(&lying, false), Err(LogError::Damaged { .. })));
 }
 
+/// Salts tell segments apart: a prepared one with the mark of another is not taken into use.
+#[test]
+fn a_spare_with_a_foreign_mark_is_made_anew() {
+    let groups = script(51, 8);
+    let vfs = written_with(51, &groups, NEW);
+    let last = segments(&vfs).len() as u64;
+    let mut spare = medium(&vfs, &segment(last));
+    let other = medium(&vfs, &segment(1));
+    assert_ne!(spare[512..1024], other[512..1024]);
+    spare[512..1024].copy_from_slice(&other[512..1024]);
+    vfs.put(&segment(last), spare).unwrap();
+    let (mut wal, _) = open(&vfs, existing(None)).unwrap();
+    for group in &script(52, 24) {
+        wal.append(group).unwrap();
+    }
+    drop(wal);
+    let files = segments(&vfs);
+    let mut salts: Vec<&[u8]> = files.iter().map(|(_, bytes)| &bytes[528..536]).collect();
+    salts.sort_unstable();
+    salts.dedup();
+    assert_eq!(salts.len(), files.len());
+}
+
 #[test]
 fn a_newer_format_is_not_damage() {
     let vfs = written(1, &script(1, 3), true);

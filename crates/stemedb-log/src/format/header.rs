@@ -100,10 +100,11 @@ impl SegmentHeader {
         }
     }
 
-    /// Reads the first two sectors of a segment.
-    pub(crate) fn decode(start: &[u8; 2 * SECTOR]) -> HeaderState {
-        let (header, mark) = start.split_at(SECTOR);
-        let salt = decode_mark(mark);
+    /// Reads the first two sectors of segment `number`, if that is known: the mark of another one is
+    /// none.
+    pub(crate) fn decode(start: &[u8; 2 * SECTOR], number: Option<u64>) -> HeaderState {
+        let header = start.split_at(SECTOR).0;
+        let salt = marked_salt(start, number);
         if is_zero(header) {
             return HeaderState::Blank(salt);
         }
@@ -180,12 +181,17 @@ pub(crate) fn encode_mark(number: u64, salt: u64, block: &mut [u8]) {
     }
 }
 
-fn decode_mark(sector: &[u8]) -> Option<u64> {
-    let mut rest = sector;
+/// The salt that the mark in the second of these sectors names, whatever the first one says. A mark
+/// of another segment than `number` was meant for another place: two segments with one salt would
+/// let the blocks of one pass for the other's.
+pub(crate) fn marked_salt(start: &[u8; 2 * SECTOR], number: Option<u64>) -> Option<u64> {
+    let mark = start.split_at(SECTOR).1;
+    let mut rest = mark;
     let magic: [u8; 8] = take(&mut rest)?;
-    let _number: [u8; 8] = take(&mut rest)?;
+    let marked = u64::from_le_bytes(take(&mut rest)?);
     let salt = u64::from_le_bytes(take(&mut rest)?);
-    (magic == MARK_MAGIC && sector_verifies(sector, salt, 1)).then_some(salt)
+    let ours = number.is_none_or(|number| number == marked);
+    (magic == MARK_MAGIC && ours && sector_verifies(mark, salt, 1)).then_some(salt)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -84,7 +84,7 @@ fn segment_header_is_golden() {
     );
     assert_eq!(hex::encode(&block[1020..1024]), "59e7a17a");
     let start: &[u8; 2 * SECTOR] = block.first_chunk().unwrap();
-    assert_eq!(SegmentHeader::decode(start), HeaderState::Ok(header()));
+    assert_eq!(SegmentHeader::decode(start, None), HeaderState::Ok(header()));
 
     // Packed, only the magic is another, and with it the checksums.
     let mut packed = [0; BLOCK];
@@ -93,7 +93,7 @@ fn segment_header_is_golden() {
     assert_eq!(&packed[..8], b"STEMEPAK");
     assert_eq!((&packed[8..12], &packed[16..508]), (&block[8..12], &block[16..508]));
     let start: &[u8; 2 * SECTOR] = packed.first_chunk().unwrap();
-    assert_eq!(SegmentHeader::decode(start), HeaderState::Ok(header));
+    assert_eq!(SegmentHeader::decode(start, None), HeaderState::Ok(header));
 }
 
 #[test]

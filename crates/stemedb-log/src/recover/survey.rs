@@ -332,7 +332,10 @@ pub(crate) fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState,
     let mut start = [0; 2 * SECTOR];
     let read = file.read_at(&mut start, 0).map_err(|source| io(name, "read", 0, source))?;
     // A file that is shorter than its header has lost it, whatever is left.
-    Ok(if read < SECTOR { HeaderState::Bad(None) } else { SegmentHeader::decode(&start) })
+    Ok(match read < SECTOR {
+        true => HeaderState::Bad(None),
+        false => SegmentHeader::decode(&start, segment_number(name)),
+    })
 }
 
 fn open(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<Box<dyn VfsFile>, LogError> {
