@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use stemedb_io::{Clock, Env, Open, VfsFile, mutant};
 
-use crate::error::LogError;
-use crate::format::block::BLOCK;
-use crate::format::header::HeaderState;
+use crate::error::{Failure, LogError};
+use crate::format::block::{BLOCK, SECTOR};
+use crate::format::header::{HeaderState, SegmentHeader};
 use crate::recover::survey::{self, read_header};
 use crate::segment::Groups;
 use crate::walk::{Cursor, Step};
@@ -87,6 +87,27 @@ pub(crate) fn prove(env: &Env, dir: &Path, suspect: &Suspect) -> Result<(), LogE
         return Err(damaged(found, 0, problem));
     }
     Ok(())
+}
+
+/// Proves from the medium that segment `name` begins with `header`. Time: one read of the device.
+pub(crate) fn prove_header(
+    env: &Env,
+    dir: &Path,
+    name: &str,
+    header: &SegmentHeader,
+) -> Result<(), Failure> {
+    let failed = |op| move |source| Failure { op, file: name.into(), offset: 0, source };
+    let not_there = |problem| failed("prove")(io::Error::other(problem));
+    let file = env.vfs.open(&dir.join(name), Open::Read).map_err(failed("open"))?;
+    if !drop_cache(&*file, BLOCK as u64, BLOCK, &*env.clock).map_err(failed("evict"))? {
+        return Err(not_there("its cached copy cannot be dropped"));
+    }
+    let mut start = [0; 2 * SECTOR];
+    file.read_at(&mut start, 0).map_err(failed("read"))?;
+    match SegmentHeader::decode(&start, Some(header.number)) {
+        HeaderState::Ok(found) if found == *header => Ok(()),
+        _ => Err(not_there("the medium does not hold the header that was synced")),
+    }
 }
 
 /// Drops the cached copy of a file. `false` if some of the first `len` bytes, looked at in steps of

@@ -14,6 +14,7 @@ use crate::format::group::{GroupPlace, blocks_of, encode_entries, encode_seal};
 use crate::format::header::{Fence, SegmentHeader, encode_mark};
 use crate::heal::{Left, Probes};
 use crate::health::Health;
+use crate::prove::prove_header;
 use crate::recover::open::{Active, Opened, make_folder, open};
 use crate::shared::{Published, SegmentEntry, Shared};
 use crate::telemetry::Meters;
@@ -380,6 +381,11 @@ impl Wal {
         let turned = Some(self.turn_over().map_err(Unwritten::Refused)?);
         self.target(&turned, 0)?;
         self.commit_to(&turned, 0)?;
+        // What a fence voids is told to those who wait, for ever: here a sync alone is not believed.
+        if let (Some((active, header)), Ok(())) = (&turned, self.shared.health.provable()) {
+            prove_header(&self.env, &self.config.dir, &active.name, header)
+                .map_err(Unwritten::Failed)?;
+        }
         let left = self.end;
         self.sealed = false;
         self.end.block = 1;

@@ -12,7 +12,9 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stemedb_io::sim::{EIO, ENOSPC, Fault, OpKind, Personality, SimClock, SimVfs, When};
+use stemedb_io::sim::{
+    EIO, ENOSPC, Fault, Mishap, OpKind, Personality, Rates, SimClock, SimVfs, When,
+};
 use stemedb_io::{Env, Vfs};
 use stemedb_log::conformance::START_MS;
 use stemedb_log::{Log, LogError, LogState, NewEntry, OnFailure, Outcome, Wal, WalConfig};
@@ -120,6 +122,37 @@ fn a_medium_may_be_gone_for_a_while() {
             }
         }
     }
+}
+
+/// A medium that confirms the fence and does not hold it: nobody is told "not written" of a group
+/// that the next start may find.
+#[test]
+fn a_fence_that_the_medium_lacks_voids_nothing() {
+    let groups = script(26, 3);
+    let before = groups[..2].concat().len();
+    let mut rates = Rates::none();
+    rates.set(Mishap::SilentDrop, 1_000_000);
+    let (mut voided, mut open_still) = (0, 0);
+    for seed in 0..200 {
+        let vfs = SimVfs::new(seed);
+        let stops = WalConfig { on_failure: OnFailure::Stop, ..config() };
+        let (mut wal, clock) = open_with(&vfs, stops);
+        persist(&mut wal, &groups[..2], &clock, &mut || ());
+        vfs.inject(fault(Some(OpKind::SyncData), "segment.001", When::Nth(1), EIO));
+        vfs.set_rates(rates.clone());
+        match wal.append(&groups[2]).unwrap_err().outcome() {
+            Outcome::Indeterminate => open_still += 1,
+            Outcome::NotWritten => {
+                voided += 1;
+                vfs.set_rates(Rates::none());
+                drop(wal);
+                let disk = vfs.crash();
+                let (wal, _) = open(&disk, existing(None)).unwrap();
+                assert_eq!(check_prefix(&*wal.reader(), &groups[..2]), before, "seed {seed}");
+            }
+        }
+    }
+    assert!(voided > 20 && open_still > 20, "{voided} {open_still}");
 }
 
 /// Where it cannot be proved what the medium holds, the group is voided, the log stops, and only
