@@ -31,6 +31,9 @@ use repack::{Lengths, repack};
 
 /// A segment that was proved is left alone for a day: a small log would be read without end.
 const SCRUB_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
+/// An error of reading may pass; only one that stays is damage.
+const READ_ATTEMPTS: usize = 3;
+const READ_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether there is something to do.
 const IDLE: Duration = Duration::from_secs(5);
 /// After a failure the next attempt to pack waits this long, then twice as long, up to the limit.
@@ -388,7 +391,8 @@ impl Tasks {
             meters.scrubbed(bytes);
             pace(bytes)
         };
-        let found = self.fence_of(number).and_then(|fence| {
+        let mut look = || {
+            let fence = self.fence_of(number)?;
             let failed = |op| {
                 let name = name.clone();
                 move |source| io(&name, op, 0, source)
@@ -400,7 +404,17 @@ impl Tasks {
                 drop_cache(&*file, len, CACHE_LOOK_EVERY, &*self.env.clock).unwrap_or(false);
             prove(&*file, &name, number, &fence, &mut scrubbed, &mut |_, _| Ok(()))?;
             Ok((len, from_medium))
-        });
+        };
+        let mut found = look();
+        for _ in 1..READ_ATTEMPTS {
+            match &found {
+                Err(Trouble::Failed(LogError::Io { op: "read", .. })) => {
+                    self.env.clock.sleep(READ_PAUSE);
+                    found = look();
+                }
+                _ => break,
+            }
+        }
         let found = found.map_err(|trouble| self.unreadable(number, trouble));
         let now = self.now();
         match &found {
