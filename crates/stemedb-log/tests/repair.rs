@@ -354,6 +354,179 @@ fn a_header_is_made_again_from_what_is_proved() {
     }
 }
 
+/// A write that went to the wrong place left the header of another segment; the blocks are this
+/// one's.
+#[test]
+fn a_header_of_another_segment_is_made_again() {
+    let original = Original::of(9, &script(9, 24), true);
+    for number in &original.segments {
+        for other in original.segments.iter().filter(|other| *other != number) {
+            // The header alone, with the mark that names the salt, and without it.
+            for (what, to) in [("header", 512), ("header and mark", 1024), ("block 0", 4096)] {
+                let mut bytes = original.bytes(*number);
+                bytes[..to].copy_from_slice(&original.bytes(*other)[..to]);
+                let vfs = original.with(*number, bytes);
+                let what = format!("{what} of {other} in {number}");
+                let error = open(&vfs, existing(Some(original.durable()))).unwrap_err();
+                assert!(error.to_string().contains("wal repair"), "{what}: {error}");
+                // Its neighbours can be repaired beside it.
+                for neighbour in original.segments.iter().filter(|at| *at != number) {
+                    let report = run(&vfs, &RepairOptions { plan: true, ..options(*neighbour) });
+                    assert!(!report.unwrap().needs_acceptance(), "{what}: {neighbour}");
+                }
+                let report = run(&vfs, &options(*number)).unwrap();
+                assert!(matches!(report.header, HeaderOrigin::Rebuilt(_)), "{what}: {report:?}");
+                assert!(!report.needs_acceptance(), "{what}: {report:?}");
+                install(&vfs, *number);
+                original.check(&vfs, &[], original.durable(), &what);
+            }
+        }
+    }
+}
+
+/// No record is left of a log that had some: its positions are given up, never given again.
+#[test]
+fn a_log_that_is_gone_becomes_lost_positions() {
+    for blank in [true, false] {
+        let original = Original::of(31, &script(31, 3), false);
+        assert_eq!(original.segments, [1]);
+        let vfs = match blank {
+            true => original.with(1, vec![0; original.bytes(1).len()]),
+            false => original.vfs.fork(),
+        };
+        if !blank {
+            for path in vfs.files() {
+                vfs.take(&path).unwrap();
+            }
+        }
+        let durable = original.durable();
+        let error = open(&vfs, existing(Some(durable))).unwrap_err();
+        assert!(error.to_string().contains(&format!("--witness {durable}")), "{error}");
+        // Only a witness makes a log of nothing.
+        run(&vfs, &RepairOptions { identity: Some((LOG_ID, TIMELINE)), ..options(1) }).unwrap_err();
+        let known = RepairOptions {
+            identity: Some((LOG_ID, TIMELINE)),
+            witness: Some(Position(durable)),
+            ..options(1)
+        };
+        let refused = run(&vfs, &RepairOptions { accept_loss: false, ..known.clone() }).unwrap();
+        assert!(refused.refused && refused.lost[0].acknowledged == Some(true), "{refused:?}");
+        run(&vfs, &known).unwrap();
+        install(&vfs, 1);
+        let lost: Vec<u64> = (1..=durable).collect();
+        original.check(&vfs, &lost, durable, "all is gone");
+    }
+}
+
+/// Positions that a repair gave up are accounted for: they do not hide that the end is gone.
+#[test]
+fn a_lost_group_does_not_explain_a_missing_end() {
+    let original = Original::of(13, &script(13, 12), false);
+    let number = *original.segments.last().unwrap();
+    let groups = original.groups(number);
+    let of_records = |group: &&Group| group.kind == GroupKind::Entries;
+    let first = groups.iter().find(of_records).unwrap();
+    let mut bytes = original.bytes(number);
+    bytes[first.block as usize * BLOCK + 100] ^= 1;
+    let vfs = original.with(number, bytes);
+    run(&vfs, &options(number)).unwrap();
+    install(&vfs, number);
+    let (wal, _) = open(&vfs, existing(Some(original.durable()))).unwrap();
+    assert!(!wal.reader().lost().is_empty());
+    drop(wal);
+    let repaired = Original { vfs: vfs.fork(), entries: Vec::new(), segments: Vec::new() };
+    let groups = repaired.groups(number);
+    let last = groups.iter().rfind(of_records).unwrap();
+    assert!(last.last.0 == original.durable(), "the newest segment holds more than one group");
+    let mut bytes = vfs.medium(&segment(number)).unwrap();
+    bytes[last.block as usize * BLOCK..].fill(0);
+    vfs.put(&segment(number), bytes).unwrap();
+    let error = open(&vfs, existing(Some(original.durable()))).unwrap_err();
+    assert!(error.to_string().contains("has applied position"), "{error}");
+}
+
+/// The power went while the first group of the next segment was written: some of its sectors are
+/// there, its header is not. It was never durable, and a repair of the segment before must not make
+/// it look so.
+#[test]
+fn a_torn_first_group_behind_a_repair_stays_void() {
+    let first_of =
+        |original: &Original| original.groups(*original.segments.last().unwrap())[0].blocks;
+    let original = (0..100)
+        .map(|seed| Original::of(seed, &script(seed, 24), false))
+        .find(|original| first_of(original) > 1)
+        .unwrap();
+    let number = *original.segments.last().unwrap();
+    let before = number - 1;
+    let next = original.bytes(number);
+    let kept: Vec<u64> = original.groups(before).iter().map(|group| group.last.0).collect();
+    let durable = *kept.iter().max().unwrap();
+    for arrived in [vec![BLOCK..BLOCK + 512], vec![2 * BLOCK..2 * BLOCK + 512]] {
+        for last_group in [false, true] {
+            let mut torn = vec![0; next.len()];
+            torn[512..1024].copy_from_slice(&next[512..1024]);
+            for range in arrived.clone() {
+                torn[range.clone()].copy_from_slice(&next[range]);
+            }
+            let vfs = original.with(number, torn);
+            let spare = segment(number + 1);
+            if vfs.exists(&spare).unwrap() {
+                vfs.take(&spare).unwrap();
+            }
+            // No closing seal: the log had not gone on.
+            let mut bytes = original.bytes(before);
+            let close =
+                original.groups(before).iter().find(|g| g.kind == GroupKind::Close).cloned();
+            bytes.truncate(close.map_or(bytes.len(), |close| close.block as usize * BLOCK));
+            bytes.resize(config().segment_bytes as usize, 0);
+            let of_records = |group: &&Group| group.kind == GroupKind::Entries;
+            let hit = match last_group {
+                true => original.groups(before).iter().rev().find(of_records).cloned(),
+                false => original.groups(before).iter().find(of_records).cloned(),
+            };
+            let hit = hit.unwrap();
+            bytes[hit.block as usize * BLOCK + 100] ^= 1;
+            vfs.put(&segment(before), bytes).unwrap();
+            let what = format!("{arrived:?}, last {last_group}");
+            let witness = Some(Position(durable));
+            let report = run(&vfs, &RepairOptions { witness, ..options(before) }).unwrap();
+            let lost: Vec<u64> = (hit.first.0..=hit.last.0).collect();
+            let told: Vec<u64> =
+                report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+            assert_eq!(told, lost, "{what}");
+            install(&vfs, before);
+            let (wal, recovery) = open(&vfs, existing(Some(durable))).unwrap();
+            assert_eq!(recovery.durable.0, durable, "{what}");
+            assert!(recovery.voided.is_some(), "{what}");
+            let told = wal.reader().lost();
+            let told: Vec<u64> = told.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+            assert_eq!(told, lost, "{what}");
+        }
+    }
+}
+
+/// A write that went to the wrong place put a block of one segment where the next one begins: that
+/// does not say where the first one ended.
+#[test]
+fn a_block_in_the_next_segment_voids_nothing() {
+    let original = Original::of(19, &script(19, 6), false);
+    let number = *original.segments.last().unwrap();
+    let groups = original.groups(number);
+    assert!(groups.len() > 2, "{groups:?}");
+    // Checksums name the place in the file: the block is at the same one in the wrong file.
+    let at = BLOCK..(1 + groups[0].blocks as usize) * BLOCK;
+    let mut bytes = original.bytes(number);
+    let mut spare = original.bytes(number + 1);
+    spare[at.clone()].copy_from_slice(&bytes[at.clone()]);
+    bytes[at].fill(0);
+    let vfs = original.with(number, bytes);
+    vfs.put(&segment(number + 1), spare).unwrap();
+    let report = run(&vfs, &options(number)).unwrap();
+    let lost: Vec<u64> = report.lost.iter().flat_map(|one| one.first.0..=one.last.0).collect();
+    let expected: Vec<u64> = (groups[0].first.0..=groups[0].last.0).collect();
+    assert_eq!(lost, expected, "{report:?}");
+}
+
 /// A small database has one segment and a spare: then the name of the database must be given, and
 /// is proved by the chain.
 #[test]

@@ -336,6 +336,9 @@ impl Judge {
             if groups.bad.is_some() || !tail.unwritten() {
                 let problem = format!("{what}; position {witness} is known to have been durable");
                 self.findings.push(bad(Some(true), witness, problem));
+            } else if groups.closed && !followed && !self.known.single_file {
+                let cut = cut(segment, header, groups);
+                self.findings.push(Finding { last: witness, ..cut });
             }
         } else if let Some(found) = groups.bad.as_ref().filter(|bad| bad.too_new) {
             self.findings.push(finding(segment, DamageKind::TooNew, found.problem.clone()));
@@ -419,7 +422,11 @@ impl Judge {
         let Some(witness) = self.known.witness else { return };
         let Some(last_segment) = written.last() else { return };
         let last = written.iter().rev().find_map(SegmentSurvey::last).unwrap_or(Position::NONE);
-        let explained = self.findings.iter().any(|found| found.acknowledged == Some(true));
+        // What an earlier repair gave up has its positions, so it explains nothing that is missing.
+        let explained = self
+            .findings
+            .iter()
+            .any(|found| found.acknowledged == Some(true) && found.kind != DamageKind::Lost);
         if witness > last && !explained {
             self.findings.push(Finding {
                 first: last.next(),
@@ -458,19 +465,14 @@ fn stop(segment: &SegmentSurvey, groups: &GroupsSurvey) -> (u64, String) {
 fn cut(segment: &SegmentSurvey, header: &SegmentHeader, groups: &GroupsSurvey) -> Finding {
     let first = groups.end.last.next();
     if groups.closed {
+        let next = segment_name(header.number.saturating_add(1));
+        let problem = format!("{} says that the log went on in it", segment.name);
         return Finding {
-            offset: segment.len,
+            file: next,
             first,
             last: first,
             acknowledged: Some(true),
-            ..finding(
-                segment,
-                DamageKind::Missing,
-                format!(
-                    "the log went on in {}, which is not there",
-                    segment_name(header.number.saturating_add(1))
-                ),
-            )
+            ..finding(segment, DamageKind::Missing, problem)
         };
     }
     let problem = format!(
@@ -503,7 +505,10 @@ impl Finding {
             DamageKind::Foreign | DamageKind::Swapped => LogError::Misplaced {
                 file,
                 problem: format!("{}: {problem}", self.kind.name()),
-                hint: format!("put the right file there; see `stemedb wal verify {dir}`"),
+                hint: format!(
+                    "put the right file there; if it is, and only its header is another's, \
+                     `stemedb wal repair` makes a new one; see `stemedb wal verify {dir}`"
+                ),
             },
             DamageKind::Missing if self.acknowledged.is_some() => LogError::Misplaced {
                 file,

@@ -16,7 +16,7 @@ use crate::config::{Expect, Recovery, Voided, WalConfig};
 use crate::error::LogError;
 use crate::format::block::{BLOCK, SECTOR};
 use crate::format::group::LostRange;
-use crate::format::header::{FORMAT, HeaderState, SegmentHeader};
+use crate::format::header::{FORMAT, HeaderState, SegmentHeader, segment_name};
 use crate::prove::{CACHE_LOOK_EVERY, drop_cache};
 use crate::shared::SegmentEntry;
 use crate::walk::{Cursor, Marks};
@@ -178,7 +178,7 @@ impl Opener<'_> {
         let identity = match (expect, segments.last().and_then(SegmentSurvey::written_header)) {
             (Expect::New { log_id, timeline }, _) => (*log_id, *timeline),
             (_, Some(header)) => (header.log_id, header.timeline),
-            (_, None) => return Err(self.no_log()),
+            (_, None) => return Err(self.no_log(None)),
         };
         let mut active = None;
         if let Some(last) = segments.last() {
@@ -376,17 +376,31 @@ impl Opener<'_> {
                 problem: format!("holds a log up to position {records}, expected none"),
                 hint: "start it as an existing log, or give another folder".into(),
             }),
-            Expect::Existing { .. } if records == Position::NONE => Err(self.no_log()),
-            Expect::Existing { .. } => end.ok_or_else(|| self.no_log()),
+            Expect::Existing { witness, .. } => {
+                end.filter(|end| end.last > Position::NONE).ok_or_else(|| self.no_log(*witness))
+            }
         }
     }
 
-    fn no_log(&self) -> LogError {
+    fn no_log(&self, witness: Option<Position>) -> LogError {
+        let dir = self.dir.display();
+        let (upto, repair) = match witness {
+            Some(witness) => (
+                format!(", with records up to position {witness}"),
+                format!(
+                    "; what is gone for good, `stemedb wal repair --segment {dir}/{} --witness \
+                     {witness} --output FILE` gives up",
+                    segment_name(1)
+                ),
+            ),
+            None => Default::default(),
+        };
         LogError::Misplaced {
-            file: self.dir.display().to_string(),
-            problem: "missing: the folder holds no log, and one is expected".into(),
-            hint: "check `wal.dir` and the mount; restore from a backup if the files are gone"
-                .into(),
+            file: dir.to_string(),
+            problem: format!("missing: the folder holds no log, and one is expected{upto}"),
+            hint: format!(
+                "check `wal.dir` and the mount; restore from a backup if the files are gone{repair}"
+            ),
         }
     }
 
@@ -487,7 +501,7 @@ impl Opener<'_> {
 
     /// Goes on behind the last group: from there to the end of the file all was read as zero.
     fn resume(&self, last: &SegmentSurvey, end: &Cursor) -> Result<Active, LogError> {
-        let header = last.written_header().ok_or_else(|| self.no_log())?;
+        let header = last.written_header().ok_or_else(|| self.no_log(None))?;
         let file = self
             .vfs
             .open(&self.dir.join(&last.name), Open::Write)
@@ -505,7 +519,7 @@ impl Opener<'_> {
     /// Makes durable, before anything else is answered, that the log ends at `end` and that what
     /// lies behind it in `last` is void.
     fn fence(&self, last: &SegmentSurvey, end: &Cursor, spare: Spare) -> Result<Active, LogError> {
-        let previous = last.written_header().ok_or_else(|| self.no_log())?;
+        let previous = last.written_header().ok_or_else(|| self.no_log(None))?;
         let header = SegmentHeader {
             number: spare.number,
             salt: spare.salt,

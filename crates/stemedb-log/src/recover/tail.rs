@@ -45,6 +45,8 @@ pub(crate) enum Torn {
     /// The first write of a segment: nothing but its first group. That may be the last provable
     /// one again, if the medium failed under it before and it was written a second time.
     First(u64),
+    /// The same, whichever group that is.
+    Alone,
 }
 
 /// Looks at everything from block `from` on, which was written under `salt`.
@@ -116,6 +118,7 @@ impl Tail {
         let expected = match torn {
             Torn::Behind(group) if header.kind.is_link() => header.group == group.saturating_add(1),
             Torn::Behind(group) => header.group == group,
+            Torn::Alone => header.kind.is_link() && header.group == first,
             Torn::First(group) => {
                 let next = header.group == group || header.group == group.saturating_add(1);
                 header.kind.is_link() && header.group == first && next

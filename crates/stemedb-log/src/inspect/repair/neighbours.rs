@@ -11,10 +11,10 @@ use super::patient::Patient;
 use super::unpack::claim;
 use crate::chain::chain_start;
 use crate::error::LogError;
-use crate::format::block::{BLOCK, Look};
-use crate::format::header::{Fence, HeaderState, SegmentHeader, segment_name};
+use crate::format::block::{BLOCK, Look, SECTOR};
+use crate::format::header::{Fence, HeaderState, SegmentHeader, marked_salt, segment_name};
 use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey_segment};
-use crate::recover::tail::{Tail, claimed_salt};
+use crate::recover::tail::{Tail, Torn, claimed_salt, examine};
 use crate::walk::{Blocks, Cursor};
 
 /// The other segments of the folder. They may be as damaged as the one to repair, so they are read
@@ -44,7 +44,8 @@ impl<'a> Neighbours<'a> {
                 let file = vfs
                     .open(&dir.join(&name), Open::Read)
                     .map_err(|source| io(&name, "open", 0, source))?;
-                let header = read_header(&Patient::new(file), &name)?;
+                let file = Patient::new(file);
+                let header = own_header(&file, &name, other, read_header(&file, &name)?)?;
                 headers.push((other, name, header));
             }
         }
@@ -62,14 +63,17 @@ impl<'a> Neighbours<'a> {
         })
     }
 
+    fn open(&self, name: &str) -> Result<(Patient, u64), LogError> {
+        let failed = |source| io(name, "open", 0, source);
+        let file = Patient::new(self.vfs.open(&self.dir.join(name), Open::Read).map_err(failed)?);
+        let len = file.len().map_err(failed)?;
+        Ok((file, len))
+    }
+
     fn survey(&self, number: u64) -> Result<Option<SegmentSurvey>, LogError> {
         let Some(header) = self.header(number) else { return Ok(None) };
         let name = segment_name(number);
-        let file = self
-            .vfs
-            .open(&self.dir.join(&name), Open::Read)
-            .map_err(|source| io(&name, "open", 0, source))?;
-        let file = Patient::new(file);
+        let (file, _) = self.open(&name)?;
         survey_segment(&file, &name, number, header.clone(), None, 0).map(Some)
     }
 
@@ -232,32 +236,33 @@ impl<'a> Neighbours<'a> {
     }
 
     /// Where this segment ended, as the next one tells.
-    pub(super) fn end(
-        &self,
-        name: &str,
-        header: &SegmentHeader,
-    ) -> Result<Option<Cursor>, LogError> {
+    pub(super) fn end(&self, header: &SegmentHeader) -> Result<Option<Cursor>, LogError> {
         if let Some(next) = self.next().filter(|next| next.fence.salt == header.salt) {
             let Fence { position: last, group, recorded_at, chain, .. } = next.fence;
             return Ok(Some(Cursor { block: 0, group, last, recorded_at, chain }));
         }
         let number = self.number.saturating_add(1);
-        if self.number == 0
-            || !matches!(self.header(number), Some(HeaderState::Blank(_) | HeaderState::Bad(_)))
-        {
+        let Some(HeaderState::Blank(mark) | HeaderState::Bad(mark)) = self.header(number) else {
             return Ok(None);
-        }
-        // The next one has lost its header; its first block names what it was written after.
+        };
+        // The next one has lost its header; its first block names what it was written after, unless
+        // it is a block of this one at the wrong place.
         let next = segment_name(number);
-        let failed = |source| io(name, "open the segment after", 0, source);
-        let file = self.vfs.open(&self.dir.join(&next), Open::Read).map_err(failed)?;
-        let file = Patient::new(file);
-        let len = file.len().map_err(failed)?;
-        let first = Claim::of(&file, &next, len, None)?.first;
-        Ok(first.filter(|first| first.last >= header.fence.position))
+        let (file, len) = self.open(&next)?;
+        let claim = Claim::of(&file, &next, len, *mark)?;
+        let theirs = claim.salt.is_some_and(|(salt, _)| salt != header.salt);
+        Ok(claim.first.filter(|first| theirs && first.last >= header.fence.position))
     }
 
-    /// Whether a later segment is in use.
+    /// Whether the log went on behind this segment: only a whole header proves it, since a segment
+    /// gets it together with its first group, in one durable write.
+    pub(super) fn went_on(&self) -> bool {
+        let used =
+            |header: &HeaderState| matches!(header, HeaderState::Ok(_) | HeaderState::TooNew(_));
+        self.headers.iter().any(|(number, _, header)| *number > self.number && used(header))
+    }
+
+    /// Whether a later segment holds anything.
     pub(super) fn followed(&self) -> Result<bool, LogError> {
         for (number, _, header) in &self.headers {
             let used = *number > self.number
@@ -272,6 +277,30 @@ impl<'a> Neighbours<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether `witness` can only have been in this segment: later ones hold at most the first group
+    /// of a segment, torn, whose blocks know of no position behind it.
+    pub(super) fn ends_with(&self, witness: Position) -> Result<bool, LogError> {
+        for (number, name, header) in &self.headers {
+            if *number < self.number {
+                continue;
+            }
+            let (HeaderState::Blank(mark) | HeaderState::Bad(mark)) = header else {
+                return Ok(false);
+            };
+            let (file, len) = self.open(name)?;
+            let salt = match mark {
+                Some(salt) => *salt,
+                None => claimed_salt(&file, name, len)?,
+            };
+            let tail = examine(&file, name, len, salt, 1, Torn::Alone)?;
+            let known = tail.watermark == Position::NONE || witness <= tail.watermark;
+            if !(tail.unwritten() || (tail.torn() && known)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Everything up to here was durable, by the fences of later segments.
@@ -309,6 +338,30 @@ impl Claim {
         let first = salt.map(|(salt, _)| first_group(file, name, salt)).transpose()?.flatten();
         Ok(Self { salt, first, packed: false })
     }
+}
+
+/// What is to be thought of the header that was found in segment `number`: a write that went to the
+/// wrong place leaves the header of another segment where every block is still this one's. Such a
+/// header is as bad as none. A file that is another segment altogether has its own header.
+pub(super) fn own_header(
+    file: &dyn VfsFile,
+    name: &str,
+    number: u64,
+    found: HeaderState,
+) -> Result<HeaderState, LogError> {
+    let HeaderState::Ok(header) = &found else { return Ok(found) };
+    if number == 0 || header.number == number {
+        return Ok(found);
+    }
+    let mut start = [0; 2 * SECTOR];
+    file.read_at(&mut start, 0).map_err(|source| io(name, "read", 0, source))?;
+    let mark = marked_salt(&start, Some(number));
+    let len = file.len().map_err(|source| io(name, "measure", 0, source))?;
+    let salt = Claim::of(file, name, len, mark)?.salt;
+    Ok(match salt {
+        Some((salt, _)) if salt != header.salt => HeaderState::Bad(mark),
+        _ => found,
+    })
 }
 
 /// Just before the first block, if it verifies and begins a group.

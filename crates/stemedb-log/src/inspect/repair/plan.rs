@@ -76,8 +76,7 @@ pub(super) fn plan(
         }
         Some(next) => goal = next.into(),
         None => {
-            let open = !closed && !source.followed;
-            let witness = options.witness.filter(|_| open).unwrap_or(Position::NONE);
+            let witness = source.witness.filter(|_| !closed).unwrap_or(Position::NONE);
             let seen = watermark.max(witness);
             if seen > goal.last {
                 // Nothing knows the groups that these positions were in.
@@ -135,7 +134,8 @@ pub(super) fn plan(
         }),
         _ => None,
     };
-    let close = closed || source.followed || source.end.is_some();
+    // A closing seal is the proof that the next segment was in use.
+    let close = closed || source.went_on;
     let dropped = dropped(source, &pieces, close)?;
     Ok(Plan { pieces, close, end, dropped, undecided, durable })
 }

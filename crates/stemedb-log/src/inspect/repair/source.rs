@@ -3,7 +3,7 @@
 use stemedb_io::{Env, Open, VfsFile as _};
 use stemedb_model::Position;
 
-use super::neighbours::{Claim, Neighbours, cannot};
+use super::neighbours::{Claim, Neighbours, cannot, own_header};
 use super::patient::Patient;
 use super::unpack::{Packed, unpack};
 use super::{HeaderOrigin, RepairOptions};
@@ -25,8 +25,12 @@ pub(super) struct Source {
     pub(super) origin: HeaderOrigin,
     /// Where it ended, as the next segment tells.
     pub(super) end: Option<Cursor>,
-    /// The log went on in a later segment.
+    /// A later segment holds something, durable or not.
     pub(super) followed: bool,
+    /// The log went on in a later segment.
+    pub(super) went_on: bool,
+    /// A position that was acknowledged, and can only have been in this one.
+    pub(super) witness: Option<Position>,
     /// Everything up to here was durable, as later segments tell.
     pub(super) durable: Position,
 }
@@ -87,11 +91,12 @@ fn present(
     neighbours: &Neighbours<'_>,
 ) -> Result<Source, LogError> {
     let len = file.len().map_err(|source| io(&name, "measure", 0, source))?;
-    let state = read_header(&file, &name)?;
+    let state = own_header(&file, &name, neighbours.number, read_header(&file, &name)?)?;
     if matches!(state, HeaderState::Blank(_))
         && examine(&file, &name, len, 0, 1, Torn::First(0))?.unwritten()
         && !neighbours.followed()?
         && !neighbours.closed_before()?
+        && !all_is_gone(neighbours, options)
     {
         return Err(cannot(&name, "is a prepared segment that was not used yet")
             .hint("there is nothing to repair in it; the next start makes another"));
@@ -130,7 +135,7 @@ fn present(
             (header, HeaderOrigin::Rebuilt(sentence))
         }
     };
-    let end = neighbours.end(&name, &header)?;
+    let end = neighbours.end(&header)?;
     let (file, packed, len) = if packed {
         let (blocks, packed) = unpack(file, &name, len, &header)?;
         let len = blocks.len().map_err(|source| io(&name, "measure", 0, source))?;
@@ -149,8 +154,25 @@ fn present(
         origin,
         end,
         followed: neighbours.followed()?,
+        went_on: neighbours.went_on(),
+        witness: witness(neighbours, options)?,
         durable: neighbours.durable(),
     })
+}
+
+fn witness(
+    neighbours: &Neighbours<'_>,
+    options: &RepairOptions,
+) -> Result<Option<Position>, LogError> {
+    match options.witness {
+        Some(witness) if neighbours.ends_with(witness)? => Ok(Some(witness)),
+        _ => Ok(None),
+    }
+}
+
+/// There were records, and no segment has any: the first one can hold their positions.
+fn all_is_gone(neighbours: &Neighbours<'_>, options: &RepairOptions) -> bool {
+    neighbours.number == 1 && options.witness.is_some_and(|witness| witness > Position::NONE)
 }
 
 /// A file that is not there, and should be.
@@ -161,14 +183,27 @@ fn missing(
     neighbours: &Neighbours<'_>,
 ) -> Result<Source, LogError> {
     let followed = neighbours.followed()?;
-    if neighbours.number == 0 || !(followed || neighbours.closed_before()?) {
+    let expected = followed || neighbours.closed_before()? || all_is_gone(neighbours, options);
+    if neighbours.number == 0 || !expected {
         return Err(cannot(&name, "is not there, and no other segment says that it should be")
             .hint("name a segment of a log; `stemedb wal verify` tells which are missing"));
     }
     let salt = neighbours.next_names_salt().unwrap_or_else(|| env.rng.next_u64().max(1));
     let (header, place) = neighbours.make(&name, salt, 0, None, options)?;
-    let end = neighbours.end(&name, &header)?;
+    let end = neighbours.end(&header)?;
     let origin = HeaderOrigin::Missing(format!("place in the log from {place}"));
     let durable = neighbours.durable();
-    Ok(Source { name, file: None, packed: None, len: 0, header, origin, end, followed, durable })
+    Ok(Source {
+        name,
+        file: None,
+        packed: None,
+        len: 0,
+        header,
+        origin,
+        end,
+        followed,
+        went_on: neighbours.went_on(),
+        witness: witness(neighbours, options)?,
+        durable,
+    })
 }
