@@ -32,6 +32,9 @@ struct Args {
     /// Make each run twice and compare.
     #[arg(long)]
     twice: bool,
+    /// Tell every answer and the last operations of a run that keeps all promises, too.
+    #[arg(long)]
+    trace: bool,
     /// Expect this wrong behaviour to be caught.
     #[arg(long, value_name = "MUTANT")]
     expect_catch: Option<String>,
@@ -80,6 +83,9 @@ fn judge(args: &Args) -> Result<ExitCode, String> {
                 );
                 return Ok(ExitCode::from(1));
             }
+        }
+        if args.trace && outcome.broken.is_none() {
+            outcome.trace.iter().for_each(|line| println!("  {line}"));
         }
         if outcome.broken.is_some() {
             report(&plan, outcome, args.skip.is_none());

@@ -206,6 +206,7 @@ impl Model {
         let (durable, lost) = (reader.durable().0.0, reader.lost());
         let is_lost =
             |position: u64| lost.iter().any(|r| (r.first.0..=r.last.0).contains(&position));
+        let mut given_up = false;
         for (slot, position) in self.slots.iter_mut().zip(1..) {
             if !is_lost(position) || matches!(slot, Slot::Lost) {
                 continue;
@@ -217,6 +218,11 @@ impl Model {
                 );
             }
             *slot = Slot::Lost;
+            given_up = true;
+        }
+        if given_up {
+            // Nobody knows the time of what is lost.
+            self.newest = self.slots.iter().filter_map(Slot::at).max();
         }
         let last = self.last();
         if durable < last {

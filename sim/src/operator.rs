@@ -15,11 +15,10 @@ use stemedb_model::Position;
 
 use crate::model::{Judged, Promise, broken};
 use crate::profile::DIR;
-use crate::world::{End, World, is_segment};
+use crate::world::{End, World, is_segment, sectors_of};
 
 /// More attempts than any honest start needs.
 const ATTEMPTS: u64 = 60;
-const SECTORS_A_BLOCK: u64 = 8;
 
 impl World {
     /// Starts under whatever weather there is. One that fails for a true reason is tried again.
@@ -99,7 +98,7 @@ impl World {
         };
         let expect = Expect::Existing { log_id: Some(LOG_ID), witness: witness.map(Position) };
         let answer = Wal::open(config, self.env(), expect);
-        self.note("start", &answer);
+        self.note("start", &(witness, &answer));
         answer
     }
 
@@ -172,9 +171,8 @@ impl World {
                     DumpItem::Group(group)
                         if matches!(group.kind, GroupKind::Entries | GroupKind::Lost) =>
                     {
-                        let from = u64::from(group.block) * SECTORS_A_BLOCK;
-                        let to = from + u64::from(group.blocks) * SECTORS_A_BLOCK;
-                        let hit = harmed.iter().any(|s| (from..to).contains(&(*s as u64)));
+                        let sectors = sectors_of(&group);
+                        let hit = harmed.iter().any(|sector| sectors.contains(&(*sector as u64)));
                         // A frame has up to 64 KiB, which here is most of a segment.
                         if hit || (packed && !harmed.is_empty()) {
                             damaged.extend(group.first.0..=group.last.0);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,11 @@ use stemedb_io::sim::{
     EIO, ENOSPC, Failed, Fault, OpKind, Personality, Rates, SimClock, SimRng, SimVfs, Traced, When,
 };
 use stemedb_log::conformance::{START_MS, sample};
-use stemedb_log::{Log, LogError, LogReader, LogState, NewEntry, OnFailure, Wal, verify};
+use stemedb_log::{
+    DumpItem, Group, GroupKind, Log, LogError, LogReader, LogState, NewEntry, OnFailure, Wal, dump,
+    verify,
+};
+use stemedb_model::Position;
 
 use crate::dice::Dice;
 use crate::model::{Broken, Judged, Model, Promise, broken};
@@ -21,6 +26,7 @@ use crate::tally::Tally;
 /// Operations and answers that are kept for people.
 const TRACE: usize = 60;
 const SECTOR: usize = 512;
+const SECTORS_A_BLOCK: u64 = 8;
 
 /// Which run, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,11 +297,7 @@ impl World {
                 | OpKind::Rename => failed.path.to_string_lossy().contains("/segment."),
                 _ => false,
             };
-            // Want of room while a segment is prepared ends when there is room.
-            let prepares = matches!(failed.op, OpKind::Rename | OpKind::SyncDir)
-                || failed.path.extension().is_some_and(|extension| extension == "tmp");
-            let waits = failed.errno == ENOSPC && prepares;
-            of_log && !waits
+            of_log && !wants_room(failed)
         });
         if let Some(node) = self.node.as_mut().filter(|_| tells) {
             node.must_tell = true;
@@ -365,7 +367,9 @@ impl World {
             && self.profile.on_failure == OnFailure::Heal
             && self.profile.personality != Personality::StickyReadOnly
             && self.armed.is_none()
+            // After want of room the next segment may not be ready yet.
             && !self.full
+            && !node.short
             && !self.harmed()
     }
 
@@ -373,10 +377,8 @@ impl World {
     fn once(&self, calm: bool, failures: &[Failed]) -> Option<()> {
         match failures {
             [one] if calm && !self.harmed() && !self.disk.powered_off() => {
-                let room = one.errno == ENOSPC && one.path.extension().is_some_and(|e| e == "tmp");
-                let room = room || (one.op == OpKind::Allocate && one.errno == ENOSPC);
                 let reads = matches!(one.op, OpKind::Read | OpKind::ReadNowait | OpKind::Evict);
-                (!room && !reads).then_some(())
+                (!wants_room(one) && !reads).then_some(())
             }
             _ => None,
         }
@@ -421,11 +423,14 @@ impl World {
         if known.is_some_and(|known| known == (file.clone(), end)) || self.disk.powered_off() {
             return Ok(());
         }
-        let harmed = before.harmed.get(&Path::new(DIR).join(&file));
+        let path = Path::new(DIR).join(&file);
+        let harmed = before.harmed.get(&path);
+        // Writing a sector again mends it.
+        let still = self.disk.harmed(&path);
         // Only durable groups are proved: blocks from the first one on, up to the failure.
         let bad = harmed.into_iter().flatten().find(|sector| {
             let byte = (*sector * SECTOR) as u64;
-            byte >= 4096 && byte < end
+            byte >= 4096 && byte < end && still.contains(sector) && !self.is_seal(&path, *sector)
         });
         match bad {
             Some(sector) => {
@@ -434,6 +439,21 @@ impl World {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether this sector belongs to a seal: no record is lost with it, so no proof wants it.
+    fn is_seal(&self, path: &Path, sector: &usize) -> bool {
+        let mut seal = false;
+        let all = (Position(0), Position(u64::MAX));
+        let _ = dump(path, &self.disk.unharmed(), all, false, &mut |item| {
+            if let DumpItem::Group(group) = item
+                && matches!(group.kind, GroupKind::Seal | GroupKind::Close)
+            {
+                seal |= sectors_of(&group).contains(&(*sector as u64));
+            }
+            true
+        });
+        seal
     }
 
     fn work(&mut self) -> Judged {
@@ -533,7 +553,7 @@ impl World {
     fn acknowledge(&mut self) {
         let Some(node) = &mut self.node else { return };
         let seen = node.wal.acknowledge();
-        let open = matches!(node.reader.state(), LogState::Ok);
+        let open = matches!(node.reader.state(), LogState::Ok | LogState::Degraded { .. });
         if seen.is_some() && open {
             node.must_tell = false;
         }
@@ -893,6 +913,19 @@ impl World {
         let reader = wal.reader();
         self.node = Some(Node { wal, reader, failures, must_tell: false, short: self.full });
     }
+}
+
+/// The sectors of its segment that a group takes.
+pub(crate) fn sectors_of(group: &Group) -> Range<u64> {
+    let from = u64::from(group.block) * SECTORS_A_BLOCK;
+    from..from + u64::from(group.blocks) * SECTORS_A_BLOCK
+}
+
+/// Want of room while a segment is prepared ends when there is room.
+fn wants_room(failed: &Failed) -> bool {
+    let prepares = matches!(failed.op, OpKind::Rename | OpKind::SyncDir | OpKind::Allocate)
+        || failed.path.extension().is_some_and(|extension| extension == "tmp");
+    failed.errno == ENOSPC && prepares
 }
 
 /// `segment.NNN.wal`, and nothing behind it.

@@ -177,7 +177,7 @@ impl Inode {
     pub(super) fn harm(&mut self, sector: usize, bytes: &[u8]) -> bool {
         let Some(now) = self.sector(sector).map(<[u8]>::to_vec) else { return false };
         let bytes = bytes.get(..now.len()).unwrap_or(bytes);
-        if now.is_empty() || now == bytes {
+        if now.starts_with(bytes) {
             return false;
         }
         self.harmed.entry(sector).or_insert(now);
