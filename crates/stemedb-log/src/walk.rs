@@ -12,7 +12,7 @@ use crate::error::LogError;
 use crate::format::block::{BLOCK, BadHeader, BlockHeader, GroupKind, Look, PAYLOAD, take_payload};
 use crate::format::envelope::{BadHead, Head};
 use crate::format::group::{Entries, LostRange};
-use crate::format::header::SegmentHeader;
+use crate::format::header::{Fence, SegmentHeader};
 use crate::format::pack::FrameHeader;
 
 /// A block in every this many has its first position in memory: 2 KiB for a segment of 64 MiB.
@@ -108,13 +108,13 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// The start of a segment.
     pub(crate) fn start_of(header: &SegmentHeader) -> Self {
-        Self {
-            block: 1,
-            group: header.fence.group,
-            last: header.fence.position,
-            recorded_at: header.fence.recorded_at,
-            chain: header.fence.chain,
-        }
+        Self { block: 1, ..Self::at(&header.fence) }
+    }
+
+    /// Where a fence says that a segment ends; in no block.
+    pub(crate) fn at(fence: &Fence) -> Self {
+        let Fence { position: last, group, recorded_at, chain, .. } = *fence;
+        Self { block: 0, group, last, recorded_at, chain }
     }
 
     /// Just before the group whose first block has `header`, which is believed.

@@ -382,6 +382,15 @@ fn a_header_of_another_segment_is_made_again() {
             }
         }
     }
+    // Nothing else verifies: as good as missing. (Of the newest one nothing would tell the end.)
+    for number in original.segments.iter().take(original.segments.len() - 1) {
+        let other = number + 1;
+        let mut bytes = original.bytes(*number);
+        bytes[BLOCK..].fill(0xee);
+        bytes[..BLOCK].copy_from_slice(&original.bytes(other)[..BLOCK]);
+        let all: Vec<u64> = original.hit(*number, std::slice::from_ref(&(0..bytes.len())));
+        original.costs(*number, &all, bytes, &format!("header of {other}, all of {number} gone"));
+    }
 }
 
 /// No record is left of a log that had some: its positions are given up, never given again.
@@ -921,6 +930,75 @@ fn groups_behind_a_fence_stay_void() {
     assert!(matches!(reader.read(Position(1)), Err(LogError::Lost { .. })));
     assert_eq!(reader.read(Position(2)).unwrap().unwrap().new, groups[1][0]);
     assert_eq!(reader.read(Position(3)).unwrap().unwrap().new, other[0]);
+}
+
+/// The header that holds the fence is gone as well: the first block behind it, or the segment after
+/// it, still tells what is void.
+#[test]
+fn a_fence_is_made_again() {
+    let groups: Vec<Vec<NewEntry>> = (1..=3).map(|n| vec![sample(n, 300)]).collect();
+    let other = vec![sample(77, 300)];
+    for refilled in [true, false] {
+        let vfs = written(1, &groups, false);
+        let whole = vfs.medium(&segment(1)).unwrap();
+        let mut bytes = whole.clone();
+        bytes[3 * BLOCK + 600] ^= 1;
+        vfs.put(&segment(1), bytes).unwrap();
+        let lenient = || WalConfig { void_tail: true, ..config() };
+        let (mut wal, _) = Wal::open(lenient(), env_on(&vfs, 1), existing(Some(2))).unwrap();
+        if refilled {
+            assert_eq!(wal.append(&other).unwrap().first.0, 3);
+        } else {
+            // Segment 2 never holds a record: its first group is torn, and segment 3 fences it.
+            let mut torn = vfs.medium(&segment(2)).unwrap();
+            torn[BLOCK..BLOCK + 100].fill(0xee);
+            drop(wal);
+            vfs.put(&segment(2), torn).unwrap();
+            wal = Wal::open(lenient(), env_on(&vfs, 2), existing(Some(2))).unwrap().0;
+            assert_eq!(wal.append(&other).unwrap().first.0, 3);
+        }
+        drop(wal);
+        vfs.put(&segment(1), whole).unwrap();
+        let mut bytes = vfs.medium(&segment(2)).unwrap();
+        bytes[100] ^= 1;
+        vfs.put(&segment(2), bytes).unwrap();
+        let report = run(&vfs, &options(2)).unwrap();
+        assert!(matches!(report.header, HeaderOrigin::Rebuilt(_)), "{report:?}");
+        assert!(report.lost.is_empty(), "{report:?}");
+        install(&vfs, 2);
+        let (wal, _) = open(&vfs, existing(Some(3))).unwrap();
+        assert_eq!(wal.reader().durable().0.0, 3);
+        assert_eq!(wal.reader().read(Position(3)).unwrap().unwrap().new, other[0]);
+    }
+}
+
+/// The header of the other shape of the same segment: what is behind it tells what it is.
+#[test]
+fn a_segment_is_read_as_what_it_is() {
+    let packed = Original::packed(33);
+    let number = packed.segments[0];
+    // A repair of a packed segment has blocks, and the same identity.
+    let vfs = packed.vfs.fork();
+    let mut cut = packed.bytes(number);
+    let end = cut.len() - 8;
+    cut[end] ^= 1;
+    vfs.put(&segment(number), cut).unwrap();
+    run(&vfs, &options(number)).unwrap();
+    let blocks = vfs.medium(&output(number)).unwrap();
+    for (what, header, rest) in [
+        ("packed header on blocks", packed.bytes(number), blocks.clone()),
+        ("block header on frames", blocks, packed.bytes(number)),
+    ] {
+        let mut bytes = rest;
+        assert_ne!(bytes[..512], header[..512]);
+        bytes[..512].copy_from_slice(&header[..512]);
+        let vfs = packed.with(number, bytes);
+        let report = run(&vfs, &options(number)).unwrap();
+        assert!(matches!(report.header, HeaderOrigin::Rebuilt(_)), "{what}: {report:?}");
+        assert!(!report.needs_acceptance(), "{what}: {report:?}");
+        install(&vfs, number);
+        packed.check(&vfs, &[], packed.durable(), what);
+    }
 }
 
 /// One bit anywhere in a packed segment costs the frame it is in; in its header or its end,

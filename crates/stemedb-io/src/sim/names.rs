@@ -18,14 +18,15 @@ pub(super) enum Node {
 enum Change {
     Link(PathBuf, Node),
     Unlink(PathBuf),
-    /// Within one folder, so it is atomic.
-    Rename(PathBuf, PathBuf),
+    /// Within one folder, so it is atomic. It names what is renamed: another one may have had the
+    /// name before.
+    Rename(PathBuf, PathBuf, Node),
 }
 
 impl Change {
     fn dir(&self) -> Option<&Path> {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, _) => path.parent(),
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(path, ..) => path.parent(),
         }
     }
 
@@ -37,10 +38,9 @@ impl Change {
             Self::Unlink(path) => {
                 names.remove(path);
             }
-            Self::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
-                }
+            Self::Rename(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), *node);
             }
         }
     }
@@ -95,7 +95,7 @@ impl Names {
         let node = self.get(from)?;
         self.parent(to)?;
         if from.parent() == to.parent() {
-            self.change(Change::Rename(from.into(), to.into()));
+            self.change(Change::Rename(from.into(), to.into(), node));
         } else {
             self.change(Change::Link(to.into(), node));
             self.change(Change::Unlink(from.into()));

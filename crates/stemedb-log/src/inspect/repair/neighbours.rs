@@ -209,6 +209,14 @@ impl<'a> Neighbours<'a> {
         let groups = previous.groups.as_ref().ok_or_else(missing)?;
         let end = groups.end;
         let fence = end.fence(header.number, header.salt);
+        // What was never durable there is void, and may look whole.
+        let told = first.or_else(|| self.next().map(|next| Cursor::at(&next.fence)));
+        if let Some(told) = told.filter(|told| told.last < end.last && !groups.closed)
+            && let Some(end) = self.void_behind(&told)?
+        {
+            let from = if first.is_some() { "its first block" } else { "the segment after" };
+            return Ok((end.fence(header.number, header.salt), from.into()));
+        }
         let unbroken = groups.closed
             || (groups.bad.is_none()
                 && previous.len >= header.segment_bytes
@@ -235,11 +243,24 @@ impl<'a> Neighbours<'a> {
         }
     }
 
+    /// The groups of the segment before up to `end`, if they lead there.
+    fn void_behind(&self, end: &Cursor) -> Result<Option<Cursor>, LogError> {
+        let number = self.number.saturating_sub(1);
+        let Some(HeaderState::Ok(header)) = self.header(number) else { return Ok(None) };
+        let name = segment_name(number);
+        let (file, _) = self.open(&name)?;
+        let fence = end.fence(header.number, header.salt);
+        let next = SegmentHeader { fence, ..header.clone() };
+        let state = HeaderState::Ok(header.clone());
+        let found = survey_segment(&file, &name, number, state, Some(&next), 0)?;
+        let reached = found.groups.map(|groups| groups.end);
+        Ok(reached.filter(|at| (at.last, at.group, at.chain) == (end.last, end.group, end.chain)))
+    }
+
     /// Where this segment ended, as the next one tells.
     pub(super) fn end(&self, header: &SegmentHeader) -> Result<Option<Cursor>, LogError> {
         if let Some(next) = self.next().filter(|next| next.fence.salt == header.salt) {
-            let Fence { position: last, group, recorded_at, chain, .. } = next.fence;
-            return Ok(Some(Cursor { block: 0, group, last, recorded_at, chain }));
+            return Ok(Some(Cursor::at(&next.fence)));
         }
         let number = self.number.saturating_add(1);
         let Some(HeaderState::Blank(mark) | HeaderState::Bad(mark)) = self.header(number) else {
@@ -359,8 +380,9 @@ pub(super) fn own_header(
     let len = file.len().map_err(|source| io(name, "measure", 0, source))?;
     let salt = Claim::of(file, name, len, mark)?.salt;
     Ok(match salt {
-        Some((salt, _)) if salt != header.salt => HeaderState::Bad(mark),
-        _ => found,
+        Some((salt, _)) if salt == header.salt => found,
+        // Where nothing else verifies, the header is all there is of the other segment.
+        _ => HeaderState::Bad(mark),
     })
 }
 

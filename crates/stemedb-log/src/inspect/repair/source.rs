@@ -108,8 +108,16 @@ fn present(
         }
         HeaderState::Ok(header) => {
             neighbours.accept(&name, &header)?;
-            packed = header.packed;
-            (header, HeaderOrigin::Kept)
+            // Both shapes of a segment have the same header but for its kind: one may have been
+            // written over the other's.
+            let claim = Claim::of(&file, &name, len, None)?;
+            let told = claim.salt.is_some_and(|(salt, _)| salt == header.salt);
+            packed = if told { claim.packed } else { header.packed };
+            let origin = match packed == header.packed {
+                true => HeaderOrigin::Kept,
+                false => HeaderOrigin::Rebuilt("its kind from what is behind it".into()),
+            };
+            (header, origin)
         }
         HeaderState::Blank(mark) | HeaderState::Bad(mark) => {
             let claim = Claim::of(&file, &name, len, mark)?;
