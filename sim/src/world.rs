@@ -430,7 +430,7 @@ impl World {
         // Only durable groups are proved: blocks from the first one on, up to the failure.
         let bad = harmed.into_iter().flatten().find(|sector| {
             let byte = (*sector * SECTOR) as u64;
-            byte >= 4096 && byte < end && still.contains(sector) && !self.is_seal(&path, *sector)
+            byte >= 4096 && byte < end && still.contains(sector) && !self.is_seal(&path, sector)
         });
         match bad {
             Some(sector) => {

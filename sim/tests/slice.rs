@@ -1,4 +1,5 @@
 //! A bounded slice of the simulation, with fresh seeds; a failure prints the run, made smaller.
+#![allow(clippy::panic, reason = "in a test the panic is the verdict")]
 
 use std::collections::BTreeSet;
 

@@ -89,6 +89,11 @@ pub trait Vfs: Send + Sync {
     /// another process or another part of this one holds it. Leaves nothing behind.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FolderLock>>;
 
+    /// How many files it pays to read at once. One, where the order of operations matters.
+    fn readers(&self) -> usize {
+        1
+    }
+
     /// Whether something is at `path`.
     fn exists(&self, path: &Path) -> io::Result<bool> {
         match self.metadata(path) {

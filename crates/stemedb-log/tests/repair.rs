@@ -470,13 +470,11 @@ fn a_torn_first_group_behind_a_repair_stays_void() {
     let next = original.bytes(number);
     let kept: Vec<u64> = original.groups(before).iter().map(|group| group.last.0).collect();
     let durable = *kept.iter().max().unwrap();
-    for arrived in [vec![BLOCK..BLOCK + 512], vec![2 * BLOCK..2 * BLOCK + 512]] {
+    for arrived in [BLOCK, 2 * BLOCK].map(|from| from..from + 512) {
         for last_group in [false, true] {
             let mut torn = vec![0; next.len()];
             torn[512..1024].copy_from_slice(&next[512..1024]);
-            for range in arrived.clone() {
-                torn[range.clone()].copy_from_slice(&next[range]);
-            }
+            torn[arrived.clone()].copy_from_slice(&next[arrived.clone()]);
             let vfs = original.with(number, torn);
             let spare = segment(number + 1);
             if vfs.exists(&spare).unwrap() {

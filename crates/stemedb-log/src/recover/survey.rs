@@ -1,6 +1,9 @@
 //! Reads a folder, or one file, and tells what is there. Decides nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Position;
@@ -107,7 +110,8 @@ pub(crate) fn survey(
     survey_watched(vfs, dir, segments, verified, &mut |_| ())
 }
 
-/// The same, telling the length of every segment that is done with.
+/// The same, telling the length of every segment that is done with, in no order. Segments are proved
+/// by themselves, from the fence in their header on, so several are read at once.
 pub(crate) fn survey_watched(
     vfs: &dyn Vfs,
     dir: &Path,
@@ -118,37 +122,96 @@ pub(crate) fn survey_watched(
     let mut headers = Vec::new();
     for (number, name) in segments {
         let file = open(vfs, dir, name)?;
-        headers.push((*number, name, read_header(&*file, name)?));
+        headers.push((*number, name.as_str(), read_header(&*file, name)?));
     }
     let proved = verified.map_or(0, |verified| vouched_for(&headers, &verified));
-    let mut found = Vec::new();
-    for (i, (number, name, header)) in headers.iter().enumerate() {
-        let next = headers.get(i + 1).and_then(|(_, _, next)| match next {
-            HeaderState::Ok(next) => Some(next),
-            _ => None,
-        });
-        let before = found.iter().rev().find_map(|before: &SegmentSurvey| before.groups.as_ref());
-        let group = before.map_or(0, |groups| groups.end.group);
-        if let Some(done) = found.last() {
-            watch(done.len);
-        }
-        let file = open(vfs, dir, name)?;
-        if let (true, HeaderState::Ok(own), Some(next)) = (*number <= proved, header, next)
-            && own.lost == 0
-            && let Some(skipped) = skip_proved(&*file, name, own, &next.fence)?
-        {
-            found.push(skipped);
-            continue;
-        }
-        // Read again: a log that is in use may have packed it since.
-        let header = read_header(&*file, name)?;
-        found.push(survey_segment(&*file, name, *number, header, next, group)?);
+    let folder = Folder { vfs, dir, headers, proved };
+    let mut ahead = folder.ahead(watch);
+    let mut found: Vec<SegmentSurvey> = Vec::new();
+    for at in 0..folder.headers.len() {
+        let survey = match ahead.remove(&at) {
+            Some(survey) => survey?,
+            None => {
+                let before = found.iter().rev().find_map(|before| before.groups.as_ref());
+                let survey = folder.survey(at, before.map_or(0, |groups| groups.end.group))?;
+                watch(survey.len);
+                survey
+            }
+        };
+        found.push(survey);
     }
     Ok(found)
 }
 
+/// A segment's number and name, and the header that was found.
+type Header<'a> = (u64, &'a str, HeaderState);
+
+struct Folder<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    headers: Vec<Header<'a>>,
+    /// Segments up to this number are vouched for.
+    proved: u64,
+}
+
+impl Folder<'_> {
+    /// Surveys at once what needs no other segment, if that pays.
+    fn ahead(
+        &self,
+        watch: &mut dyn FnMut(u64),
+    ) -> BTreeMap<usize, Result<SegmentSurvey, LogError>> {
+        let alone = |at: &usize| matches!(self.headers.get(*at), Some((_, _, HeaderState::Ok(_))));
+        let all: Vec<usize> = (0..self.headers.len()).filter(alone).collect();
+        let readers = self.vfs.readers().min(all.len());
+        let mut surveys = BTreeMap::new();
+        if readers < 2 {
+            return surveys;
+        }
+        let next = AtomicUsize::new(0);
+        let (sender, done) = channel();
+        std::thread::scope(|scope| {
+            for _ in 0..readers {
+                let (next, all, sender) = (&next, &all, sender.clone());
+                scope.spawn(move || {
+                    while let Some(at) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // The receiver outlives this thread.
+                        let _ = sender.send((*at, self.survey(*at, 0)));
+                    }
+                });
+            }
+            drop(sender);
+            for (at, survey) in done {
+                watch(survey.as_ref().map_or(0, |survey| survey.len));
+                surveys.insert(at, survey);
+            }
+        });
+        surveys
+    }
+
+    /// `group`: the last one known before it, of which a segment with a header has no need.
+    fn survey(&self, at: usize, group: u64) -> Result<SegmentSurvey, LogError> {
+        let next = match self.headers.get(at + 1) {
+            Some((_, _, HeaderState::Ok(next))) => Some(next),
+            _ => None,
+        };
+        let Some((number, name, header)) = self.headers.get(at) else {
+            return Err(io("folder", "list", 0, std::io::ErrorKind::NotFound.into()));
+        };
+        let file = open(self.vfs, self.dir, name)?;
+        if let (true, HeaderState::Ok(own), Some(next)) = (*number <= self.proved, header, next)
+            && own.lost == 0
+            && let Some(skipped) = skip_proved(&*file, name, own, &next.fence)?
+        {
+            return Ok(skipped);
+        }
+        // Read again: a log that is in use may have packed it since.
+        let header = read_header(&*file, name)?;
+        survey_segment(&*file, name, *number, header, next, group)
+    }
+}
+
 /// The newest segment that `verified` speaks of, if it is still the one that was proved.
-fn vouched_for(headers: &[(u64, &String, HeaderState)], verified: &Verified) -> u64 {
+fn vouched_for(headers: &[Header<'_>], verified: &Verified) -> u64 {
     let mut pairs = headers.iter().zip(headers.iter().skip(1));
     let fits = pairs.any(|pair| match pair {
         ((number, _, HeaderState::Ok(own)), (_, _, HeaderState::Ok(next))) => {
