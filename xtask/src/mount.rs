@@ -35,7 +35,9 @@ impl FileSystem {
         match self {
             Self::Ext4 => "errors=remount-ro",
             Self::Ext4Journal => "errors=remount-ro,data=journal",
-            Self::Xfs | Self::Btrfs => "defaults",
+            // Copies of one image are mounted side by side.
+            Self::Xfs => "nouuid",
+            Self::Btrfs => "defaults",
         }
     }
 
