@@ -378,6 +378,25 @@ fn what_was_verified_once_is_skipped_but_never_believed() {
     assert!(matches!(start(&lying, false), Err(LogError::Damaged { .. })));
 }
 
+/// An empty file behind a cut one does not make it whole: what opens once opens again.
+#[test]
+fn an_empty_file_does_not_excuse_a_cut_one() {
+    let groups = script(53, 2);
+    let whole = written_with(53, &groups, NEW);
+    let bytes = medium(&whole, &segment(1));
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for len in [used.next_multiple_of(4096), used.next_multiple_of(4096) + 100] {
+        let vfs = whole.fork();
+        vfs.put(&segment(1), bytes[..len].to_vec()).unwrap();
+        vfs.put(&segment(2), Vec::new()).unwrap();
+        let error = open(&vfs, existing(None)).unwrap_err();
+        assert!(matches!(error, LogError::TailUndecided { .. }), "{error}");
+        let lenient = WalConfig { void_tail: true, ..config() };
+        drop(Wal::open(lenient, env_on(&vfs, 1), existing(None)).unwrap());
+        drop(open(&vfs.crash(), existing(None)).unwrap());
+    }
+}
+
 /// Salts tell segments apart: a prepared one with the mark of another is not taken into use.
 #[test]
 fn a_spare_with_a_foreign_mark_is_made_anew() {

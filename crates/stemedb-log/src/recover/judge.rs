@@ -343,9 +343,11 @@ impl Judge {
         } else if let Some(found) = groups.bad.as_ref().filter(|bad| bad.too_new) {
             self.findings.push(finding(segment, DamageKind::TooNew, found.problem.clone()));
         } else if tail.unwritten() && groups.bad.is_none() {
-            if followed || (groups.closed && self.known.single_file) {
-                // What comes next is judged by itself, or is not to be judged.
-            } else if groups.closed || segment.len < header.segment_bytes {
+            // What comes next is judged by itself, or is not to be judged. Only a closed segment is
+            // shorter than it was prepared.
+            let goes_on = groups.closed && !followed && !self.known.single_file;
+            let short = !groups.closed && segment.len < header.segment_bytes;
+            if goes_on || short {
                 self.findings.push(cut(segment, header, groups));
             }
         } else if tail.torn() && segment.len >= header.segment_bytes {
