@@ -241,8 +241,10 @@ impl World {
             identity: Some((LOG_ID, TIMELINE)),
             tool: "sim".into(),
         };
+        let header = self.disk.harmed(path).contains(&0);
         let answer = repair(&self.env(), &options);
         self.note("repair", &answer);
+        self.fence_gone |= header && answer.is_ok();
         let report = match answer {
             Ok(report) => report,
             Err(error) => {

@@ -117,9 +117,12 @@ pub(crate) struct World {
     pub(crate) full: bool,
     /// The disk was asked to be as it is, and nothing has happened to it so far.
     pub(crate) untouched: bool,
-    /// A process started over a cache that it could not drop: what it saw may not be on the
+    /// The log was attached over a cache that it could not drop: what it saw may not be on the
     /// medium. See the decision page on a failing medium, "Open".
     pub(crate) unproved_start: bool,
+    /// A header that the medium had damaged was made again, or one that it never held was believed:
+    /// where it was a fence, nothing tells what it voided.
+    pub(crate) fence_gone: bool,
     /// Positions that a repair may give up.
     pub(crate) may_lose: BTreeSet<u64>,
     pub(crate) tally: Tally,
@@ -149,6 +152,7 @@ impl World {
             full: false,
             untouched: true,
             unproved_start: false,
+            fence_gone: false,
             may_lose: BTreeSet::new(),
             tally: Tally { runs: 1, ..Tally::default() },
             starts: 0,
@@ -167,10 +171,17 @@ impl World {
         let mut trace = std::mem::take(&mut self.told);
         trace.push("the last operations on the disk:".into());
         trace.extend(self.disk.trace().iter().map(line));
-        let known = self.unproved_start && judged.is_err();
-        if known {
-            self.tally.event("known: read from a cache at a start");
+        let revived = |broken: &Broken| {
+            matches!(broken.promise, Promise::Asked | Promise::NotWritten | Promise::Decided)
+        };
+        let revived = self.fence_gone && judged.as_ref().is_err_and(revived);
+        let cached = self.unproved_start && judged.is_err();
+        if cached {
+            self.tally.event("known: read from a cache when attached");
+        } else if revived {
+            self.tally.event("known: a fence is gone");
         }
+        let known = cached || revived;
         Outcome {
             digest: self.disk.fingerprint() ^ self.answers.rotate_left(17),
             tally: self.tally,
@@ -345,6 +356,10 @@ impl World {
             Err(error) if error.outcome() == stemedb_log::Outcome::Indeterminate => "indeterminate",
             Err(_) => "not written",
         });
+        // Where nothing can be read back, a fence that the medium lied about cannot be noticed.
+        self.fence_gone |= matches!(answer, Err(LogError::GivenUp { .. }))
+            && !self.profile.rereads
+            && self.disk.files().iter().any(|path| self.disk.harmed(path).contains(&0));
         self.model.appended(group, &answer)?;
         let failures = self.count_failures();
         self.must_tell(&failures);
@@ -704,9 +719,6 @@ impl World {
             End::PowerCut => "power cuts",
             End::Kill => "kills",
         });
-        if how == End::Kill && !self.profile.evicts && !self.untouched {
-            self.unproved_start = true;
-        }
         // Whatever the old process still does, it does to a disk that is gone.
         self.disk.power_off_after(0);
         self.node = None;

@@ -118,7 +118,7 @@ pub fn dump(
                 };
                 let (salt, from) = match mark {
                     Some(salt) => (salt, "of the mark"),
-                    None => (claimed_salt(&*file, name, bytes)?, "that its blocks claim"),
+                    None => (claimed_salt(&*file, name, bytes, &[])?, "that its blocks claim"),
                 };
                 let how = match salt {
                     0 => "no block of it verifies".to_owned(),

@@ -19,7 +19,11 @@ use crate::format::group::LostRange;
 use crate::format::header::{FORMAT, HeaderState, SegmentHeader, segment_name};
 use crate::prove::{CACHE_LOOK_EVERY, drop_cache};
 use crate::shared::SegmentEntry;
+use crate::wal::file_system;
 use crate::walk::{Cursor, Marks};
+
+/// A last write is copied onto itself in pieces of this length.
+const WRITE_AGAIN_BYTES: usize = 1 << 20;
 use crate::worker::{Spare, prepare};
 
 /// The segment that appends go to.
@@ -196,7 +200,11 @@ impl Opener<'_> {
                 };
                 active = Some(self.fence(last, &end, ready)?);
             } else {
-                active = Some(self.resume(last, &end)?);
+                let resumed = self.resume(last, &end)?;
+                if !(read_from_medium && self.rereads()) {
+                    self.write_again(last, &resumed)?;
+                }
+                active = Some(resumed);
             }
         }
         if let Some(voided) = &report {
@@ -497,6 +505,32 @@ impl Opener<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether what is read after dropping the cache is known to come from the medium.
+    fn rereads(&self) -> bool {
+        file_system(self.config, self.env).is_ok_and(|there| there.rereads)
+    }
+
+    /// What was read may be the cache of a process that failed to sync it: the last group, of which
+    /// no later group says that it was durable, is written once more with the seals behind it, the
+    /// same bytes in the same place, and synced. Only then is it believed.
+    fn write_again(&self, last: &SegmentSurvey, active: &Active) -> Result<(), LogError> {
+        let Some(groups) = last.groups.as_ref().filter(|groups| !groups.closed) else {
+            return Ok(());
+        };
+        let failed = |op, offset| move |source| survey::io(&last.name, op, offset, source);
+        let end = u64::from(active.next) * BLOCK as u64;
+        let mut at = u64::from(groups.last_write) * BLOCK as u64;
+        let mut piece = vec![0; WRITE_AGAIN_BYTES];
+        while at < end {
+            let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
+            let now = piece.get_mut(..count).unwrap_or_default();
+            active.file.read_exact_at(now, at).map_err(failed("read", at))?;
+            active.file.write_at(now, at).map_err(failed("write", at))?;
+            at += count as u64;
+        }
+        active.file.sync_data().map_err(failed("sync", end))
     }
 
     /// Goes on behind the last group: from there to the end of the file all was read as zero.

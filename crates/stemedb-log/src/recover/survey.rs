@@ -56,6 +56,9 @@ pub(crate) struct SegmentSurvey {
 pub(crate) struct GroupsSurvey {
     /// After the last of them.
     pub(crate) end: Cursor,
+    /// The block that the last link of the chain begins in; 0 if there is at most one, which was
+    /// written together with the header.
+    pub(crate) last_write: u32,
     pub(crate) count: u64,
     pub(crate) records: u64,
     /// Bytes of entries.
@@ -260,6 +263,7 @@ fn skip_proved(
             recorded_at: fence.recorded_at,
             chain: fence.chain,
         },
+        last_write: end,
         count: 0,
         records: 0,
         bytes: 0,
@@ -334,7 +338,7 @@ pub(crate) fn survey_segment(
         HeaderState::Blank(marked) | HeaderState::Bad(marked) => {
             let salt = match marked {
                 Some(salt) => *salt,
-                None => claimed_salt(file, name, len)?,
+                None => claimed_salt(file, name, len, &[])?,
             };
             let mut tail = examine(file, name, len, salt, 1, Torn::First(group))?;
             if matches!(found.header, HeaderState::Bad(_)) {
@@ -355,7 +359,7 @@ fn survey_groups(
     fence: Option<Fence>,
 ) -> Result<GroupsSurvey, LogError> {
     let mut walk = Groups::new(file, name, len, header, READ_AHEAD)?;
-    let (mut count, mut records, mut bytes) = (0, 0, 0);
+    let (mut count, mut records, mut bytes, mut last_write) = (0, 0, 0, 0);
     let (mut sealed, mut closed, mut bad, mut lost) = (false, false, None, Vec::new());
     // What is in blocks behind the fence is void; a packed segment has nothing there, and its
     // end is proved too.
@@ -368,6 +372,9 @@ fn survey_groups(
             }
             Step::Group(group) => {
                 sealed = false;
+                if count > 0 {
+                    last_write = group.block;
+                }
                 count += 1;
                 bytes += group.bytes;
                 match group.lost {
@@ -388,7 +395,19 @@ fn survey_groups(
         None => None,
     };
     let marks = Some(walk.into_marks());
-    Ok(GroupsSurvey { end, count, records, bytes, sealed, closed, lost, bad, missing_to, marks })
+    Ok(GroupsSurvey {
+        end,
+        last_write,
+        count,
+        records,
+        bytes,
+        sealed,
+        closed,
+        lost,
+        bad,
+        missing_to,
+        marks,
+    })
 }
 
 pub(crate) fn read_header(file: &dyn VfsFile, name: &str) -> Result<HeaderState, LogError> {

@@ -96,13 +96,19 @@ pub(crate) fn examine(
 }
 
 /// The salt that the blocks of a file claim, where header and mark are gone; 0, under which
-/// nothing verifies, if none does.
-pub(crate) fn claimed_salt(file: &dyn VfsFile, name: &str, len: u64) -> Result<u64, LogError> {
+/// nothing verifies, if none does. A block under a salt of `others` is of another segment.
+pub(crate) fn claimed_salt(
+    file: &dyn VfsFile,
+    name: &str,
+    len: u64,
+    others: &[u64],
+) -> Result<u64, LogError> {
     let end = (len / BLOCK as u64) as u32;
     let mut blocks = Blocks::new(file, name, end, 256);
     for number in 1..end {
         let Some(block) = blocks.get(number)? else { break };
         let salt = BlockHeader::claimed_salt(block)
+            .filter(|salt| !others.contains(salt))
             .filter(|salt| matches!(Look::at(block, *salt, number).header, Some(Ok(_))));
         if let Some(salt) = salt {
             return Ok(salt);

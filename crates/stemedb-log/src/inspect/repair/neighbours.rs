@@ -97,6 +97,11 @@ impl<'a> Neighbours<'a> {
         }
     }
 
+    /// The salts of other segments: a block under one of them is at the wrong place.
+    pub(super) fn salts(&self) -> Vec<u64> {
+        self.written().map(|header| header.salt).collect()
+    }
+
     pub(super) fn next_names_salt(&self) -> Option<u64> {
         self.next().map(|next| next.fence.salt)
     }
@@ -270,9 +275,8 @@ impl<'a> Neighbours<'a> {
         // it is a block of this one at the wrong place.
         let next = segment_name(number);
         let (file, len) = self.open(&next)?;
-        let claim = Claim::of(&file, &next, len, *mark)?;
-        let theirs = claim.salt.is_some_and(|(salt, _)| salt != header.salt);
-        Ok(claim.first.filter(|first| theirs && first.last >= header.fence.position))
+        let first = Claim::of(&file, &next, len, *mark, &[header.salt])?.first;
+        Ok(first.filter(|first| first.last >= header.fence.position))
     }
 
     /// Whether the log went on behind this segment: only a whole header proves it, since a segment
@@ -313,7 +317,7 @@ impl<'a> Neighbours<'a> {
             let (file, len) = self.open(name)?;
             let salt = match mark {
                 Some(salt) => *salt,
-                None => claimed_salt(&file, name, len)?,
+                None => claimed_salt(&file, name, len, &[])?,
             };
             let tail = examine(&file, name, len, salt, 1, Torn::Alone)?;
             let known = tail.watermark == Position::NONE || witness <= tail.watermark;
@@ -347,11 +351,12 @@ impl Claim {
         name: &str,
         len: u64,
         mark: Option<u64>,
+        others: &[u64],
     ) -> Result<Self, LogError> {
         if let Some((salt, first)) = claim(file, name, len)? {
             return Ok(Self { salt: Some((salt, "the end of the file")), first, packed: true });
         }
-        let salt = match (mark, claimed_salt(file, name, len)?) {
+        let salt = match (mark, claimed_salt(file, name, len, others)?) {
             (Some(salt), _) => Some((salt, "the mark")),
             (None, 0) => None,
             (None, salt) => Some((salt, "the blocks")),
@@ -378,7 +383,7 @@ pub(super) fn own_header(
     file.read_at(&mut start, 0).map_err(|source| io(name, "read", 0, source))?;
     let mark = marked_salt(&start, Some(number));
     let len = file.len().map_err(|source| io(name, "measure", 0, source))?;
-    let salt = Claim::of(file, name, len, mark)?.salt;
+    let salt = Claim::of(file, name, len, mark, &[])?.salt;
     Ok(match salt {
         Some((salt, _)) if salt == header.salt => found,
         // Where nothing else verifies, the header is all there is of the other segment.

@@ -110,7 +110,7 @@ fn present(
             neighbours.accept(&name, &header)?;
             // Both shapes of a segment have the same header but for its kind: one may have been
             // written over the other's.
-            let claim = Claim::of(&file, &name, len, None)?;
+            let claim = Claim::of(&file, &name, len, None, &neighbours.salts())?;
             let told = claim.salt.is_some_and(|(salt, _)| salt == header.salt);
             packed = if told { claim.packed } else { header.packed };
             let origin = match packed == header.packed {
@@ -120,7 +120,7 @@ fn present(
             (header, origin)
         }
         HeaderState::Blank(mark) | HeaderState::Bad(mark) => {
-            let claim = Claim::of(&file, &name, len, mark)?;
+            let claim = Claim::of(&file, &name, len, mark, &neighbours.salts())?;
             packed = claim.packed;
             let (salt, from) = match claim.salt {
                 Some((salt, from)) => (salt, from),
