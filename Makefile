@@ -38,6 +38,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) kill CYCLES=8
 	$(MAKE) inject RUNS=12
 	$(MAKE) crash STATES=80
+	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
 	$(MAKE) unit
 
@@ -59,8 +60,9 @@ STATES ?= 500
 CYCLES ?= 20
 HARNESS = cargo run --quiet --locked -p xtask -- --binary
 
-crash: build setup ## power cuts under a real file system: STATES=500 SEED=…
-	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) crash --states $(STATES)
+crash: build setup ## power cuts under a real file system: STATES=500 FS="ext4 xfs btrfs" SEED=…
+	for fs in $(or $(FS),ext4); do \
+		$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) crash --states $(STATES) --fs $$fs || exit 1; done
 
 kill: build setup ## kill -9 under writers and readers: CYCLES=20 SEED=…
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES)
