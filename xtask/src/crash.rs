@@ -163,7 +163,7 @@ fn record(args: &Args, binary: &Path, scratch: &Path) -> Result<Run> {
     copy_sparse(&backing, &base)?;
     disk.medium.take();
 
-    let mount = Mount::new(&device.device, &mounted)?;
+    let mount = Mount::with(&device.device, &mounted, args.fs.options())?;
     let data_dir = mounted.join("data");
     let start = Start {
         binary,
@@ -322,7 +322,7 @@ fn judge(
     let mounted = scratch.join(format!("mounted-{worker}"));
     std::fs::create_dir_all(&mounted)?;
     let device = Loop::attach(state)?;
-    let mount = Mount::new(&device.device, &mounted)?;
+    let mount = Mount::with(&device.device, &mounted, args.fs.options())?;
     let data_dir = mount.path.join("data");
     let start = Start {
         binary,

@@ -148,10 +148,6 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    pub(crate) fn new(device: &Path, path: &Path) -> Result<Self> {
-        Self::with(device, path, "defaults")
-    }
-
     pub(crate) fn with(device: &Path, path: &Path, options: &str) -> Result<Self> {
         run(Command::new("mount").args(["-o", options]).arg(device).arg(path))?;
         Ok(Self { path: path.into() })
