@@ -75,7 +75,7 @@ const LOST: &[&str] = &[
     "the index has applied position",
     "is known to have been durable",
     "proves that it was durable",
-    "missing: the log went on in",
+    "says that the log went on in it",
 ];
 
 /// A mutant may have several catchers: each is a harness that has to show that it can fail.
