@@ -221,7 +221,9 @@ fn answers_stay_true_under_transient_faults() {
     let seed = number("SEED", stemedb_io::RealRng.next_u64() >> 16);
     println!("SEED={seed} FAULTS={faults}");
     let (mut counts, mut lives) = (Counts::default(), 0);
-    while counts.felt < faults {
+    // A run in which nothing was told but success would have shown nothing.
+    let quiet = |counts: &Counts| counts.not_written == 0 || counts.indeterminate == 0;
+    while counts.felt < faults || quiet(&counts) {
         std::thread::scope(|scope| {
             let next = seed + lives..seed + lives + TOGETHER;
             let lives: Vec<_> = next.map(|seed| scope.spawn(move || life(seed))).collect();
@@ -231,6 +233,4 @@ fn answers_stay_true_under_transient_faults() {
         assert!(lives < 20 + faults * 4, "{counts:?} in {lives} lives");
     }
     println!("{lives} lives, every answer stayed true: {counts:?}");
-    // A run without them would have shown nothing.
-    assert!(counts.not_written > 0 && counts.indeterminate > 0, "{counts:?}");
 }
