@@ -4,7 +4,7 @@
 //! end: nothing acknowledged is lost or moved, nothing is there twice, nothing appears and
 //! vanishes, no reader is shown an older state than before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use stemedb_model::RecordId;
 
 use crate::outcomes::{Answer, Journal};
 use crate::server::{Server, Start};
@@ -24,9 +25,12 @@ pub(crate) struct Args {
     /// How often the server is killed.
     #[arg(long, default_value_t = 20)]
     cycles: usize,
-    /// Concurrent writers; every fourth one imports.
+    /// Concurrent writers, importers among them.
     #[arg(long, default_value_t = 32)]
     writers: u64,
+    /// How many of the writers import; the others write one by one.
+    #[arg(long, default_value_t = 8)]
+    importers: u64,
     /// Concurrent readers.
     #[arg(long, default_value_t = 4)]
     readers: u64,
@@ -48,6 +52,8 @@ pub(crate) struct Args {
 const SEGMENT_BYTES: u64 = 1 << 20;
 /// Lines of an import.
 const BATCH: u64 = 20;
+/// Lines of an import that is resumed.
+const RESUMED_BATCH: usize = 500;
 /// Every so many kills everything is listed, and every other time the index is deleted before.
 const LIST_EVERY: usize = 10;
 /// Acknowledged claims that are read and sent again after each start.
@@ -79,9 +85,13 @@ impl Claims {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn numbered(&self, number: u64) -> Result<Statement> {
+        self.author.statement(number, usize::try_from(number * 37 % 700)?)
+    }
+
     fn next(&self) -> Result<Statement> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let statement = self.author.statement(number, usize::try_from(number * 37 % 700)?)?;
+        let statement = self.numbered(number)?;
         let mut known = self.known();
         match usize::try_from(number)? % RECENT {
             place if place < known.recent.len() => {
@@ -110,7 +120,10 @@ struct Figures {
     records: usize,
     reads: usize,
     cut_short: usize,
-    settled: (usize, usize),
+    /// Of those that were sent and never answered: there, and not there.
+    unanswered: (usize, usize),
+    /// Of the import that is resumed at the end: there already, and new.
+    resumed: (usize, usize),
     problems: Vec<String>,
     started: Vec<Duration>,
     kills: usize,
@@ -127,6 +140,16 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     while figures.kills < args.cycles {
         let cycles = (args.cycles - figures.kills).min(args.database_cycles.max(1));
         database(args, binary, cycles, &mut rng, &bar, &mut figures)?;
+        if bar.is_hidden() {
+            eprintln!(
+                "{} of {} kills, {} records, {} problems, {:.0?}",
+                figures.kills,
+                args.cycles,
+                figures.records,
+                figures.problems.len(),
+                started.elapsed()
+            );
+        }
         if !figures.problems.is_empty() {
             break;
         }
@@ -141,17 +164,20 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     let answers: Vec<String> =
         figures.answers.iter().map(|(answer, count)| format!("{count} {answer}")).collect();
     println!(
-        "kill -9: {} kills, {} writers, {} readers: {} records; answers: {}; {} imports cut short; \
-         of those never answered {} are there and {} are not; {} reads; {} problems; {:.0?}; \
-         start p50 {:.0?}, p99 {:.0?}",
+        "kill -9: {} kills, {} writers, {} of them importers, {} readers: {} records; answers: {}; \
+         {} imports cut short; of those never answered {} are there and {} are not; the import \
+         resumed: {} exist, {} created; {} reads; {} problems; {:.0?}; start p50 {:.0?}, p99 {:.0?}",
         figures.kills,
         args.writers,
+        args.importers.min(args.writers),
         args.readers,
         figures.records,
         answers.join(", "),
         figures.cut_short,
-        figures.settled.0,
-        figures.settled.1,
+        figures.unanswered.0,
+        figures.unanswered.1,
+        figures.resumed.0,
+        figures.resumed.1,
         figures.reads,
         figures.problems.len(),
         started.elapsed(),
@@ -215,6 +241,14 @@ fn database(
         let talk = Talk::new(server.url(), &journal, &reads);
         settle(&talk, &claims, rng);
         talk.list(true)?;
+        if !without_index {
+            // Once the import is resumed all of it is there.
+            let (there, not_there) = journal.judge().unanswered;
+            figures.unanswered.0 += there;
+            figures.unanswered.1 += not_there;
+            resume(&talk, &claims, figures)?;
+            talk.list(true)?;
+        }
         server.kill()?;
         journal.stopped();
     }
@@ -225,8 +259,6 @@ fn database(
     for (answer, count) in verdict.answers {
         *figures.answers.entry(answer).or_default() += count;
     }
-    figures.settled.0 += verdict.unanswered.0;
-    figures.settled.1 += verdict.unanswered.1;
     Ok(())
 }
 
@@ -258,6 +290,34 @@ fn settle(talk: &Talk<'_>, claims: &Claims, rng: &mut StdRng) {
     }
 }
 
+/// Imports all that was ever sent, as one does after an import was cut short: what was acknowledged
+/// exists, and at the end all of it does.
+fn resume(talk: &Talk<'_>, claims: &Claims, figures: &mut Figures) -> Result<()> {
+    let acked: HashSet<RecordId> = claims.known().acked.iter().map(|one| one.id).collect();
+    let all: Vec<u64> = (0..claims.next.load(Ordering::Relaxed)).collect();
+    for numbers in all.chunks(RESUMED_BATCH) {
+        let batch: Vec<Statement> =
+            numbers.iter().map(|number| claims.numbered(*number)).collect::<Result<_>>()?;
+        let answers = talk.import(&batch);
+        if answers.len() < batch.len() {
+            let (came, sent) = (answers.len(), batch.len());
+            figures.problems.push(format!("a resumed import answered {came} of {sent} lines"));
+        }
+        for (one, answer) in batch.iter().zip(answers) {
+            match answer {
+                Answer::Exists(_) => figures.resumed.0 += 1,
+                Answer::Created(_) if !acked.contains(&one.id) => figures.resumed.1 += 1,
+                _ => figures.problems.push(format!(
+                    "{} was {answer:?} when its import was resumed; acknowledged before: {}",
+                    one.id,
+                    acked.contains(&one.id)
+                )),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Lets everybody at the server, kills it after `life`. Gives the imports that were cut short.
 fn live(
     args: &Args,
@@ -273,9 +333,12 @@ fn live(
         let writers: Vec<_> = (0..args.writers)
             .map(|writer| {
                 let talk = talk.clone();
-                scope.spawn(move || match writer % 4 {
-                    0 => import_until_broken(&talk, claims),
-                    _ => write_until_broken(&talk, claims).map(|()| 0),
+                scope.spawn(move || {
+                    if writer < args.importers {
+                        import_until_broken(&talk, claims)
+                    } else {
+                        write_until_broken(&talk, claims).map(|()| 0)
+                    }
                 })
             })
             .collect();
