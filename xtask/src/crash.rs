@@ -51,6 +51,15 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 const DISK_BYTES: u64 = 400 << 20;
 /// Disk states are checked in parallel, each with a server of its own.
 const WORKERS: usize = 2;
+
+/// How many states of one disk may be mounted at a time. They are copies, with one identity.
+fn workers(fs: FileSystem) -> usize {
+    match fs {
+        FileSystem::Ext4 | FileSystem::Ext4Journal | FileSystem::Xfs => WORKERS,
+        // It knows devices by that identity: of two mounts begun at once, one got the other's disk.
+        FileSystem::Btrfs => 1,
+    }
+}
 const SECTOR_BYTES: usize = 512;
 
 /// One recorded run: the disk before it, what was written, and who was told what when.
@@ -129,6 +138,10 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
             }
         }
         explored += states;
+        if bar.is_hidden() {
+            let bad = losses.len() + failures.len();
+            eprintln!("{explored} of {} states, {bad} bad, {:.0?}", args.states, started.elapsed());
+        }
         if args.until_loss && !(losses.is_empty() && failures.is_empty()) {
             break;
         }
@@ -225,7 +238,7 @@ fn explore(
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS)
+        let workers: Vec<_> = (0..workers(args.fs))
             .map(|worker| {
                 let (next, verdicts) = (&next, &verdicts);
                 scope.spawn(move || -> Result<()> {
