@@ -9,8 +9,9 @@ use stemedb_model::Policy;
 pub const AT_AHEAD_MAX_MS: i64 = 5 * 60 * 1000;
 /// How far the wall clock may leave the monotonic clock before writes stop.
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
-/// An append that takes longer is a hang: its waiters are told `indeterminate`.
-pub const APPEND_STALL_MAX: Duration = Duration::from_secs(10);
+/// An append that takes longer is a hang: its waiters are told `indeterminate`. Nobody is to wait
+/// longer than ten seconds, and the answer takes a moment to arrive.
+pub const APPEND_STALL_MAX: Duration = Duration::from_millis(9_500);
 /// An append that takes longer is worth a warning.
 pub const APPEND_SLOW: Duration = Duration::from_secs(1);
 /// While the log refuses writes that it may take again later (no room for a new segment), one

@@ -78,7 +78,7 @@ pub(crate) fn run(shared: &Arc<Shared>, bell: &Bell) {
 /// Sends away those who wait for a group that the log hangs over, or keeps undecided, and what is
 /// queued behind it. It may come back: the committer opens the gate when the group is durable.
 fn give_up(shared: &Shared, tickets: Vec<(Ticket, Outcome)>) {
-    let silent = format!("the log has not answered for {} s", APPEND_STALL_MAX.as_secs());
+    let silent = format!("the log has not answered for {:.1} s", APPEND_STALL_MAX.as_secs_f32());
     // A log that failed has said why.
     let (_, reason) = shared.gate.state_and_reason();
     let reason = reason.filter(|reason| reason.code == "wal_unavailable");
