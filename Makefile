@@ -40,6 +40,8 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) crash STATES=80
 	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
+	$(MAKE) fuzz TARGET=record SECONDS=15
+	$(MAKE) fuzz TARGET=log SECONDS=30
 	$(MAKE) unit
 
 .PHONY: unit crash kill inject mutate fuzz order
@@ -64,8 +66,9 @@ crash: build setup ## power cuts under a real file system: STATES=500 FS="ext4 x
 	for fs in $(or $(FS),ext4); do \
 		$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) crash --states $(STATES) --fs $$fs || exit 1; done
 
-kill: build setup ## kill -9 under writers and readers: CYCLES=20 SEED=…
-	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES)
+kill: build setup ## kill -9 under writers and readers: CYCLES=20 WRITERS=32 IMPORTERS=8 SEED=…
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) kill --cycles $(CYCLES) \
+		$(if $(WRITERS),--writers $(WRITERS)) $(if $(IMPORTERS),--importers $(IMPORTERS))
 
 RUNS ?= 60
 inject: build setup ## errors of system calls on the log's files: RUNS=60 (0: all) SEED=… HEAL=1
@@ -94,7 +97,7 @@ FUZZ_BINARY = $(FUZZ_DIR)/$(FUZZ_HOST)/release/$(TARGET)
 SECONDS ?= 300
 CORPUS ?= $(CACHE)/fuzz/$(TARGET)
 
-fuzz: ## feed a decoder: TARGET=log|record|wire SECONDS=300 CORPUS=folder
+fuzz: setup ## feed a decoder: TARGET=log|record|wire SECONDS=300 CORPUS=folder
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --manifest-path fuzz/Cargo.toml \
 		--target $(FUZZ_HOST) --target-dir $(FUZZ_DIR) --bin $(TARGET) $(if $(filter wire,$(TARGET)),--features wire)
 	mkdir -p $(CORPUS)

@@ -18,6 +18,8 @@ need mkfs.btrfs btrfs-progs
 need faketime faketime
 need losetup mount
 need python3 python3
+# The fuzzing engine is C++.
+need c++ g++
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
