@@ -2,10 +2,16 @@
 
 use crate::vfs::FileSystem;
 
+// As in the kernel's `magic.h`.
+const BTRFS: u64 = 0x9123_683e;
+const BCACHEFS: u64 = 0xca45_1a4e;
+
 /// Looks up `device` (as `stat` gives it) in the text of `/proc/self/mountinfo`; `ext4_options`
-/// gives the options in force of the ext4 on a block device, by its `major:minor`.
+/// gives the options in force of the ext4 on a block device, by its `major:minor`. `magic`, as
+/// `statfs` gives it, names those whose devices no mount has.
 pub(crate) fn identify(
     device: u64,
+    magic: Option<u64>,
     mountinfo: &str,
     ext4_options: impl Fn(&str) -> Option<String>,
 ) -> FileSystem {
@@ -25,8 +31,12 @@ pub(crate) fn identify(
         },
         Some("xfs") => ("xfs", true),
         Some(kind) => (kind, false),
-        // Btrfs gives its subvolumes device numbers that no mount has.
-        None => ("unknown, or a subvolume", false),
+        // Btrfs gives its subvolumes device numbers that no mount has, and it is not alone.
+        None => match magic {
+            Some(BTRFS) => ("btrfs", false),
+            Some(BCACHEFS) => ("bcachefs", false),
+            _ => ("unknown", false),
+        },
     };
     FileSystem { name: name.into(), device, rereads }
 }
@@ -48,18 +58,20 @@ mod tests {
             "7:4" => Some("rw\ndata=journal\n".to_owned()),
             _ => None,
         };
-        for ((major, minor), name, rereads) in [
-            ((254, 0), "ext4", true),
-            ((7, 3), "xfs", true),
-            ((7, 4), "ext4 data=journal", false),
-            ((0, 44), "btrfs", false),
-            ((0, 99), "unknown, or a subvolume", false),
+        for ((major, minor), magic, name, rereads) in [
+            ((254, 0), None, "ext4", true),
+            ((7, 3), None, "xfs", true),
+            ((7, 4), None, "ext4 data=journal", false),
+            ((0, 44), Some(BTRFS), "btrfs", false),
+            ((0, 99), Some(BTRFS), "btrfs", false),
+            ((0, 99), Some(0xef53), "unknown", false),
+            ((0, 99), None, "unknown", false),
         ] {
             let device = rustix::fs::makedev(major, minor);
-            let found = identify(device, MOUNTS, options);
+            let found = identify(device, magic, MOUNTS, options);
             assert_eq!(found, FileSystem { name: name.into(), device, rereads });
         }
-        let blind = identify(rustix::fs::makedev(254, 0), MOUNTS, |_| None);
+        let blind = identify(rustix::fs::makedev(254, 0), None, MOUNTS, |_| None);
         assert!(!blind.rereads, "{blind:?}");
     }
 }

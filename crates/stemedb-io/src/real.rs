@@ -110,7 +110,8 @@ impl Vfs for RealVfs {
             let link = fs::read_link(format!("/sys/dev/block/{number}")).ok()?;
             Some(link.file_name()?.to_string_lossy().into_owned())
         };
-        Ok(mounts::identify(device, &mounts, |number| {
+        let magic = rustix::fs::statfs(path).ok().map(|found| found.f_type.cast_unsigned());
+        Ok(mounts::identify(device, magic, &mounts, |number| {
             block_device(number).and_then(|name| options(&name).ok())
         }))
     }
