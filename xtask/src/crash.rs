@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// No further recording after one that shows a loss.
     #[arg(long)]
     until_loss: bool,
+    /// Folder for the images of states that show a loss or do not start, as the power cut left them.
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
 
 /// Small segments, so that one recording holds several rotations.
@@ -266,6 +269,15 @@ fn explore(
                                 Verdict::Failed(format!("FAILED cut {cut} draw {seed}: {error:#}"))
                             }
                         };
+                        if let (Verdict::Lost(words) | Verdict::Failed(words), Some(keep)) =
+                            (&verdict, &args.keep)
+                        {
+                            // Mounting has changed the other copy.
+                            bar.suspend(|| eprintln!("{words}"));
+                            let image = keep.join(format!("cut-{cut}-draw-{seed}.img"));
+                            copy_sparse(&durable, &image)?;
+                            tear(&image, recorded.events.get(flushed..*cut), *seed)?;
+                        }
                         verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
                         bar.inc(1);
                     }
