@@ -72,6 +72,7 @@ commands! {
     Record(record),
     Import(import),
     Export(export),
+    Feed(feed),
     Eval(eval),
     Key(key),
     Admin(admin),

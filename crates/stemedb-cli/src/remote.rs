@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::http::StatusCode;
+use ureq::RequestBuilder;
+use ureq::http::{HeaderMap, StatusCode};
+use ureq::typestate::WithoutBody;
 
 use crate::failure::Failure;
 
@@ -51,6 +53,8 @@ pub struct Remote {
 pub struct Answer {
     /// HTTP status.
     pub status: StatusCode,
+    /// What came with it.
+    pub headers: HeaderMap,
     /// The body.
     pub text: String,
 }
@@ -85,6 +89,10 @@ impl Remote {
 
     /// Asks; any status is an answer.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
+        self.read(self.getting(path, query).call())
+    }
+
+    fn getting(&self, path: &str, query: &[(&str, String)]) -> RequestBuilder<WithoutBody> {
         let mut request = self.agent.get(format!("{}{path}", self.base));
         for (name, value) in query {
             request = request.query(name, value);
@@ -92,7 +100,7 @@ impl Remote {
         if let Some(key) = &self.api_key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
-        self.read(request.call())
+        request
     }
 
     /// Sends a body of this content type; any status is an answer.
@@ -116,13 +124,24 @@ impl Remote {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<Box<dyn std::io::Read>, Failure> {
-        let mut request = self.agent.get(format!("{}{path}", self.base));
-        for (name, value) in query {
-            request = request.query(name, value);
-        }
-        if let Some(key) = &self.api_key {
-            request = request.header("Authorization", format!("Bearer {key}"));
-        }
+        self.open(self.getting(path, query))
+    }
+
+    /// Opens a stream of events, behind the one with this id.
+    pub fn events(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        last: &str,
+    ) -> Result<Box<dyn std::io::Read>, Failure> {
+        let request = self.getting(path, query).header("Accept", "text/event-stream");
+        self.open(request.header("Last-Event-ID", last))
+    }
+
+    fn open(
+        &self,
+        request: RequestBuilder<WithoutBody>,
+    ) -> Result<Box<dyn std::io::Read>, Failure> {
         let response = request.call().map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {
             return Ok(Box::new(response.into_body().into_reader()));
@@ -142,7 +161,8 @@ impl Remote {
             .limit(ANSWER_BYTES_MAX)
             .read_to_string()
             .map_err(|error| self.unreachable(error))?;
-        Ok(Answer { status: response.status(), text })
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Answer { status: response.status(), headers, text })
     }
 
     fn unreachable(&self, error: ureq::Error) -> Failure {

@@ -30,6 +30,7 @@ pub(crate) struct App {
     pub(crate) requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    feeds: Arc<Semaphore>,
 }
 
 impl App {
@@ -48,6 +49,7 @@ impl App {
             requests: Arc::new(Semaphore::new(limits.requests)),
             reads: Arc::new(Semaphore::new(limits.reads)),
             streams: Arc::new(Semaphore::new(limits.streams)),
+            feeds: Arc::new(Semaphore::new(limits.feeds)),
             principal,
             custodial,
             root: OnceLock::new(),
@@ -103,6 +105,15 @@ impl App {
         Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
             let most = self.config.limits.streams;
             let detail = format!("{most} imports and exports are under way, which is the limit");
+            ApiError::new(ErrorCode::Overloaded, detail)
+        })
+    }
+
+    /// A place among the feeds that go on.
+    pub(crate) fn feed(&self) -> ApiResult<OwnedSemaphorePermit> {
+        Arc::clone(&self.feeds).try_acquire_owned().map_err(|_| {
+            let most = self.config.limits.feeds;
+            let detail = format!("{most} feeds are followed, which is the limit");
             ApiError::new(ErrorCode::Overloaded, detail)
         })
     }

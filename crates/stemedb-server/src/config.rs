@@ -56,6 +56,8 @@ pub struct Limits {
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. Default 16, at least 1.
     pub streams: usize,
+    /// Feeds that are followed at once; more are answered 503. Default 256, at least 1.
+    pub feeds: usize,
     /// From the end of one request, or the opening of the connection, to the end of the head of the
     /// next. Default 30 s, at least 1 ms.
     pub head_timeout: Duration,
@@ -95,6 +97,7 @@ impl ServerConfig {
             ("limits.connections", limits.connections as u64, 1, 1 << 20),
             ("limits.reads", limits.reads as u64, 1, 512),
             ("limits.streams", limits.streams as u64, 1, 1 << 20),
+            ("limits.feeds", limits.feeds as u64, 1, 1 << 20),
         ];
         for (key, value, least, most) in sizes {
             if !(least..=most).contains(&value) {
@@ -152,6 +155,7 @@ impl Default for Limits {
             connections: 4_096,
             reads: 64,
             streams: 16,
+            feeds: 256,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),

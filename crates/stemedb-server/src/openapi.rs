@@ -104,6 +104,8 @@ problems! {
     ImportProblems: LIMITED, ASKING, &[ErrorCode::Draining, ErrorCode::NotReady];
     /// Error answers of an export, before it begins.
     ExportProblems: LIMITED, ASKING, READING;
+    /// Error answers of a feed, before it begins.
+    FeedProblems: LIMITED, ASKING, READING;
     /// Error answers of the endpoints that show one record.
     ReadRecordProblems: LIMITED, ASKING, READING, &[
         ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::RecordNotFound
@@ -177,6 +179,7 @@ fn problem(status: u16, codes: &[ErrorCode]) -> Response {
     wire::Decay,
     wire::ExportFormat,
     wire::Id,
+    wire::KindName,
     wire::ImportResults,
     wire::LensName,
     wire::LifecycleState,

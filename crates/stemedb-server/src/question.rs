@@ -60,18 +60,22 @@ fn token(app: &App, field: &str, text: &str) -> ApiResult<Position> {
     Ok(app.engine.position_of(&token)?)
 }
 
+/// The position that a reader names in `field`.
+pub(crate) fn position(app: &App, field: &str, named: &AtLeast) -> ApiResult<Position> {
+    match named {
+        AtLeast::Position(position) => Ok(Position(*position)),
+        AtLeast::Snapshot(text) => token(app, field, text),
+    }
+}
+
 /// The state of the database that a read is of: at least as new as asked, and then as old.
 pub(crate) async fn view(
     app: &Arc<App>,
     at_least: Option<&AtLeast>,
     as_of: Option<&AsOf>,
 ) -> ApiResult<View> {
-    let at_least = match at_least {
-        None => Position::NONE,
-        Some(AtLeast::Position(position)) => Position(*position),
-        Some(AtLeast::Snapshot(text)) => token(app, "at_least", text)?,
-    };
-    let newest = app.reach(at_least).await?;
+    let at_least = at_least.map(|named| position(app, "at_least", named)).transpose()?;
+    let newest = app.reach(at_least.unwrap_or(Position::NONE)).await?;
     Ok(match as_of {
         None => newest,
         Some(AsOf::Position(position)) => {

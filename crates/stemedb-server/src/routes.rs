@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
-use crate::handlers::{export, import, meta, node, query, read, wal, write};
+use crate::handlers::{export, feed, import, meta, node, query, read, wal, write};
 use crate::openapi as document;
 
 const SPECIFICATION: &str = "/openapi.json";
@@ -43,6 +43,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(read::position))
         .routes(routes!(import::import))
         .routes(routes!(export::export))
+        .routes(routes!(feed::feed))
         .routes(routes!(query::query))
         .routes(routes!(query::resolve_many))
         .routes(routes!(query::skeptic))

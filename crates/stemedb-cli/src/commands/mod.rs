@@ -11,6 +11,7 @@ pub mod demo;
 pub mod epoch;
 pub mod eval;
 pub mod export;
+pub mod feed;
 pub mod gold;
 pub mod import;
 pub mod key;

@@ -127,6 +127,8 @@ pub struct Limits {
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. 1 to 1,048,576.
     pub streams: usize,
+    /// Feeds that are followed at once; more are answered 503. 1 to 1,048,576.
+    pub feeds: usize,
     /// From the first byte of a request to the end of its head; 1 to 3,600,000.
     pub head_timeout_ms: u64,
     /// From the head to the end of the body, of an import between two pieces; 1 to 3,600,000.
@@ -150,6 +152,7 @@ impl Default for Limits {
             connections: limits.connections,
             reads: limits.reads,
             streams: limits.streams,
+            feeds: limits.feeds,
             head_timeout_ms: ms(limits.head_timeout),
             body_timeout_ms: ms(limits.body_timeout),
             request_timeout_ms: ms(limits.request_timeout),
@@ -324,6 +327,7 @@ impl Config {
             connections: self.limits.connections,
             reads: self.limits.reads,
             streams: self.limits.streams,
+            feeds: self.limits.feeds,
             head_timeout: millis(self.limits.head_timeout_ms),
             body_timeout: millis(self.limits.body_timeout_ms),
             request_timeout: millis(self.limits.request_timeout_ms),

@@ -1,6 +1,7 @@
 //! One function an endpoint: wire to domain, one engine call, domain to wire.
 
 pub(crate) mod export;
+pub(crate) mod feed;
 pub(crate) mod import;
 pub(crate) mod meta;
 pub(crate) mod node;

@@ -22,8 +22,8 @@ pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use object::{Object, Tagged};
 pub use params::{
-    DrainParams, ExportFormat, ExportParams, ImportParams, ImportResults, KeyParams, QueryParams,
-    ReadyFor, ReadyParams, RecordParams,
+    DrainParams, ExportFormat, ExportParams, FeedParams, ImportParams, ImportResults, KeyParams,
+    QueryParams, ReadyFor, ReadyParams, RecordParams,
 };
 pub use point::{AsOf, AtLeast, Decay, Tier};
 pub use problem::{ErrorCode, Problem};

@@ -6,8 +6,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::point::{AsOf, AtLeast, Decay, Tier};
 use super::read::LensName;
 use super::scalar::{
-    AgentKey, Class, Id, LifecycleState, List, PredicateText, SpaceText, SubjectText, TimeParam,
-    UriText,
+    AgentKey, Class, Id, KindName, LifecycleState, List, PredicateText, SpaceText, SubjectText,
+    TimeParam, UriText,
 };
 
 /// What GET /v1/query asks.
@@ -148,6 +148,34 @@ pub struct ExportParams {
 pub enum ExportFormat {
     /// One JSON record a line, ascending by position.
     Ndjson,
+}
+
+/// What GET /v1/feed asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct FeedParams {
+    /// The namespace. Default: `default`.
+    pub space: Option<SpaceText>,
+    /// Go on behind this record. Default: from the first one on.
+    pub after: Option<AtLeast>,
+    /// Only records of these kinds, separated by commas.
+    #[param(value_type = Option<Vec<KindName>>, style = Form, explode = false,
+        min_items = 1, max_items = 15)]
+    pub kind: Option<List<KindName>>,
+    /// Only records of this agent.
+    pub agent: Option<AgentKey>,
+    /// Only assertions about this entity.
+    pub subject: Option<SubjectText>,
+    /// Only assertions about entities whose name begins so.
+    pub subject_prefix: Option<SubjectText>,
+    /// Only assertions of this property.
+    pub predicate: Option<PredicateText>,
+    /// How many records a page holds. Default: 100. Not of a stream.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// Wait until this much of the log is readable.
+    pub at_least: Option<AtLeast>,
 }
 
 /// What POST /v1/import asks.

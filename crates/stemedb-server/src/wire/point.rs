@@ -34,7 +34,8 @@ pub enum AsOf {
 const SNAPSHOT: &str = "^[0-9a-f]{48}$";
 
 impl AtLeast {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// A position, or a snapshot.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() == 48 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(Self::Snapshot(text.to_owned()));
         }

@@ -260,6 +260,12 @@ impl Item for LifecycleState {
     }
 }
 
+impl Item for KindName {
+    fn item(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
 impl Item for AgentKey {
     fn item(text: &str) -> Result<Self, String> {
         text.parse().map(Self).map_err(|error: model::HexError| error.to_string())
