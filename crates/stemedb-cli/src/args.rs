@@ -70,6 +70,7 @@ commands! {
     Layered(layered),
     Resolve(resolve),
     Record(record),
+    Trace(trace),
     Import(import),
     Export(export),
     Feed(feed),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use stemedb_engine::{RecordView, View};
+use stemedb_engine::{RecordView, Relation, Trace, View};
 use stemedb_index::Entry;
 use stemedb_lens::{self as lens, FactKind, LensName, Options, WEIGHT_ONE};
 use stemedb_model::{Key, Position, RecordId, Tier, Voice};
@@ -208,6 +208,36 @@ impl<'a> Names<'a> {
             standing: found.standing.as_ref().map(standing),
             snapshot: self.view.token().to_string(),
             facts: facts.transpose()?,
+        })
+    }
+
+    /// The neighbourhood of a record.
+    pub(crate) fn trace(&mut self, found: &Trace) -> ApiResult<wire::TraceAnswer> {
+        let records: ApiResult<Vec<wire::RecordAnswer>> =
+            found.records.iter().map(|record| self.record(record, true)).collect();
+        let links: ApiResult<Vec<wire::TraceLink>> = found
+            .links
+            .iter()
+            .map(|link| {
+                Ok(wire::TraceLink {
+                    from: self.id(link.from)?,
+                    to: self.id(link.to)?,
+                    relation: match link.relation {
+                        Relation::Revises => wire::Relation::Revises,
+                        Relation::RestsOn => wire::Relation::RestsOn,
+                        Relation::Supersedes => wire::Relation::Supersedes,
+                        Relation::Under => wire::Relation::Under,
+                    },
+                    by: link.by.map(|by| self.id(by)).transpose()?,
+                })
+            })
+            .collect();
+        Ok(wire::TraceAnswer {
+            position: self.view.position().0,
+            snapshot: self.view.token().to_string(),
+            records: records?,
+            links: links?,
+            complete: found.complete,
         })
     }
 

@@ -41,6 +41,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(read::assertion, write::put_assertion))
         .routes(routes!(read::record, write::put_record))
         .routes(routes!(read::position))
+        .routes(routes!(read::trace))
         .routes(routes!(import::import))
         .routes(routes!(export::export))
         .routes(routes!(feed::feed))

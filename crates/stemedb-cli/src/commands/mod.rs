@@ -27,6 +27,7 @@ pub mod serve;
 pub mod skeptic;
 pub mod source;
 pub mod supersede;
+pub mod trace;
 pub mod trust_snapshot;
 pub mod vote;
 pub mod wal;

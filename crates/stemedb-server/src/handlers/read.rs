@@ -6,8 +6,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use stemedb_engine::{ReadError, RecordView, View};
-use stemedb_index::{Entry, IndexError};
+use stemedb_engine::{RecordView, View};
+use stemedb_index::Entry;
 use stemedb_model::{Kind, Position, RecordId};
 
 use super::json;
@@ -17,7 +17,14 @@ use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::{ReadPositionProblems, ReadRecordProblems};
 use crate::question::{params, space, view};
-use crate::wire::{ErrorCode, Id, RecordAnswer, RecordParams};
+use crate::wire::{ErrorCode, Id, RecordAnswer, RecordParams, TraceAnswer, TraceParams};
+
+/// How far a trace goes, unless asked otherwise, and at most.
+const DEPTH: usize = 8;
+const DEPTH_MAX: usize = 64;
+/// Records of a trace, unless asked otherwise, and at most.
+const TRACED: usize = 100;
+const TRACED_MAX: usize = 1_000;
 
 /// A record of any kind, and whether it counts.
 #[utoipa::path(
@@ -94,7 +101,7 @@ pub(crate) async fn position(
                 ApiError::new(ErrorCode::RecordNotFound, detail)
             };
             let entry = view.entry(position)?.filter(fits).ok_or_else(nothing)?;
-            let found = find(&view, &entry.signed.id())?.ok_or_else(nothing)?;
+            let found = view.record_or_bare(&entry.signed.id())?.ok_or_else(nothing)?;
             Names::new(&view).record(&found, false)
         })
         .await?;
@@ -117,11 +124,8 @@ async fn answer(
                 in_space.as_ref().is_none_or(|space| *space == record.space)
                     && (!assertion || record.kind() == Kind::Assertion)
             };
-            let Some(found) = find(&view, &id)?.filter(fits) else {
-                let what = if assertion { "assertion" } else { "record" };
-                let position = view.position();
-                let detail = format!("no {what} {id} in the log up to position {position}");
-                return Err(ApiError::new(ErrorCode::RecordNotFound, detail).id(id));
+            let Some(found) = view.record_or_bare(&id)?.filter(fits) else {
+                return Err(missing(if assertion { "assertion" } else { "record" }, id, &view));
             };
             Names::new(&view).record(&found, assertion)
         })
@@ -129,15 +133,48 @@ async fn answer(
     json(StatusCode::OK, &found)
 }
 
-/// A record as the view has it; one of a key with more claims than the bound without what only the
-/// whole key could tell.
-fn find(view: &View, id: &RecordId) -> ApiResult<Option<RecordView>> {
-    match view.record(id) {
-        Err(ReadError::Index(IndexError::TooLarge { .. })) => {}
-        found => return Ok(found?),
+/// What an assertion rests on, revises and replaces, what came of it, and what others said of all of
+/// that: parents, premises, dependants and supersessions in both directions, nearest first. A vote, a
+/// retraction and the like lead to the assertion that they speak of, an epoch to the claims under it.
+#[utoipa::path(
+    get,
+    path = "/v1/trace/{id}",
+    tag = "records",
+    params(("id" = Id, Path, description = "The record to begin at"), TraceParams),
+    responses(
+        (status = 200, description = "The neighbourhood", body = TraceAnswer),
+        ReadRecordProblems
+    )
+)]
+pub(crate) async fn trace(
+    State(app): State<Arc<App>>,
+    RecordIdPath(id): RecordIdPath,
+    uri: Uri,
+) -> ApiResult<Response> {
+    let asked: TraceParams = params(&uri)?;
+    let depth = within("depth", asked.depth, DEPTH, DEPTH_MAX)?;
+    let limit = within("limit", asked.limit, TRACED, TRACED_MAX)?;
+    let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
+    let found = app
+        .read(move || {
+            let Some(found) = view.trace(&id, depth, limit)? else {
+                return Err(missing("record", id, &view));
+            };
+            Names::new(&view).trace(&found)
+        })
+        .await?;
+    json(StatusCode::OK, &found)
+}
+
+fn within(field: &str, asked: Option<u32>, default: usize, most: usize) -> ApiResult<usize> {
+    let value = asked.map_or(default, |asked| asked as usize);
+    if (1..=most).contains(&value) {
+        return Ok(value);
     }
-    let Some(position) = view.snapshot().position_of(id)? else { return Ok(None) };
-    let Some(entry) = view.entry(position)? else { return Ok(None) };
-    let facts = view.snapshot().facts_under(position, view.position())?;
-    Ok(Some(RecordView { entry, standing: None, excluded: None, facts }))
+    Err(ApiError::parameter(field, format!("{value}, expected 1 to {most}")))
+}
+
+fn missing(what: &str, id: RecordId, view: &View) -> ApiError {
+    let detail = format!("no {what} {id} in the log up to position {}", view.position());
+    ApiError::new(ErrorCode::RecordNotFound, detail).id(id)
 }

@@ -23,13 +23,14 @@ pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots
 pub use object::{Object, Tagged};
 pub use params::{
     DrainParams, ExportFormat, ExportParams, FeedParams, ImportParams, ImportResults, KeyParams,
-    QueryParams, ReadyFor, ReadyParams, RecordParams,
+    QueryParams, ReadyFor, ReadyParams, RecordParams, TraceParams,
 };
 pub use point::{AsOf, AtLeast, Decay, Tier};
 pub use problem::{ErrorCode, Problem};
 pub use read::{
-    AssertionPage, Fact, FactKind, KeyRef, LensName, QueryResult, RecordAnswer, ResolutionPage,
-    ResolveRequest, ResolveResult, ResolvedKey, Standing, StoredRecord,
+    AssertionPage, Fact, FactKind, KeyRef, LensName, QueryResult, RecordAnswer, Relation,
+    ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, Standing, StoredRecord,
+    TraceAnswer, TraceLink,
 };
 pub use record::*;
 pub use resolution::{Dissent, Excluded, Layer, Reference, Resolution, Status, Value};

@@ -122,6 +122,23 @@ pub struct RecordParams {
     pub at_least: Option<AtLeast>,
 }
 
+/// What GET /v1/trace/{id} asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TraceParams {
+    /// How many links far. Default: 8.
+    #[param(minimum = 1, maximum = 64)]
+    pub depth: Option<u32>,
+    /// How many records. Default: 100.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// Answer as the database would have then.
+    pub as_of: Option<AsOf>,
+    /// Wait until this much of the log is readable.
+    pub at_least: Option<AtLeast>,
+}
+
 /// What GET /v1/export asks.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -230,6 +230,49 @@ pub struct Fact {
     pub new: Option<Id>,
 }
 
+/// How two records hang together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// `from` has `to` as its parent.
+    Revises,
+    /// `from` has `to` among its premises.
+    RestsOn,
+    /// `from` takes the place of `to`, says the record `by`.
+    Supersedes,
+    /// `from` was made under the epoch `to`.
+    Under,
+}
+
+/// That two records hang together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TraceLink {
+    /// The one that refers to the other.
+    pub from: Id,
+    /// The other.
+    pub to: Id,
+    /// How.
+    pub relation: Relation,
+    /// The record that says so, where it is neither of the two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Id>,
+}
+
+/// The neighbourhood of a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TraceAnswer {
+    /// What the log up to here says.
+    pub position: u64,
+    /// Names that state of the database.
+    pub snapshot: String,
+    /// Where it begins, then what is one link away, and so on.
+    pub records: Vec<RecordAnswer>,
+    /// The links between these.
+    pub links: Vec<TraceLink>,
+    /// Whether nothing was left out for `depth` or `limit`.
+    pub complete: bool,
+}
+
 /// A page of assertions, ascending by position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AssertionPage {
