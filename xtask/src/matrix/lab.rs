@@ -95,19 +95,19 @@ impl Lab {
     pub(crate) fn fill(&self, leave: u64) -> Result<()> {
         // Root may have what is kept from others, too.
         let stat = rustix::fs::statvfs(self.path())?;
-        let mut bytes = stat.f_bfree.saturating_mul(stat.f_frsize).saturating_sub(leave);
+        let bytes = stat.f_bfree.saturating_mul(stat.f_frsize).saturating_sub(leave);
         let ballast = File::create(self.path().join("ballast"))?;
         let flags = rustix::fs::FallocateFlags::empty();
-        // Some of it is for the file system's own use; how much it does not say.
-        while let Err(error) = rustix::fs::fallocate(&ballast, flags, 0, bytes) {
-            if error != rustix::io::Errno::NOSPC {
-                return Err(error).context("cannot fill the volume");
+        // Some of it is for the file system's own use; how much it does not say. Writers are at it
+        // meanwhile, so this must not take long: Btrfs thinks before each refusal.
+        let (mut filled, mut step) = (0, bytes);
+        while filled < bytes && step >= FILL_STEP {
+            let more = step.min(bytes - filled);
+            match rustix::fs::fallocate(&ballast, flags, filled, more) {
+                Ok(()) => filled += more,
+                Err(rustix::io::Errno::NOSPC) => step /= 2,
+                Err(error) => return Err(error).context("cannot fill the volume"),
             }
-            // Btrfs may refuse the last byte although it counts some as free: full is full.
-            if bytes < FILL_STEP {
-                break;
-            }
-            bytes -= FILL_STEP;
         }
         ballast.sync_all()?;
         Ok(())
