@@ -22,7 +22,9 @@ pub use clock::{Clock, RealClock};
 pub use mutant::{MUTANT_VAR, MUTANTS, mutant};
 pub use real::RealVfs;
 pub use rng::{RealRng, Rng};
-pub use vfs::{DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+pub use vfs::{
+    DIRECT_ALIGN, DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile,
+};
 
 /// All that is not a function of the input. Built once, in the binary or in a test.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::mounts;
@@ -200,6 +200,17 @@ impl VfsFile for RealFile {
     fn fetch(&self, offset: u64, len: u64) {
         if let Some(len) = std::num::NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&self.0, offset, Some(len), Advice::WillNeed);
+        }
+    }
+
+    fn bypass_cache(&self, on: bool) -> io::Result<bool> {
+        let flags = rustix::fs::fcntl_getfl(&self.0)?;
+        let wanted = if on { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
+        match rustix::fs::fcntl_setfl(&self.0, wanted) {
+            Ok(()) => Ok(on),
+            // Not every file system can.
+            Err(Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -12,6 +12,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
+/// What [`VfsFile::bypass_cache`] wants everything to be a multiple of: no disk has larger sectors.
+pub const DIRECT_ALIGN: usize = 4096;
+
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
@@ -141,6 +144,13 @@ pub trait VfsFile: Send + Sync {
     /// works while the caller does. Only a hint; a failure shows at the read.
     fn fetch(&self, offset: u64, len: u64) {
         let _ = (offset, len);
+    }
+    /// Asks that what this handle writes goes to the medium past the cache, or through it again; says
+    /// whether it does. Past the cache, offsets, lengths and the place of the bytes in memory must be
+    /// multiples of [`DIRECT_ALIGN`]. Promises nothing: a sync is as necessary as before.
+    fn bypass_cache(&self, on: bool) -> io::Result<bool> {
+        let _ = on;
+        Ok(false)
     }
     /// Closes the file and reports the error that a plain drop would hide.
     fn close(self: Box<Self>) -> io::Result<()>;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use stemedb_io::sim::SimVfs;
-use stemedb_io::{Clock, Open, RealClock, RealVfs, Vfs, VfsFile};
+use stemedb_io::{Clock, DIRECT_ALIGN, Open, RealClock, RealVfs, Vfs, VfsFile};
 
 fn both(check: fn(&dyn Vfs, &Path)) {
     let dir = tempfile::tempdir().unwrap();
@@ -139,5 +139,38 @@ fn eviction_can_be_seen() {
         assert!(gone, "of the cached copy pages stay: {:?}", stays(&*file));
         file.read_exact_at(&mut buf, 0).unwrap();
         assert_eq!(file.read_nowait(&mut buf, 0).unwrap(), Some(100));
+    });
+}
+
+#[test]
+fn past_the_cache_bytes_arrive_and_do_not_stay_in_memory() {
+    both(|vfs, dir| {
+        let file = vfs.open(&dir.join("f"), Open::CreateNew).unwrap();
+        file.allocate(8 * DIRECT_ALIGN as u64).or_else(|_| file.set_len(1 << 15)).unwrap();
+        let mut room = vec![0; 3 * DIRECT_ALIGN];
+        let from = room.as_ptr().align_offset(DIRECT_ALIGN);
+        let piece = room.get_mut(from..from + 2 * DIRECT_ALIGN).unwrap();
+        piece.fill(7);
+        let past = file.bypass_cache(true).unwrap();
+        file.write_at(piece, DIRECT_ALIGN as u64).unwrap();
+        file.sync_data().unwrap();
+        let mut buf = [0; 100];
+        if past && let Ok(cached) = file.read_nowait(&mut buf, DIRECT_ALIGN as u64) {
+            assert_eq!(cached, None);
+        }
+        // As before, and what was written shows.
+        assert!(!file.bypass_cache(false).unwrap());
+        file.write_at(b"odd", 3 * DIRECT_ALIGN as u64 - 1).unwrap();
+        let mut found = vec![0; 4 * DIRECT_ALIGN];
+        file.read_exact_at(&mut found, 0).unwrap();
+        let mut expected = vec![0; 4 * DIRECT_ALIGN];
+        expected.get_mut(DIRECT_ALIGN..3 * DIRECT_ALIGN).unwrap().fill(7);
+        expected
+            .get_mut(3 * DIRECT_ALIGN - 1..)
+            .unwrap()
+            .get_mut(..3)
+            .unwrap()
+            .copy_from_slice(b"odd");
+        assert!(found == expected);
     });
 }
