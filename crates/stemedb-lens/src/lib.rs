@@ -25,6 +25,7 @@ mod question;
 mod resolution;
 mod resolve;
 mod tally;
+pub mod trust;
 mod values;
 
 pub use answer::{AnswerRoot, LENS_VERSION, answer_leaf, lens_hash, root_options};

@@ -1,0 +1,105 @@
+//! What was learned, as the lens reads it.
+//!
+//! Reliability is linear in the log-odds of accuracy, so that adding up reliabilities is what
+//! naive Bayes does: an agent of plain accuracy ([`ACCURACY`]) gets 1/2, as somebody unknown does;
+//! one that is right no more often than wrong gets next to nothing; one that is right nine times in
+//! ten, or more often, gets nearly 1. It is then multiplied with the mean independence of the
+//! agent's claims.
+
+use std::collections::BTreeMap;
+
+use stemedb_model::{AgentId, Hash, Key, PredicateName};
+
+use super::abilities::Abilities;
+use super::questions::Questions;
+use super::{ACCURACY, log_odds};
+use crate::decay::{WEIGHT_ONE, fixed};
+use crate::lenses::Reliability;
+
+/// Reliabilities in 2^-30, each above 0 and below 2^30.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    agents: BTreeMap<AgentId, OfAgent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OfAgent {
+    overall: u64,
+    topics: BTreeMap<PredicateName, u64>,
+}
+
+impl Table {
+    pub(super) fn new(
+        questions: &Questions,
+        abilities: &Abilities,
+        independence: &[f64],
+    ) -> Self {
+        let mut agents = BTreeMap::new();
+        for (agent, id) in questions.agents.iter().enumerate() {
+            let mut topics = BTreeMap::new();
+            let (mut voices, mut claims) = (0.0, 0.0);
+            for cell in questions.cells(agent) {
+                let of_cell = questions.of_cell(cell);
+                let heard: f64 = of_cell.iter().map(|claim| independence[*claim as usize]).sum();
+                let topic = questions.topics[questions.cell_topic[cell] as usize].clone();
+                let mean = heard / of_cell.len() as f64;
+                topics.insert(topic, reliability(abilities.accuracy[cell], mean));
+                voices += heard;
+                claims += of_cell.len() as f64;
+            }
+            if claims > 0.0 {
+                let overall = reliability(abilities.overall[agent], voices / claims);
+                agents.insert(*id, OfAgent { overall, topics });
+            }
+        }
+        Self { agents }
+    }
+
+    /// Reliability of `agent` on all topics together, for topics that it never spoke about.
+    pub fn of_agent(&self, agent: &AgentId) -> Option<u64> {
+        self.agents.get(agent).map(|of_agent| of_agent.overall)
+    }
+
+    /// Reliability of `agent` on `topic`; overall where it never spoke about it.
+    pub fn of(&self, agent: &AgentId, topic: &PredicateName) -> Option<u64> {
+        let of_agent = self.agents.get(agent)?;
+        Some(of_agent.topics.get(topic).copied().unwrap_or(of_agent.overall))
+    }
+
+    /// All rows: agents ascending, for each first the one without a topic, then topics ascending.
+    pub fn rows(&self) -> impl Iterator<Item = (&AgentId, Option<&PredicateName>, u64)> {
+        self.agents.iter().flat_map(|(agent, of_agent)| {
+            let topics = of_agent.topics.iter();
+            let topics = topics.map(move |(topic, reliability)| (agent, Some(topic), *reliability));
+            std::iter::once((agent, None, of_agent.overall)).chain(topics)
+        })
+    }
+
+    /// BLAKE3 over `"stemedb/v1/trust-table"`, a 0 byte, and the [rows](Self::rows): 32 bytes of
+    /// agent, the length of the topic (4 bytes, little-endian; 0 for none) and the topic, the
+    /// reliability (4 bytes, little-endian).
+    pub fn hash(&self) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"stemedb/v1/trust-table\0");
+        for (agent, topic, reliability) in self.rows() {
+            let topic = topic.map_or(&b""[..], |topic| topic.as_str().as_bytes());
+            hasher.update(&agent.0);
+            hasher.update(&(topic.len() as u32).to_le_bytes());
+            hasher.update(topic);
+            // Below 2^30.
+            hasher.update(&(reliability as u32).to_le_bytes());
+        }
+        Hash(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Reliability for Table {
+    fn reliability(&self, agent: &AgentId, key: &Key) -> Option<u64> {
+        self.of(agent, &key.predicate)
+    }
+}
+
+fn reliability(accuracy: f64, independence: f64) -> u64 {
+    let share = (log_odds(accuracy) / (2.0 * log_odds(ACCURACY))).clamp(0.0, 1.0);
+    fixed(share * independence).clamp(1, WEIGHT_ONE - 1)
+}
