@@ -13,15 +13,20 @@ pub(super) struct Beliefs {
     pub(super) credit: Vec<f64>,
 }
 
-/// `independence` is by claim. O(claims + neighbours).
+/// `ways` is by topic, `independence` by claim. O(claims + neighbours).
 pub(super) fn believe(
     questions: &Questions,
     abilities: &Abilities,
+    ways: &[f64],
     independence: &[f64],
     threads: usize,
 ) -> Beliefs {
     // One logarithm a cell, not one a claim.
-    let odds: Vec<f64> = abilities.accuracy.iter().map(|accuracy| log_odds(*accuracy)).collect();
+    let ways_odds: Vec<f64> = ways.iter().map(|ways| libm::log(*ways)).collect();
+    let cells = abilities.accuracy.iter().zip(&questions.cell_topic);
+    let odds: Vec<f64> = cells
+        .map(|(accuracy, topic)| log_odds(*accuracy) + ways_odds[*topic as usize])
+        .collect();
     let answers: Vec<[f64; 2]> = abilities.answers.iter().map(|answers| answers.odds()).collect();
     let prior: Vec<f64> = abilities.yes.iter().map(|yes| log_odds(*yes)).collect();
     let truth = in_parts(threads, &questions.candidates_from, |range| {
@@ -60,7 +65,7 @@ pub(super) fn believe(
                             support * scores[(near - first) as usize];
                     }
                 }
-                share_out(&mut all[from..]);
+                share_out(&mut all[from..], ways[asked.topic as usize]);
             }
         }
         all
@@ -77,11 +82,11 @@ pub(super) fn believe(
     Beliefs { truth, credit }
 }
 
-/// Scores in log-odds to probabilities. A value that stands alone could still be wrong: something
-/// that nobody said is right then.
-fn share_out(scores: &mut [f64]) {
+/// Scores in log-odds to probabilities. What is right may be something that nobody said, as long as
+/// there are more ways to be wrong than values.
+fn share_out(scores: &mut [f64], ways: f64) {
     let top = scores.iter().copied().fold(0.0, f64::max);
-    let unsaid = if scores.len() < 2 { libm::exp(-top) } else { 0.0 };
+    let unsaid = (ways + 1.0 - scores.len() as f64).max(0.0) * libm::exp(-top);
     for score in &mut *scores {
         *score = libm::exp(*score - top);
     }

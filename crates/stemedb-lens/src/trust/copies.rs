@@ -10,7 +10,7 @@ use super::abilities::{Abilities, work_of_agents};
 use super::parts::in_parts;
 use super::questions::{Manner, Questions};
 use super::{
-    ACCURACY, COPIED, COPIER, PEERS_MAX, SHARED_MIN, TOPIC_SHARED_MIN, probability,
+    ACCURACY_AT_FIRST, COPIED, COPIER, PEERS_MAX, SHARED_MIN, TOPIC_SHARED_MIN, probability,
 };
 
 /// Pairs less likely than this are not counted.
@@ -50,7 +50,7 @@ fn surprise(questions: &Questions, known: Option<(&Abilities, &[f64], &[f64])>) 
         // Before anything is known every agreement is judged as if it were about the truth, by
         // agents of plain accuracy: the majority may be nothing but copies.
         let (accuracy, truth, own) = match known {
-            None => (ACCURACY, 1.0, 1.0),
+            None => (ACCURACY_AT_FIRST, 1.0, 1.0),
             Some((abilities, truth, independence)) => {
                 let accuracy = abilities.accuracy[claim.cell as usize].clamp(0.2, 0.99);
                 (accuracy, truth[candidate], independence[index])

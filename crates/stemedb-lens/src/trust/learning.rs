@@ -9,6 +9,7 @@ use super::elsewhere::from_elsewhere;
 use super::evidence::Evidence;
 use super::questions::Questions;
 use super::table::Table;
+use super::ways::{ways_at_first, ways_to_be_wrong};
 use super::*;
 
 /// What came out.
@@ -38,7 +39,8 @@ pub fn learn(evidence: &Evidence, threads: usize) -> Learned {
     let questions = Questions::new(evidence);
     let mut abilities = Abilities::unknown(&questions);
     let mut independent = independence(&questions, None, threads);
-    let mut beliefs = believe(&questions, &abilities, &independent, threads);
+    let mut ways = ways_at_first(&questions);
+    let mut beliefs = believe(&questions, &abilities, &ways, &independent, threads);
     for round in 0..ROUNDS {
         abilities = judge(&questions, &beliefs, threads);
         if round == ROUND_ELSEWHERE {
@@ -48,9 +50,10 @@ pub fn learn(evidence: &Evidence, threads: usize) -> Learned {
             let known = (&abilities, beliefs.truth.as_slice(), independent.as_slice());
             independent = independence(&questions, Some(known), threads);
         }
-        beliefs = believe(&questions, &abilities, &independent, threads);
+        ways = ways_to_be_wrong(&questions, &beliefs.truth, &independent);
+        beliefs = believe(&questions, &abilities, &ways, &independent, threads);
     }
-    let table = Table::new(&questions, &abilities, &independent);
+    let table = Table::new(&questions, &abilities, &ways, &independent);
     let Beliefs { truth, .. } = beliefs;
     Learned { table, questions, truth }
 }
@@ -67,10 +70,14 @@ pub fn configuration_hash() -> Hash {
         f64::from(ROUNDS),
         f64::from(ROUND_ELSEWHERE),
         ACCURACY,
+        ACCURACY_AT_FIRST,
         AGENT_CLAIMS,
         TOPIC_CLAIMS,
         ANSWER_CLAIMS,
         DOUBT,
+        WAYS,
+        WAYS_PAIRS,
+        WAYS_MAX,
         NEAR,
         NEAR_MAX as f64,
         COPIED,

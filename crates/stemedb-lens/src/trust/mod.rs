@@ -11,8 +11,8 @@
 //!    detection by shared values, rare or false ones weighing most: Dong, Berti-Equille,
 //!    Srivastava, "Integrating Conflicting Data: The Role of Source Dependence", VLDB 2009;
 //! 2. *beliefs*: how probable each value of each question is (`beliefs`). Every claim speaks with
-//!    the log-odds of its agent's accuracy; yes-or-no questions use one accuracy for each answer
-//!    (Dawid, Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM
+//!    the log-odds of its agent's accuracy, the more so the more ways there are to be wrong
+//!    (`ways`); yes-or-no questions use one accuracy for each answer (Dawid, Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM
 //!    Algorithm", Applied Statistics 28(1), 1979);
 //! 3. *abilities*: how often each agent is right on each topic, given the beliefs (`abilities`),
 //!    shrunk towards what it is on all topics together, and that towards [`ACCURACY`].
@@ -44,6 +44,7 @@ mod questions;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 pub use evidence::{Evidence, Statement};
 pub use learning::{Belief, Learned, configuration_hash, learn};
@@ -54,7 +55,10 @@ pub const ROUNDS: u32 = 24;
 /// The round in whose end topics are judged from elsewhere.
 pub const ROUND_ELSEWHERE: u32 = 8;
 /// Accuracy of an agent that nothing is known about. It stands for reliability 1/2.
-pub const ACCURACY: f64 = 0.75;
+pub const ACCURACY: f64 = 0.8;
+/// Accuracy that everybody is taken for when copies are first looked for. Below [`ACCURACY`], so
+/// that copies with a slip in twenty are still found; from the second time on it is what was learned.
+pub const ACCURACY_AT_FIRST: f64 = 0.7;
 /// Weight of [`ACCURACY`] in claims, against the agent's own record.
 pub const AGENT_CLAIMS: f64 = 2.0;
 /// Weight of the agent's accuracy over all topics in claims, against that on one topic.
@@ -63,6 +67,12 @@ pub const TOPIC_CLAIMS: f64 = 2.0;
 pub const ANSWER_CLAIMS: f64 = 4.0;
 /// Accuracies are kept this far from 0 and 1: no record is long enough for certainty.
 pub const DOUBT: f64 = 0.02;
+/// In how many ways one can be wrong about a question, before anything is known of its topic...
+pub const WAYS: f64 = 3.0;
+/// ... and the weight of that in pairs of wrong claims that agree.
+pub const WAYS_PAIRS: f64 = 5.0;
+/// More ways than this make no difference.
+pub const WAYS_MAX: f64 = 50.0;
 /// How much a number within tolerance of another supports it, at distance 0; half of that at the
 /// bound. Less than whole: who is right to the minute should count for more than who is near.
 pub const NEAR: f64 = 0.5;

@@ -2,8 +2,8 @@
 //!
 //! Reliability is linear in the log-odds of accuracy, so that adding up reliabilities is what
 //! naive Bayes does: an agent of plain accuracy ([`ACCURACY`]) gets 1/2, as somebody unknown does;
-//! one that is right no more often than wrong gets next to nothing; one that is right nine times in
-//! ten, or more often, gets nearly 1. It is then multiplied with the mean independence of the
+//! one that is worth no more than chance gets next to nothing; one that is right nineteen times in
+//! twenty, or more often, gets nearly 1. It is then multiplied with the mean independence of the
 //! agent's claims.
 
 use std::collections::BTreeMap;
@@ -32,30 +32,31 @@ impl Table {
     pub(super) fn new(
         questions: &Questions,
         abilities: &Abilities,
+        ways: &[f64],
         independence: &[f64],
     ) -> Self {
         let mut agents = BTreeMap::new();
         for (agent, id) in questions.agents.iter().enumerate() {
             let mut topics = BTreeMap::new();
-            let (mut voices, mut claims) = (0.0, 0.0);
+            let (mut sum, mut claims) = (0.0, 0.0);
             for cell in questions.cells(agent) {
                 let of_cell = questions.of_cell(cell);
                 let heard: f64 = of_cell.iter().map(|claim| independence[*claim as usize]).sum();
-                let topic = questions.topics[questions.cell_topic[cell] as usize].clone();
-                let mean = heard / of_cell.len() as f64;
-                topics.insert(topic, reliability(abilities.accuracy[cell], mean));
-                voices += heard;
-                claims += of_cell.len() as f64;
+                let topic = questions.cell_topic[cell] as usize;
+                let share = share(abilities.accuracy[cell], ways[topic]);
+                let count = of_cell.len() as f64;
+                topics.insert(questions.topics[topic].clone(), in_bits(share * heard / count));
+                sum += share * heard;
+                claims += count;
             }
             if claims > 0.0 {
-                let overall = reliability(abilities.overall[agent], voices / claims);
-                agents.insert(*id, OfAgent { overall, topics });
+                agents.insert(*id, OfAgent { overall: in_bits(sum / claims), topics });
             }
         }
         Self { agents }
     }
 
-    /// Reliability of `agent` on all topics together, for topics that it never spoke about.
+    /// Mean reliability of `agent` over its claims, for topics that it never spoke about.
     pub fn of_agent(&self, agent: &AgentId) -> Option<u64> {
         self.agents.get(agent).map(|of_agent| of_agent.overall)
     }
@@ -99,7 +100,15 @@ impl Reliability for Table {
     }
 }
 
-fn reliability(accuracy: f64, independence: f64) -> u64 {
-    let share = (log_odds(accuracy) / (2.0 * log_odds(ACCURACY))).clamp(0.0, 1.0);
-    fixed(share * independence).clamp(1, WEIGHT_ONE - 1)
+/// 1/2 at [`ACCURACY`], linear in the log-odds. `ways` counts by half its logarithm: the values that
+/// the lens weighs against each other are fewer than those that could be, since tolerance joins
+/// some and nobody names others.
+fn share(accuracy: f64, ways: f64) -> f64 {
+    let ways = 0.5 * libm::log(ways);
+    ((log_odds(accuracy) + ways) / (2.0 * (log_odds(ACCURACY) + ways))).clamp(0.0, 1.0)
+}
+
+/// Never quite 0 or 1: both would say that nothing more can be learned.
+fn in_bits(share: f64) -> u64 {
+    fixed(share).clamp(1, WEIGHT_ONE - 1)
 }
