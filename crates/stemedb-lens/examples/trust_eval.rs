@@ -41,8 +41,17 @@ fn main() {
     let sets = if asked.is_empty() { SETS.map(String::from).to_vec() } else { asked };
     println!(
         "{:<14} {:>8} {:>6} | {:>6} {:>6} {:>6} | {:>6} {:>6} {:>6} | {:<23} {:<23} | seconds",
-        "set", "claims", "agents", "vote", "trust", "method", "Brier", "trust", "method",
-        "vote at 25 50 75 %", "trust at 25 50 75 %",
+        "set",
+        "claims",
+        "agents",
+        "vote",
+        "trust",
+        "method",
+        "Brier",
+        "trust",
+        "method",
+        "vote at 25 50 75 %",
+        "trust at 25 50 75 %",
     );
     for set in sets {
         let world = read(Path::new(&folder), &set);
@@ -178,9 +187,8 @@ fn object(object: &serde_json::Value) -> Value {
 
 fn made_up() {
     let row = |name: &str, worlds: &[World]| {
-        let mean = |of: &dyn Fn(&World) -> f64| {
-            worlds.iter().map(of).sum::<f64>() / worlds.len() as f64
-        };
+        let mean =
+            |of: &dyn Fn(&World) -> f64| worlds.iter().map(of).sum::<f64>() / worlds.len() as f64;
         println!("{name:<34} vote {:.3}  trust {:.3}", mean(&World::vote), mean(&World::trust));
     };
     let seeds = |make: &dyn Fn(u64) -> World| (0..5).map(make).collect::<Vec<_>>();

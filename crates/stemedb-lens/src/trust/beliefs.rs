@@ -24,9 +24,8 @@ pub(super) fn believe(
     // One logarithm a cell, not one a claim.
     let ways_odds: Vec<f64> = ways.iter().map(|ways| libm::log(*ways)).collect();
     let cells = abilities.accuracy.iter().zip(&questions.cell_topic);
-    let odds: Vec<f64> = cells
-        .map(|(accuracy, topic)| log_odds(*accuracy) + ways_odds[*topic as usize])
-        .collect();
+    let odds: Vec<f64> =
+        cells.map(|(accuracy, topic)| log_odds(*accuracy) + ways_odds[*topic as usize]).collect();
     let answers: Vec<[f64; 2]> = abilities.answers.iter().map(|answers| answers.odds()).collect();
     let prior: Vec<f64> = abilities.yes.iter().map(|yes| log_odds(*yes)).collect();
     let truth = in_parts(threads, &questions.candidates_from, |range| {
@@ -46,7 +45,8 @@ pub(super) fn believe(
                 let claim = &questions.claims[index];
                 let (cell, heard) = (claim.cell as usize, claim.weight * independence[index]);
                 if asked.yes_or_no {
-                    yes += heard * answers[cell][usize::from(questions.is_yes(question, claim.candidate))];
+                    yes += heard
+                        * answers[cell][usize::from(questions.is_yes(question, claim.candidate))];
                 } else {
                     let score = &mut all[from + (claim.candidate - first) as usize];
                     let heard = heard * odds[cell];
@@ -82,11 +82,12 @@ pub(super) fn believe(
     Beliefs { truth, credit }
 }
 
-/// Scores in log-odds to probabilities. What is right may be something that nobody said, as long as
-/// there are more ways to be wrong than values.
+/// Scores in log-odds to probabilities. A value that stands alone may be wrong, and something that
+/// nobody named be right. Of several one is taken to be right: else whoever is contradicted again
+/// and again by a single other agent would end as worthless as that one.
 fn share_out(scores: &mut [f64], ways: f64) {
     let top = scores.iter().copied().fold(0.0, f64::max);
-    let unsaid = (ways + 1.0 - scores.len() as f64).max(0.0) * libm::exp(-top);
+    let unsaid = if scores.len() < 2 { ways * libm::exp(-top) } else { 0.0 };
     for score in &mut *scores {
         *score = libm::exp(*score - top);
     }

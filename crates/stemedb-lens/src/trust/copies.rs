@@ -189,9 +189,8 @@ impl Suspects {
         };
         let all = questions.claims(claim.question as usize).len();
         let peers = peers(questions, claim.question).filter(same);
-        let copies: f64 = peers
-            .map(|peer| self.of[questions.claims[peer].agent as usize].copies)
-            .sum();
+        let copies: f64 =
+            peers.map(|peer| self.of[questions.claims[peer].agent as usize].copies).sum();
         // Of a large question only a sample was looked at.
         if all > PEERS_MAX { copies * all as f64 / PEERS_MAX as f64 } else { copies }
     }

@@ -42,8 +42,6 @@ mod learning;
 mod parts;
 mod questions;
 mod table;
-#[cfg(test)]
-mod tests;
 mod ways;
 
 pub use evidence::{Evidence, Statement};

@@ -165,7 +165,8 @@ impl Questions {
 
     /// One question whose candidates are the values themselves.
     fn one_value(&mut self, rows: &[Row], gold: &BTreeSet<u32>, tolerance: Option<Tolerance>) {
-        let mut candidates: Vec<u32> = rows.iter().map(|row| row.value).chain(gold.iter().copied()).collect();
+        let mut candidates: Vec<u32> =
+            rows.iter().map(|row| row.value).chain(gold.iter().copied()).collect();
         candidates.sort_unstable();
         candidates.dedup();
         let boolean = |value: &u32| match self.values[*value as usize] {
@@ -222,7 +223,8 @@ impl Questions {
 
     /// One yes-or-no question for each value.
     fn each_value(&mut self, rows: &[Row], gold: &BTreeSet<u32>) {
-        let mut values: Vec<u32> = rows.iter().map(|row| row.value).chain(gold.iter().copied()).collect();
+        let mut values: Vec<u32> =
+            rows.iter().map(|row| row.value).chain(gold.iter().copied()).collect();
         values.sort_unstable();
         values.dedup();
         // By value and agent; the newest last, so it is what stays.
@@ -243,7 +245,9 @@ impl Questions {
         for value in values {
             let first = self.value.len() as u32;
             self.value.extend([value, value]);
-            while let Some(((_, agent), (yes, weight, manner))) = said.next_if(|((of, _), _)| *of == value) {
+            while let Some(((_, agent), (yes, weight, manner))) =
+                said.next_if(|((of, _), _)| *of == value)
+            {
                 let candidate = first + u32::from(yes);
                 let question = self.asked.len() as u32;
                 self.claims.push(Claim { agent, question, candidate, cell: 0, weight, manner });
@@ -253,7 +257,13 @@ impl Questions {
         }
     }
 
-    fn close(&mut self, row: Row, yes_or_no: bool, gold: Option<u32>, tolerance: Option<Tolerance>) {
+    fn close(
+        &mut self,
+        row: Row,
+        yes_or_no: bool,
+        gold: Option<u32>,
+        tolerance: Option<Tolerance>,
+    ) {
         let asked = Asked { topic: row.topic, subject: row.subject, yes_or_no, gold };
         self.asked.push(asked);
         let from = self.candidates_from[self.candidates_from.len() - 1] as usize;
@@ -263,7 +273,10 @@ impl Questions {
                 let below = (from..centre).rev().take(NEAR_MAX);
                 let above = (centre + 1..to).take(NEAR_MAX);
                 let mut near: Vec<(u32, f64)> = Vec::new();
-                for side in [&mut below.into_iter() as &mut dyn Iterator<Item = usize>, &mut above.into_iter()] {
+                for side in [
+                    &mut below.into_iter() as &mut dyn Iterator<Item = usize>,
+                    &mut above.into_iter(),
+                ] {
                     let supports = side.map_while(|other| {
                         let value = |candidate: usize| &self.values[self.value[candidate] as usize];
                         Some((other as u32, support(value(centre), value(other), tolerance)?))

@@ -54,9 +54,10 @@ pub(super) fn ways_to_be_wrong(
             *of += weight * all;
         }
     }
-    let ways = pairs.into_iter().zip(open).map(|((agree, all), open)| {
-        if open { (all / agree).clamp(1.0, WAYS_MAX) } else { 1.0 }
-    });
+    let ways = pairs
+        .into_iter()
+        .zip(open)
+        .map(|((agree, all), open)| if open { (all / agree).clamp(1.0, WAYS_MAX) } else { 1.0 });
     ways.collect()
 }
 

@@ -196,11 +196,7 @@ pub fn value(kind: u64, n: u64) -> Value {
 }
 
 fn answer(dice: &mut Dice, accuracy: f64, truth: u64, values: u64) -> u64 {
-    if dice.share() < accuracy {
-        truth
-    } else {
-        (truth + 1 + dice.below(values - 1)) % values
-    }
+    if dice.share() < accuracy { truth } else { (truth + 1 + dice.below(values - 1)) % values }
 }
 
 /// Honest sources of accuracy 0.55 to 0.9 that each answer 60 % of the questions, one source that
