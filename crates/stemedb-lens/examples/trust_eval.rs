@@ -20,15 +20,23 @@ use std::process::Command;
 use std::time::Instant;
 
 use stemedb_lens::trust::{Learned, learn};
-use stemedb_model::{Tolerance, Value};
+use stemedb_model::{AgentId, Subject, Tolerance, Value};
 
 #[path = "../tests/support/worlds.rs"]
 mod worlds;
 
 use worlds::{Answer, Said, World, agent, near, subject, topic};
 
-const SETS: [&str; 7] =
-    ["books", "flights-no3", "flights", "population", "restaurants", "crowd-music", "crowd-rte"];
+const SETS: [&str; 8] = [
+    "books",
+    "flights-no3",
+    "flights",
+    "population",
+    "restaurants",
+    "crowd-music",
+    "crowd-rte",
+    "books-multi",
+];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -40,13 +48,14 @@ fn main() {
     let asked: Vec<String> = arguments.collect();
     let sets = if asked.is_empty() { SETS.map(String::from).to_vec() } else { asked };
     println!(
-        "{:<14} {:>8} {:>6} | {:>6} {:>6} {:>6} | {:>6} {:>6} {:>6} | {:<23} {:<23} | seconds",
+        "{:<14} {:>8} {:>6} | {:>6} {:>6} {:>6} {:>6} | {:>6} {:>6} {:>6} | {:<17} {:<17} | seconds",
         "set",
         "claims",
         "agents",
         "vote",
         "trust",
         "method",
+        "fresh",
         "Brier",
         "trust",
         "method",
@@ -54,6 +63,10 @@ fn main() {
         "trust at 25 50 75 %",
     );
     for set in sets {
+        if set == "books-multi" {
+            many(Path::new(&folder));
+            continue;
+        }
         let world = read(Path::new(&folder), &set);
         let evidence = world.evidence();
         let threads = std::env::var("THREADS").map_or(1, |n| n.parse().expect("a number"));
@@ -66,15 +79,17 @@ fn main() {
             table.of(agent, topic).expect("every agent was learned") as f64
         });
         let method = believed(&world, &learned);
+        let fresh = fresh(&world);
         let agents = table.rows().filter(|(_, topic, _)| topic.is_none()).count();
         println!(
-            "{:<14} {:>8} {:>6} | {:>6.3} {:>6.3} {:>6.3} | {:>6.3} {:>6.3} {:>6.3} | {:<23} {:<23} | {:.2}",
+            "{:<14} {:>8} {:>6} | {:>6.3} {:>6.3} {:>6.3} {:>6.3} | {:>6.3} {:>6.3} {:>6.3} | {:<17} {:<17} | {:.2}",
             set,
             world.said.len(),
             agents,
             right(&vote),
             right(&trust),
             right(&method),
+            right(&fresh),
             brier(&vote),
             brier(&trust),
             brier(&method),
@@ -84,6 +99,82 @@ fn main() {
         );
         println!("{:>14} {}", "table", table.hash());
     }
+}
+
+/// Answers about subjects that nothing was learned from, as a table meets them that is older than
+/// the question: each half of the subjects by what the other half taught.
+fn fresh(world: &World) -> Vec<Answer> {
+    let half = |subject: &Subject| blake3::hash(subject.as_str().as_bytes()).as_bytes()[0] & 1;
+    let mut all = Vec::new();
+    for asked in [0, 1] {
+        let table = learn(&world.evidence_about(|subject| half(subject) != asked), 1).into_table();
+        let unknown = 1u64 << 29;
+        let answers = world
+            .answers(|agent, topic| table.of(agent, topic).unwrap_or(unknown) as f64)
+            .into_iter()
+            .filter(|answer| half(&answer.subject) == asked);
+        all.extend(answers);
+    }
+    all
+}
+
+/// Precision, recall and F1 over (subject, value), where a subject has many values: what at least
+/// half of those name who speak about it, by number and by trust, and what the method believes.
+fn many(folder: &Path) {
+    let claims = lines(&folder.join("books/claims-multi.jsonl.gz"));
+    let mut world = World::default();
+    for (index, line) in claims.iter().enumerate() {
+        let (about, value) = (text(line, "subject"), object(&line["object"]));
+        world.say(&text(line, "source"), (&text(line, "predicate"), &about), value);
+        assert_eq!(world.said[index].position, index as u64 + 1);
+    }
+    world.many.extend(world.said.first().map(|said| said.predicate.clone()));
+    let gold = std::fs::read_to_string(folder.join("books/gold-multi.jsonl")).expect("gold");
+    let mut truth: HashMap<Subject, Vec<Value>> = HashMap::new();
+    for line in gold.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        truth.entry(subject(&text(&line, "subject"))).or_default().push(object(&line["object"]));
+    }
+    let learned = learn(&world.evidence(), 1);
+    let table = learned.table();
+    let mut speakers: HashMap<&Subject, HashMap<AgentId, f64>> = HashMap::new();
+    let mut named: HashMap<(&Subject, &Value), HashMap<AgentId, f64>> = HashMap::new();
+    for said in world.said.iter().filter(|said| truth.contains_key(&said.subject)) {
+        let trust = table.of(&said.agent, &said.predicate).expect("learned") as f64;
+        speakers.entry(&said.subject).or_default().insert(said.agent, trust);
+        named.entry((&said.subject, &said.value)).or_default().insert(said.agent, trust);
+    }
+    let mut chosen: [Vec<(&Subject, &Value)>; 3] = Default::default();
+    for ((about, value), by) in &named {
+        let all = &speakers[about];
+        if by.len() * 2 >= all.len() {
+            chosen[0].push((about, value));
+        }
+        if by.values().sum::<f64>() * 2.0 >= all.values().sum::<f64>() {
+            chosen[1].push((about, value));
+        }
+    }
+    let believed = learned.beliefs().filter(|belief| belief.probability > 0.5);
+    let believed = believed.filter(|belief| truth.contains_key(belief.subject));
+    chosen[2].extend(believed.map(|belief| (belief.subject, belief.value)));
+    let all: usize =
+        truth.iter().filter(|of| speakers.contains_key(of.0)).map(|of| of.1.len()).sum();
+    for (name, chosen) in ["vote", "trust", "method"].into_iter().zip(chosen) {
+        let right = chosen.iter().filter(|(about, value)| truth[about].contains(value)).count();
+        let (precision, recall) = (right as f64 / chosen.len() as f64, right as f64 / all as f64);
+        let f1 = 2.0 * precision * recall / (precision + recall);
+        println!("books, many: {name:<8} precision {precision:.3} recall {recall:.3} F1 {f1:.3}");
+    }
+}
+
+fn lines(packed: &Path) -> Vec<serde_json::Value> {
+    let unpacked = Command::new("gzip").arg("-dc").arg(packed).output().expect("gzip");
+    let claims = String::from_utf8(unpacked.stdout).expect("UTF-8");
+    claims.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn text(line: &serde_json::Value, field: &str) -> String {
+    line[field].as_str().expect("a text").to_owned()
 }
 
 fn right(answers: &[Answer]) -> f64 {
@@ -131,13 +222,10 @@ fn read(folder: &Path, set: &str) -> World {
         Some(name) => (name, ["aa", "ua", "CO"].as_slice()),
         None => (set, [].as_slice()),
     };
-    let claims = folder.join(name).join("claims.jsonl.gz");
-    let unpacked = Command::new("gzip").arg("-dc").arg(&claims).output().expect("gzip");
-    let claims = String::from_utf8(unpacked.stdout).expect("UTF-8");
+    let claims = lines(&folder.join(name).join("claims.jsonl.gz"));
     let mut world = World::default();
     let mut dated = Vec::new();
-    for line in claims.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    for line in claims {
         let source = line["source"].as_str().expect("a source");
         if !without.contains(&source) {
             let said = Said {
@@ -160,8 +248,7 @@ fn read(folder: &Path, set: &str) -> World {
     let gold = std::fs::read_to_string(folder.join(known_from).join("gold.jsonl")).expect("gold");
     for line in gold.lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let text = |field: &str| line[field].as_str().expect("a text").to_owned();
-        world.is((&text("predicate"), &text("subject")), object(&line["object"]));
+        world.is((&text(&line, "predicate"), &text(&line, "subject")), object(&line["object"]));
     }
     if name.starts_with("flights") {
         for said in &world.said {

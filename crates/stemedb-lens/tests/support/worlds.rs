@@ -7,7 +7,7 @@
     reason = "a wrong world fails whoever uses it"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stemedb_lens::trust::{Evidence, Learned, Statement, learn};
 use stemedb_model::{AgentId, Cardinality, Position, PredicateName, Subject, Tolerance, Value};
@@ -48,6 +48,7 @@ pub struct Said {
 #[derive(Clone, Default)]
 pub struct World {
     pub tolerances: BTreeMap<PredicateName, Tolerance>,
+    pub many: BTreeSet<PredicateName>,
     pub said: Vec<Said>,
     pub truth: BTreeMap<(PredicateName, Subject), Value>,
 }
@@ -76,11 +77,19 @@ impl World {
     }
 
     pub fn evidence(&self) -> Evidence {
+        self.evidence_about(|_| true)
+    }
+
+    /// The part of the evidence that is about some subjects.
+    pub fn evidence_about(&self, keep: impl Fn(&Subject) -> bool) -> Evidence {
         let mut evidence = Evidence::new();
         for (predicate, tolerance) in &self.tolerances {
             evidence.topic(predicate, Cardinality::One, Some(*tolerance));
         }
-        for said in &self.said {
+        for predicate in &self.many {
+            evidence.topic(predicate, Cardinality::Many, None);
+        }
+        for said in self.said.iter().filter(|said| keep(&said.subject)) {
             evidence.add(Statement {
                 position: Position(said.position),
                 agent: &said.agent,
