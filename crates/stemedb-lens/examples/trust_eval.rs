@@ -278,7 +278,11 @@ fn made_up() {
             |of: &dyn Fn(&World) -> f64| worlds.iter().map(of).sum::<f64>() / worlds.len() as f64;
         println!("{name:<34} vote {:.3}  trust {:.3}", mean(&World::vote), mean(&World::trust));
     };
-    let seeds = |make: &dyn Fn(u64) -> World| (0..5).map(make).collect::<Vec<_>>();
+    let seeds = |make: &dyn Fn(u64) -> World| (0..20).map(make).collect::<Vec<_>>();
+    row("topic skill", &seeds(&worlds::topic_skill));
+    row("drift", &seeds(&worlds::drift));
+    row("numbers", &seeds(&worlds::numbers));
+    row("thin", &seeds(&worlds::thin));
     for (values, changed) in [(10, 0), (10, 20), (10, 5), (2, 0), (2, 20)] {
         for copies in [0, 1, 3, 10, 30, 100, 300, 1000] {
             let name = format!("{values} values, {copies} copies, 1 in {changed} changed");
@@ -287,8 +291,4 @@ fn made_up() {
             row(&name, &worlds);
         }
     }
-    row("topic skill", &seeds(&worlds::topic_skill));
-    row("drift", &seeds(&worlds::drift));
-    row("numbers", &seeds(&worlds::numbers));
-    row("thin", &seeds(&worlds::thin));
 }

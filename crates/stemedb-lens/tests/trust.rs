@@ -188,9 +188,11 @@ fn of_many_values_those_that_nobody_else_names_cost() {
     evidence.topic(&topic("answer"), Cardinality::Many, None);
     for n in 0..20u64 {
         let about = format!("book {n}");
-        for who in ["careful", "plain", "third"] {
-            for author in ["first author", "second author"] {
-                add(&mut evidence, n, who, &about, &text(author), 1.0);
+        for (k, who) in ["careful", "plain", "third"].into_iter().enumerate() {
+            add(&mut evidence, n, who, &about, &text("first author"), 1.0);
+            // Each leaves out one in four of its own, so that nobody looks like a copy.
+            if n % 4 != k as u64 {
+                add(&mut evidence, n, who, &about, &text("second author"), 1.0);
             }
         }
         for author in ["first author", "second author", "made up"] {
@@ -259,7 +261,7 @@ fn the_method_is_frozen() {
     assert_eq!(
         [configuration_hash().to_string(), world.learn().table().hash().to_string()],
         [
-            "a0a744176194cae6a70beb38a7f129fa45d0ee64a28611eac0e38eff92fb42b1",
+            "1814c7b89fb5166bbdfb935724c3db9790782336578d156485e1c953c584bb5a",
             "16213d1ee3f1204d7c378b5129ef84d75aa9bcac7276eded0a2937e997f7994a",
         ]
     );

@@ -3,7 +3,7 @@
 use super::beliefs::Beliefs;
 use super::parts::in_parts;
 use super::questions::{Manner, Questions};
-use super::{ACCURACY, AGENT_CLAIMS, ANSWER_CLAIMS, DOUBT, TOPIC_CLAIMS};
+use super::{ACCURACY, AGENT_CLAIMS, ANSWER_CLAIMS, DOUBT, INVENTS_NOTHING, NAMES, TOPIC_CLAIMS};
 
 #[derive(Debug, Clone)]
 pub(super) struct Abilities {
@@ -50,7 +50,17 @@ impl Abilities {
         Self {
             accuracy: vec![ACCURACY; cells],
             overall: vec![ACCURACY; questions.agents.len()],
-            answers: vec![Answers::new(ACCURACY, ACCURACY); cells],
+            answers: questions
+                .cell_topic
+                .iter()
+                .map(|topic| {
+                    if questions.many[*topic as usize] {
+                        Answers::new(INVENTS_NOTHING, NAMES)
+                    } else {
+                        Answers::new(ACCURACY, ACCURACY)
+                    }
+                })
+                .collect(),
             yes: vec![0.5; questions.topics.len()],
             record: vec![Record::default(); cells],
         }
@@ -120,12 +130,18 @@ fn judge_agent(questions: &Questions, beliefs: &Beliefs, agent: usize) -> (f64, 
     let overall = total.right / total.all;
     // Half way to the agent's own, and never so far that one answer would speak for the other.
     let answer = 0.5 * (ACCURACY + overall.clamp(0.55, 0.95));
-    let share = |said: [f64; 2], right: usize| {
-        (said[right] + ANSWER_CLAIMS * answer) / (said[0] + said[1] + ANSWER_CLAIMS)
+    let share = |said: [f64; 2], right: usize, expected: f64| {
+        (said[right] + ANSWER_CLAIMS * expected) / (said[0] + said[1] + ANSWER_CLAIMS)
     };
-    let cells = cells.into_iter().map(|(record, said)| {
+    let topics = &questions.cell_topic[questions.cells(agent)];
+    let cells = cells.into_iter().zip(topics).map(|((record, said), topic)| {
         let accuracy = (record.right + TOPIC_CLAIMS * overall) / (record.all + TOPIC_CLAIMS);
-        (record, accuracy, Answers::new(share(said[0], 0), share(said[1], 1)))
+        let (no, yes) = if questions.many[*topic as usize] {
+            (INVENTS_NOTHING, NAMES)
+        } else {
+            (answer, answer)
+        };
+        (record, accuracy, Answers::new(share(said[0], 0, no), share(said[1], 1, yes)))
     });
     (overall, cells.collect())
 }

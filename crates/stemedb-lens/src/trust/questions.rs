@@ -15,7 +15,7 @@ use std::ops::Range;
 use stemedb_model::{AgentId, PredicateName, Subject, Tolerance, Value};
 
 use super::evidence::{Evidence, Row};
-use super::{ANSWERS_MAX, NEAR, NEAR_MAX, PEERS_MAX};
+use super::{ANSWERS_MAX, NEAR, NEAR_MAX, PEERS_MAX, SILENCE};
 
 /// What a claim is, besides agent, candidate and weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +43,8 @@ pub(super) struct Claim {
 pub(super) struct Questions {
     pub(super) agents: Vec<AgentId>,
     pub(super) topics: Vec<PredicateName>,
+    /// By topic: whether its predicate has many values.
+    pub(super) many: Vec<bool>,
     pub(super) subjects: Vec<Subject>,
     pub(super) values: Vec<Value>,
     /// By question: topic, subject, and whether it is one of yes or no.
@@ -112,6 +114,7 @@ impl Questions {
             gold.entry(question).or_default().insert(value_rank[*value as usize]);
         }
         let mut questions = Self {
+            many: kinds.iter().map(|kind| kind.many).collect(),
             agents,
             topics,
             subjects,
@@ -238,7 +241,7 @@ impl Questions {
             for (value, agent) in
                 values.iter().flat_map(|value| speaks.iter().map(move |agent| (*value, *agent)))
             {
-                said.entry((value, agent)).or_insert((false, 1.0, Manner::Implies));
+                said.entry((value, agent)).or_insert((false, SILENCE, Manner::Implies));
             }
         }
         let mut said = said.into_iter().peekable();
