@@ -64,9 +64,9 @@ pub const TOPIC_CLAIMS: f64 = 2.0;
 /// The same for the two accuracies on yes-or-no questions: each sees only a part of the claims.
 pub const ANSWER_CLAIMS: f64 = 4.0;
 /// Where a predicate has many values: how often an agent does not name what is wrong...
-pub const INVENTS_NOTHING: f64 = 0.98;
+pub const INVENTS_NOTHING: f64 = 0.95;
 /// ... and how often it names what is right. Leaving out is common and says little.
-pub const NAMES: f64 = 0.5;
+pub const NAMES: f64 = 0.6;
 /// Weight of not naming a value beside others, as a denial of it. With the weight of a claim, agents
 /// that name little would agree with each other that nothing more is true.
 pub const SILENCE: f64 = 0.25;
