@@ -71,7 +71,9 @@ class Node:
             if self.process.poll() is not None:
                 fail(f"the server ended: {self.words()}")
             try:
-                if self.call("GET", "/v1/health")["node"]["position"] >= 2:
+                # Whoever answers before it says so has taken its port.
+                ours = "listening on" in self.words()
+                if ours and self.call("GET", "/v1/health")["node"]["position"] >= 2:
                     return
             except (OSError, record.Refused):
                 pass

@@ -19,6 +19,7 @@ mod mount;
 mod mutants;
 mod order;
 mod outcomes;
+mod port;
 mod recording;
 mod server;
 mod talk;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
+
+use crate::port::{self, LISTENING};
 
 /// Longest that a start may take before it counts as failed.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ impl Start<'_> {
 
     /// Starts it; it may not answer yet.
     pub(crate) fn spawn(&self) -> Result<Server> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = port::free()?;
         let mut command = match self.under {
             [] => Command::new(self.binary),
             [program, arguments @ ..] => {
@@ -86,7 +87,7 @@ impl Server {
     pub(crate) fn wait(&mut self, done: impl Fn() -> bool) -> Result<()> {
         let started = Instant::now();
         loop {
-            if done() {
+            if self.words()?.contains(LISTENING) && done() {
                 return Ok(());
             }
             let ended = self.child.try_wait()?;

@@ -2,7 +2,6 @@
 //! waits for us to read it.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use serde_json::Value;
 use ureq::Agent;
 
 use super::interrupt;
+use crate::port::{self, LISTENING};
 use crate::server::Claim;
 
 /// Longest that a request may take on our side; the promise is 10 s.
@@ -53,7 +53,7 @@ pub(crate) enum Started {
 
 impl Place {
     pub(crate) fn spawn(&self) -> Result<Node> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = port::free()?;
         let mut command = match self.under.split_first() {
             None => Command::new(&self.binary),
             Some((program, arguments)) => {
@@ -113,7 +113,8 @@ impl Node {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Started::Refused { status, words: self.words() });
             }
-            if client.get("/readyz?for=read").is_ok_and(|answer| answer.status == 200) {
+            let ready = || client.get("/readyz?for=read").is_ok_and(|answer| answer.status == 200);
+            if self.words().contains(LISTENING) && ready() {
                 return Ok(Started::Ready);
             }
             if began.elapsed() > within {
