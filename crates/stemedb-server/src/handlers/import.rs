@@ -334,7 +334,7 @@ async fn read_lines(
             },
             Ok(None) => {
                 cutter.end();
-                if let Some(chunk) = cutter.take_rest() {
+                while let Some(chunk) = cutter.take_any() {
                     // If nobody takes it, the caller is gone.
                     let _ = to_verify.send(verify(app, chunk)).await;
                 }
@@ -363,8 +363,8 @@ async fn read_lines(
         }
     };
     // Whole lines that came before the error are still worth their while.
-    if error.is_some()
-        && let Some(chunk) = cutter.take_rest()
+    while error.is_some()
+        && let Some(chunk) = cutter.take_any()
     {
         let _ = to_verify.send(verify(app, chunk)).await;
     }
@@ -465,6 +465,12 @@ impl Cutter {
         let lines = std::mem::take(&mut self.lines);
         if lines.is_empty() { None } else { Some(lines) }
     }
+
+    /// The oldest lines that are left, whether they fill a chunk or not: the last line, which nothing
+    /// ends, may fill one.
+    fn take_any(&mut self) -> Option<Vec<Line>> {
+        self.take_full().or_else(|| self.take_rest())
+    }
 }
 
 #[cfg(test)]
@@ -478,14 +484,10 @@ mod tests {
             cutter.push(piece.as_bytes());
         }
         cutter.end();
-        let mut lines = Vec::new();
-        while let Some(chunk) = cutter.take_full() {
-            lines.extend(chunk);
-        }
-        lines.extend(cutter.take_rest().unwrap_or_default());
+        let lines = std::iter::from_fn(|| cutter.take_any()).flatten();
         let text =
             |line: Line| (line.number, line.text.ok().map(|t| String::from_utf8(t).unwrap()));
-        lines.into_iter().map(text).collect()
+        lines.map(text).collect()
     }
 
     #[test]
@@ -506,11 +508,14 @@ mod tests {
 
     #[test]
     fn chunks_keep_the_order() {
-        let body: String = (0..CHUNK_LINES * 3 + 7).map(|n| format!("{n}\n")).collect();
-        let lines = cut(&[&body], 64);
-        assert_eq!(lines.len(), CHUNK_LINES * 3 + 7);
-        for (index, (number, text)) in lines.into_iter().enumerate() {
-            assert_eq!((number, text), (index as u64 + 1, Some(index.to_string())));
+        // Also where the last line, which nothing ends, fills the last chunk.
+        for (count, end) in [(CHUNK_LINES * 3 + 7, "\n"), (CHUNK_LINES * 2, "")] {
+            let lines: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+            let lines = cut(&[&lines.join("\n"), end], 64);
+            assert_eq!(lines.len(), count);
+            for (index, (number, text)) in lines.into_iter().enumerate() {
+                assert_eq!((number, text), (index as u64 + 1, Some(index.to_string())));
+            }
         }
     }
 }
