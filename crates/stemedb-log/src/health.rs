@@ -40,6 +40,8 @@ struct Inner {
     concerns: BTreeMap<Concern, String>,
     /// On the monotonic clock.
     last_failure: Option<Duration>,
+    /// How many syncs had failed when a failed sync was counted last.
+    last_sync_failure: Option<u64>,
     /// Segments whose durable groups must be proved before writes go on.
     suspects: Vec<Suspect>,
 }
@@ -52,6 +54,7 @@ impl Health {
             read_only: None,
             concerns: BTreeMap::new(),
             last_failure: None,
+            last_sync_failure: None,
             suspects: Vec::new(),
         };
         Self { on_failure, inner: Mutex::new(inner) }
@@ -76,13 +79,18 @@ impl Health {
         LogState::Degraded { reason: reasons.join("; ") }
     }
 
-    /// Counts a failure at `now`. `Ok` if the log may go on by itself, else why not.
-    pub(crate) fn may_heal(&self, now: Duration) -> Result<(), String> {
+    /// Counts a failure at `now`. `Ok` if the log may go on by itself, else why not. `syncs`: how many
+    /// have failed, if it was a sync; one that fails and those that are not believed because of it are
+    /// one failure.
+    pub(crate) fn may_heal(&self, now: Duration, syncs: Option<u64>) -> Result<(), String> {
         let mut inner = self.lock();
-        let again = inner
+        let soon = inner
             .last_failure
             .replace(now)
             .is_some_and(|before| now.saturating_sub(before) < AGAIN_WITHIN);
+        let same = syncs.is_some() && inner.last_sync_failure == syncs;
+        inner.last_sync_failure = syncs.or(inner.last_sync_failure);
+        let again = soon && !same;
         if self.on_failure == OnFailure::Stop {
             return Err("wal.on_failure is \"stop\"".into());
         }

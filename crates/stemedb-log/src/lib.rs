@@ -44,6 +44,7 @@ mod reader;
 mod recover;
 mod segment;
 mod shared;
+mod syncs;
 mod telemetry;
 mod trim;
 mod upkeep;

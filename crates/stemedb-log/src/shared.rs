@@ -16,6 +16,7 @@ use crate::health::{Concern, Health};
 use crate::packed::FrameCache;
 use crate::prove::{Suspect, prove};
 use crate::segment::OpenSegment;
+use crate::syncs::Syncs;
 use crate::telemetry::Meters;
 use crate::walk::{Cursor, Marks};
 
@@ -41,6 +42,7 @@ pub(crate) struct SegmentEntry {
 
 pub(crate) struct Shared {
     pub(crate) env: Env,
+    pub(crate) syncs: Arc<Syncs>,
     pub(crate) dir: PathBuf,
     pub(crate) meters: Meters,
     log: RwLock<Published>,
@@ -72,6 +74,7 @@ pub(crate) struct Published {
 impl Shared {
     pub(crate) fn new(
         env: Env,
+        syncs: Arc<Syncs>,
         dir: PathBuf,
         meters: Meters,
         health: Health,
@@ -80,6 +83,7 @@ impl Shared {
     ) -> Self {
         let shared = Self {
             env,
+            syncs,
             dir,
             meters,
             log: RwLock::new(published),
@@ -125,7 +129,8 @@ impl Shared {
     /// Counts a failure of the medium and says what follows. The file concerned is not believed
     /// again. `Ok` if the log may go on by itself, else why not.
     pub(crate) fn failed(&self, failure: &Failure) -> Result<(), String> {
-        let may_heal = self.health.may_heal(self.env.clock.monotonic());
+        let syncs = failure.op.starts_with("sync").then(|| self.syncs.failures());
+        let may_heal = self.health.may_heal(self.env.clock.monotonic(), syncs);
         self.meters.failed(failure, may_heal.as_ref().err().map(String::as_str));
         may_heal
     }

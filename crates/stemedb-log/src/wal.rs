@@ -17,6 +17,7 @@ use crate::health::Health;
 use crate::prove::prove_header;
 use crate::recover::open::{Active, Opened, make_folder, open};
 use crate::shared::{Published, SegmentEntry, Shared};
+use crate::syncs::{Counted, Syncs};
 use crate::telemetry::Meters;
 use crate::trim::{ArchiveProof, Trimmed, trim};
 use crate::upkeep::{Repacked, Scrubbed, Upkeep};
@@ -95,6 +96,9 @@ impl Wal {
         env: Env,
         expect: Expect,
     ) -> Result<(Self, Recovery), LogError> {
+        let syncs = Arc::new(Syncs::default());
+        let vfs = Arc::new(Counted::new(Arc::clone(&env.vfs), Arc::clone(&syncs)));
+        let env = Env { vfs, ..env };
         config.segment_bytes = config.segment_bytes.next_multiple_of(BLOCK as u64);
         if !(BLOCKS_MIN * BLOCK as u64..=SEGMENT_BYTES_MAX).contains(&config.segment_bytes) {
             return Err(LogError::Refused(format!(
@@ -141,7 +145,8 @@ impl Wal {
         let published = Published { identity, end, floor, segments, lost };
         let health = Health::new(config.on_failure, file_system);
         let dir = config.dir.clone();
-        let shared = Arc::new(Shared::new(env.clone(), dir, meters, health, published, bytes));
+        let shared =
+            Arc::new(Shared::new(env.clone(), syncs, dir, meters, health, published, bytes));
         let dir = config.dir.display().to_string();
         let thread_failed =
             |source| LogError::Io { op: "start a thread of", file: dir.clone(), offset: 0, source };

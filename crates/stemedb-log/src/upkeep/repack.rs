@@ -12,9 +12,9 @@ use crate::prove::{CACHE_LOOK_EVERY, drop_cache};
 use crate::recover::survey::io;
 use crate::shared::Shared;
 
-/// Written in pieces, each made durable before the next: one large sync would hold up the syncs
-/// of commits behind it.
-const PIECE: usize = 1 << 20;
+/// Written in pieces, each made durable before the next: a commit waits for the sync that is out beside
+/// its own.
+const PIECE: usize = 128 << 10;
 
 /// Name of the packed form of a segment until it is proved.
 fn temporary_name(segment: &str) -> String {

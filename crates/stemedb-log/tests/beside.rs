@@ -1,0 +1,168 @@
+//! A flush that fails for another file, on a disk that then forgets what it held for everybody.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test the panic is the verdict")]
+
+mod world;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use stemedb_io::sim::{EIO, SimVfs};
+use stemedb_io::{DirEntry, Env, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+use stemedb_log::{Log, LogState, Wal, WalConfig};
+use world::*;
+
+/// Only a fault of the test takes this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How far the mishap is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// The next segment is being prepared; the disk is well.
+    Well,
+    /// The next sync of the segment in use is to fall into the gap.
+    Due,
+    /// The flush for the prepared segment has failed at the disk; nobody knows.
+    Failed,
+    /// The flush for the segment in use found nothing to do.
+    Nothing,
+}
+
+#[derive(Clone)]
+struct Forgetful {
+    disk: SimVfs,
+    stage: Arc<(Mutex<Stage>, Condvar)>,
+}
+
+impl Forgetful {
+    fn new() -> Self {
+        let stage = Arc::new((Mutex::new(Stage::Well), Condvar::new()));
+        Self { disk: SimVfs::new(3), stage }
+    }
+
+    fn to(&self, stage: Stage) {
+        *self.stage.0.lock().unwrap() = stage;
+        self.stage.1.notify_all();
+    }
+
+    fn wait_for(&self, wanted: Stage) {
+        let stage = self.stage.0.lock().unwrap();
+        let wait = self.stage.1.wait_timeout_while(stage, PATIENCE, |stage| *stage < wanted);
+        assert!(!wait.unwrap().1.timed_out(), "never {wanted:?}");
+    }
+
+    fn at(&self) -> Stage {
+        *self.stage.0.lock().unwrap()
+    }
+}
+
+struct ForgetfulFile {
+    file: Box<dyn VfsFile>,
+    disk: Forgetful,
+    name: String,
+}
+
+impl Vfs for Forgetful {
+    fn open(&self, path: &Path, mode: Open) -> io::Result<Box<dyn VfsFile>> {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        Ok(Box::new(ForgetfulFile { file: self.disk.open(path, mode)?, disk: self.clone(), name }))
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.read_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.disk.metadata(path)
+    }
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
+    }
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        self.disk.file_system(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FolderLock>> {
+        self.disk.lock(path)
+    }
+}
+
+impl VfsFile for ForgetfulFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        // What the disk will have forgotten.
+        if self.name.starts_with("segment.001") && self.disk.at() == Stage::Due {
+            return Ok(());
+        }
+        self.file.write_at(buf, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        // The names they were opened under: both while they were prepared.
+        if self.name.starts_with("segment.002") && self.disk.at() <= Stage::Due {
+            self.disk.wait_for(Stage::Due);
+            self.disk.to(Stage::Failed);
+            self.disk.wait_for(Stage::Nothing);
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        if self.name.starts_with("segment.001") && self.disk.at() == Stage::Due {
+            self.disk.wait_for(Stage::Failed);
+            self.disk.to(Stage::Nothing);
+            return Ok(());
+        }
+        self.file.sync_data()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
+    }
+    fn evict(&self) -> io::Result<()> {
+        self.file.evict()
+    }
+    fn read_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.file.read_nowait(buf, offset)
+    }
+    fn close(self: Box<Self>) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+/// The group is written again in a fresh segment: it is there after a power cut, and one failure was
+/// healed, not two.
+#[test]
+fn a_group_outlives_a_flush_that_fails_for_another_file() {
+    let disk = Forgetful::new();
+    let env = Env { vfs: Arc::new(disk.clone()), ..env_on(&disk.disk, 77) };
+    let config = WalConfig { prepare_in_background: true, ..config() };
+    let groups = script(31, 2);
+    let (mut wal, _) = Wal::open(config, env, NEW).unwrap();
+    wal.append(&groups[0]).unwrap();
+    disk.to(Stage::Due);
+    wal.append(&groups[1]).unwrap();
+    assert_eq!(disk.at(), Stage::Nothing, "the mishap did not happen");
+    let all = groups.concat().len();
+    let crashed = disk.disk.crash();
+    let (again, _) = open(&crashed, existing(Some(all as u64))).unwrap();
+    assert_eq!(check_prefix(&*again.reader(), &groups), all);
+    let LogState::Degraded { reason } = wal.reader().state() else { panic!("nothing was told") };
+    assert!(reason.contains("healed"), "{reason}");
+}
