@@ -47,7 +47,7 @@ test: setup lint interop ## everything that a change must pass
 .PHONY: unit crash kill inject mutate fuzz order
 unit: setup ## unit, table, property, golden and conformance tests
 	cargo test --workspace --locked --doc --quiet
-	cargo nextest run --workspace --locked
+	cargo nextest run --workspace --locked --no-fail-fast
 
 .PHONY: interop
 interop: setup ## the record format written again in Python: test vectors, then a server

@@ -11,6 +11,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal};
+
 const STEMEDB: &str = env!("CARGO_BIN_EXE_stemedb");
 const API: &str = env!("CARGO_BIN_EXE_stemedb-api");
 
@@ -53,9 +55,8 @@ impl Node {
     }
 
     /// Sends a signal; gives the exit status and what it still said.
-    fn signal(mut self, signal: &str) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    fn signal(mut self, signal: Signal) -> (Option<i32>, String) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap().code(), said)
@@ -79,13 +80,13 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn signals_drain_and_end_with_0_and_a_start_finds_everything() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    for (round, signal) in ["-TERM", "-INT"].into_iter().enumerate() {
+    for (round, signal) in [Signal::TERM, Signal::INT].into_iter().enumerate() {
         let node = Node::serve(&data);
         let written = node.run(&["assert", "a", "b", "c", "--at", "2024-01-01"]);
         let text = String::from_utf8(written.stdout).unwrap();
         assert!(text.starts_with(if round == 0 { "created" } else { "exists" }), "{text}");
         let (status, said) = node.signal(signal);
-        assert_eq!((status, said.as_str()), (Some(0), ""), "{signal}");
+        assert_eq!((status, said.as_str()), (Some(0), ""), "{signal:?}");
     }
     assert!(std::fs::read_dir(data.join("node")).unwrap().count() >= 3);
 }
@@ -101,7 +102,7 @@ fn a_damaged_index_is_rebuilt_without_asking() {
     let node = Node::serve(&data);
     let first = assert(&node);
     assert!(first.starts_with("created"), "{first}");
-    node.signal("-TERM");
+    node.signal(Signal::TERM);
     // What a power cut may leave of files that were never synced.
     std::fs::remove_file(data.join("index/version")).unwrap();
     let node = Node::serve(&data);
@@ -132,10 +133,10 @@ fn what_cannot_be_served_is_refused_with_the_next_command() {
     let (status, _, said) = serve(&one, "127.0.0.1:0");
     assert_eq!(status, Some(2));
     assert!(said.contains("hint: another process uses this folder"), "{said}");
-    node.signal("-TERM");
+    node.signal(Signal::TERM);
 
     // The log of another database.
-    Node::serve(&other).signal("-TERM");
+    Node::serve(&other).signal(Signal::TERM);
     std::fs::remove_dir_all(one.join("wal")).unwrap();
     std::fs::rename(other.join("wal"), one.join("wal")).unwrap();
     let (status, _, said) = serve(&one, "127.0.0.1:0");
@@ -162,7 +163,7 @@ fn the_answer_root_survives_the_index() {
     let (status, text, said) = run(&["wal", "verify", "--data-dir", data_dir]);
     assert_eq!(status, Some(0), "{text}{said}");
     let online = node.run(&["admin", "root", "--json"]).stdout;
-    node.signal("-TERM");
+    node.signal(Signal::TERM);
     let root = || {
         let (status, text, said) = run(&["admin", "root", "--data-dir", data_dir, "--json"]);
         assert_eq!(status, Some(0), "{said}");
