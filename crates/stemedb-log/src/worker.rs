@@ -301,6 +301,15 @@ impl Worker {
                 }
                 self.take(number)
             }
+            Slot::Broken => {
+                *slot = Slot::Broken;
+                drop(slot);
+                self.bench.shared.refuse_if_closed()?;
+                // The log was mended while the thread still had the failure in hand.
+                self.mend();
+                self.order(number);
+                self.take(number)
+            }
             other => {
                 *slot = other;
                 drop(slot);
@@ -459,4 +468,36 @@ impl Bench {
 /// Not one that asks for room or was told to stop.
 fn failed_medium(failure: &Failure) -> bool {
     !failure.full() && failure.source.kind() != io::ErrorKind::Interrupted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stemedb_io::Env;
+    use stemedb_io::sim::{SimVfs, world};
+
+    use super::*;
+    use crate::conformance::{LOG_ID, START_MS, TIMELINE, sample};
+    use crate::{Expect, Log, Wal};
+
+    /// The thread tells that the medium failed before it leaves the slot; a log that was mended in
+    /// between goes on.
+    #[test]
+    fn a_failure_that_is_left_behind_after_mending_keeps_nobody_out() {
+        let (_, _, env) = world(5, START_MS);
+        let env = Env { vfs: Arc::new(SimVfs::new(5)), ..env };
+        let config = WalConfig {
+            segment_bytes: 16 * 4096,
+            prepare_in_background: false,
+            ..WalConfig::new("/data/wal")
+        };
+        let expect = Expect::New { log_id: LOG_ID, timeline: TIMELINE };
+        let (mut wal, _) = Wal::open(config, env, expect).expect("a new log");
+        *wal.worker.bench.lock() = Slot::Broken;
+        for n in 0..40 {
+            wal.append(&[sample(n, 3_000)]).expect("a log that takes writes");
+        }
+        assert!(wal.shared_segments() > 2);
+    }
 }
