@@ -1,12 +1,15 @@
 //! The answer root: one hash over every answer at one position and time.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use stemedb_index::KeyFilter;
+use stemedb_lens::trust::Table;
 use stemedb_lens::{AnswerRoot, Options, Resolution, answer_leaf, resolve_many, root_options};
-use stemedb_model::{Hash, Key, Millis, Position, RecordId};
+use stemedb_model::{Hash, Key, Millis, Position, RecordId, Space};
 
 use crate::error::ReadError;
+use crate::trust::reliability;
 use crate::view::View;
 
 /// Keys asked for at a time.
@@ -33,36 +36,14 @@ impl View {
     /// Walks the keys twice and resolves each; memory for one page of keys, the largest key, and
     /// the names of keys whose subject has an alias. The bound of resolutions does not apply.
     pub fn answer_root(&self) -> Result<Answers, ReadError> {
-        // A key is answered under the smallest name of its entity, at the place of that name, even
-        // if nobody used it. So the renamed ones are needed before the walk.
-        let mut renamed = BTreeSet::new();
-        self.each_key(|key| {
-            let named = self.named(&key);
-            if named != key {
-                renamed.insert(named);
-            }
-            Ok(())
-        })?;
-        let mut renamed = renamed.into_iter().peekable();
         let mut walk = Walk {
             view: self,
             options: &root_options(self.evaluated_at()),
+            trust: None,
             keys: 0,
             root: AnswerRoot::new(),
         };
-        self.each_key(|key| {
-            while let Some(earlier) = renamed.next_if(|renamed| *renamed < key) {
-                walk.add(&earlier)?;
-            }
-            if self.named(&key) == key {
-                renamed.next_if_eq(&key);
-                walk.add(&key)?;
-            }
-            Ok(())
-        })?;
-        for last in renamed {
-            walk.add(&last)?;
-        }
+        self.each_entity_key(&KeyFilter::default(), |key| walk.add(key))?;
         Ok(Answers {
             position: self.position(),
             evaluated_at: self.evaluated_at(),
@@ -71,15 +52,47 @@ impl View {
         })
     }
 
-    /// Calls `visit` with every key somebody had spoken of, in byte order, as written.
-    fn each_key(
+    /// Calls `visit` once for every key that somebody had spoken of, under the smallest name of its
+    /// entity, in byte order. `filter` names a space at most. Two walks over the keys; memory for the
+    /// names of keys whose subject has an alias.
+    pub(crate) fn each_entity_key(
         &self,
+        filter: &KeyFilter,
+        mut visit: impl FnMut(&Key) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        // A key has its place at that name, even if nobody used it. So the renamed ones are needed
+        // before the walk.
+        let mut renamed = BTreeSet::new();
+        self.each_key(filter, |key| {
+            let named = self.named(&key);
+            if named != key {
+                renamed.insert(named);
+            }
+            Ok(())
+        })?;
+        let mut renamed = renamed.into_iter().peekable();
+        self.each_key(filter, |key| {
+            while let Some(earlier) = renamed.next_if(|renamed| *renamed < key) {
+                visit(&earlier)?;
+            }
+            if self.named(&key) == key {
+                renamed.next_if_eq(&key);
+                visit(&key)?;
+            }
+            Ok(())
+        })?;
+        renamed.try_for_each(|last| visit(&last))
+    }
+
+    /// Calls `visit` with every key somebody had spoken of, in byte order, as written.
+    pub(crate) fn each_key(
+        &self,
+        filter: &KeyFilter,
         mut visit: impl FnMut(Key) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        let filter = KeyFilter::default();
         let mut after = None;
         loop {
-            let page = self.keys(&filter, after.as_ref(), PAGE)?;
+            let page = self.keys(filter, after.as_ref(), PAGE)?;
             page.items.into_iter().try_for_each(&mut visit)?;
             match page.next {
                 Some(next) => after = Some(next),
@@ -99,6 +112,8 @@ impl View {
 struct Walk<'a> {
     view: &'a View,
     options: &'a [Options],
+    /// Of the space that was walked last.
+    trust: Option<(Space, Option<Arc<Table>>)>,
     keys: u64,
     root: AnswerRoot,
 }
@@ -107,7 +122,11 @@ impl Walk<'_> {
     fn add(&mut self, key: &Key) -> Result<(), ReadError> {
         let (snapshot, as_of) = (self.view.snapshot(), self.view.position());
         let candidates = snapshot.candidates(key, as_of, usize::MAX)?;
-        let resolutions = resolve_many(&candidates, self.options, None);
+        if self.trust.as_ref().is_none_or(|(space, _)| *space != key.space) {
+            self.trust = Some((key.space.clone(), self.view.trust_now(&key.space)?));
+        }
+        let trust = self.trust.as_ref().and_then(|(_, table)| reliability(table.as_ref()));
+        let resolutions = resolve_many(&candidates, self.options, trust);
         let ids = self.ids(&resolutions)?;
         // Every position asked for is in the map; another id would be another root.
         let id = |position| ids.get(&position).copied().unwrap_or(RecordId([0; 32]));

@@ -1,6 +1,7 @@
 //! Settings of an engine. Times and bounds that nobody would set well are constants, each with
 //! its reason.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use stemedb_model::Policy;
@@ -41,6 +42,11 @@ pub struct EngineConfig {
     pub idle_seal: Duration,
     /// Claims that one resolution may look at; more are `resolve_too_large`. Default 100,000.
     pub resolve_claims_max: usize,
+    /// Claims and votes of one space that trust may be learned from, at about 400 bytes of memory
+    /// each. Default 4,000,000.
+    pub trust_statements_max: usize,
+    /// Keeps learned tables, so that a start need not learn them again. Default: none does.
+    pub trust_dir: Option<PathBuf>,
 }
 
 impl Default for EngineConfig {
@@ -53,6 +59,8 @@ impl Default for EngineConfig {
             group_bytes_max: 2 << 20,
             idle_seal: Duration::from_millis(100),
             resolve_claims_max: 100_000,
+            trust_statements_max: 4_000_000,
+            trust_dir: None,
         }
     }
 }
@@ -67,6 +75,7 @@ impl EngineConfig {
             ("group_records_max", self.group_records_max, 1),
             ("group_bytes_max", self.group_bytes_max, 512 << 10),
             ("resolve_claims_max", self.resolve_claims_max, 1),
+            ("trust_statements_max", self.trust_statements_max, 1),
         ] {
             if value < least {
                 problems.push(format!("{field} is {value}, expected at least {least}"));

@@ -29,6 +29,7 @@ use crate::shared::{Shared, index_error};
 use crate::slot::{Command, Order, Slot};
 use crate::submission::{Ack, Submission, WriteError};
 use crate::token::SnapshotToken;
+use crate::trust::Tables;
 use crate::view::View;
 use crate::waiters::{Reply, Waiters};
 use crate::watchdog::{self, Bell};
@@ -140,6 +141,7 @@ impl Engine {
             applied: Applied::new(snapshot),
             fates: Fates::default(),
             receipts: Receipts::default(),
+            trust: Tables::new(config.trust_dir.clone(), env.vfs),
             appending: Mutex::default(),
             stopping: AtomicBool::new(false),
             clock: env.clock,

@@ -149,6 +149,42 @@ pub enum ReadError {
         /// Where it is.
         position: Position,
     },
+    /// The trust snapshot in force names a table that this node is learning.
+    #[error(
+        "whom to trust is being learned from the log up to position {input_position}; ask again in a \
+         moment"
+    )]
+    TrustPending {
+        /// What it is learned from.
+        input_position: Position,
+    },
+    /// The trust snapshot in force names a table that this node cannot have.
+    #[error(
+        "the trust snapshot at position {position} cannot be used: {reason}; `stemedb trust learn` \
+         puts another in force"
+    )]
+    TrustUnavailable {
+        /// The snapshot.
+        position: Position,
+        /// Why not.
+        reason: String,
+    },
+    /// What is supposed to be gone could matter to more keys than the bound.
+    #[error("it could matter to more than {most} keys, which is as many as are looked at")]
+    WhatIfTooLarge {
+        /// The bound.
+        most: usize,
+    },
+    /// There is more to learn from than the configured bound.
+    #[error(
+        "more than {most} statements to learn trust from: {found} and counting; raise `trust.statements_max`"
+    )]
+    TrustTooLarge {
+        /// How many there were when it stopped.
+        found: usize,
+        /// The bound.
+        most: usize,
+    },
     /// The index could not answer, or not within its bounds ([`IndexError::TooLarge`]).
     #[error(transparent)]
     Index(#[from] IndexError),

@@ -20,12 +20,15 @@ mod recent;
 mod sequencer;
 mod shared;
 mod slot;
+mod standing;
 mod submission;
 mod token;
 mod trace;
+mod trust;
 mod view;
 mod waiters;
 mod watchdog;
+mod whatif;
 
 pub use answer_root::Answers;
 pub use config::{
@@ -34,7 +37,10 @@ pub use config::{
 pub use engine::{DrainReport, Engine};
 pub use error::{EngineError, ReadError};
 pub use node::{NodeReason, NodeState, NodeStatus, Progress};
+pub use standing::{Dispute, TopicTrust, TrustOf};
 pub use submission::{Ack, AckStatus, Submission, WriteError, outcome_str};
 pub use token::{InvalidToken, SnapshotToken};
 pub use trace::{Link, Relation, Trace};
-pub use view::{AsOf, RecordView, View};
+pub use trust::LearnedTrust;
+pub use view::{AsOf, Diff, RecordView, View};
+pub use whatif::{Changed, Dropped, WhatIf, WhatIfBounds};

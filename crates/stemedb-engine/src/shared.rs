@@ -17,6 +17,7 @@ use crate::node::Gate;
 use crate::receipts::Receipts;
 use crate::slot::{Item, Slot, Verdict};
 use crate::submission::{Ack, AckStatus, WriteError};
+use crate::trust::Tables;
 use crate::waiters::{Ticket, Waiters};
 
 pub(crate) struct Shared {
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) applied: Applied,
     pub(crate) fates: Fates,
     pub(crate) receipts: Receipts,
+    pub(crate) trust: Tables,
     pub(crate) appending: Mutex<Option<Appending>>,
     /// The engine is being closed: replay ends early.
     pub(crate) stopping: AtomicBool,

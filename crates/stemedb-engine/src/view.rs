@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use stemedb_index::{Entry, Filter, KeyFilter, Page, Snapshot};
 use stemedb_lens::{
-    Candidates, Excluded, Fact, FactKind, LensName, Options, Reason, Resolution, Standing,
-    resolve_many, standings,
+    Candidates, Change, Excluded, Fact, FactKind, LensName, Options, Reason, Resolution, Standing,
+    changes, resolve, resolve_many, standings,
 };
 use stemedb_model::{Body, Hash, Key, Kind, Millis, Position, RecordId};
 
@@ -15,6 +15,7 @@ use crate::fates::Fate;
 use crate::metrics::{self, Operation};
 use crate::shared::Shared;
 use crate::token::SnapshotToken;
+use crate::trust::{asks_for_trust, reliability};
 
 /// Which past is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum AsOf {
 /// meanwhile. Cheap to clone; keeps the index open while it lives, so do not keep it long.
 #[derive(Clone)]
 pub struct View {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     snapshot: Snapshot,
     as_of: Position,
     evaluated_at: Millis,
@@ -48,6 +49,19 @@ pub struct RecordView {
     /// Votes, cosigns, retractions, supersessions and lifecycle records about an assertion or
     /// about another of these, ascending by position, those that do not count among them.
     pub facts: Vec<Fact>,
+}
+
+/// One answer at two moments.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    /// The later one.
+    pub now: Resolution,
+    /// The earlier one.
+    pub then: Resolution,
+    /// Whether something else is registered about the predicate.
+    pub predicate_changed: bool,
+    /// What became of the claims in between, by position.
+    pub changes: Vec<Change>,
 }
 
 impl View {
@@ -115,10 +129,45 @@ impl View {
     /// costs about the claims of the key, for each of the options again.
     ///
     /// Never made from a part: past the configured bound it is
-    /// [`IndexError::TooLarge`](stemedb_index::IndexError::TooLarge).
+    /// [`IndexError::TooLarge`](stemedb_index::IndexError::TooLarge). Lenses that ask for learned
+    /// trust need its table: see [`View::trust`].
     pub fn resolve(&self, key: &Key, options: &[Options]) -> Result<Vec<Resolution>, ReadError> {
-        // No learned trust yet: every agent counts as 1/2 where it is asked for.
-        Ok(resolve_many(&self.candidates(key)?, options, None))
+        let trust = match options.iter().any(|options| asks_for_trust(options.lens)) {
+            true => self.trust(&key.space)?,
+            false => None,
+        };
+        Ok(resolve_many(&self.candidates(key)?, options, reliability(trust.as_ref())))
+    }
+
+    /// The answer to one key here and at `earlier`, and what became of its claims in between. `options`
+    /// are those of here and of there. Costs two resolutions, within the bound of [`View::resolve`].
+    pub fn diff(
+        &self,
+        earlier: &Self,
+        key: &Key,
+        [now, then]: [&Options; 2],
+    ) -> Result<Diff, ReadError> {
+        let (here, there) = (self.candidates(key)?, earlier.candidates(key)?);
+        let answer = |view: &Self, candidates: &Candidates, options: &Options| {
+            let trust = match asks_for_trust(options.lens) {
+                true => view.trust(&key.space)?,
+                false => None,
+            };
+            Ok::<_, ReadError>(resolve(candidates, options, reliability(trust.as_ref())))
+        };
+        let predicate =
+            |at: Position| self.snapshot.registry().predicate(&key.space, &key.predicate, at);
+        Ok(Diff {
+            predicate_changed: predicate(self.as_of) != predicate(earlier.as_of),
+            now: answer(self, &here, now)?,
+            then: answer(earlier, &there, then)?,
+            changes: changes(
+                &standings(&there, then),
+                &standings(&here, now),
+                &here,
+                earlier.position(),
+            ),
+        })
     }
 
     /// Everything the log says about a key, whole, for what `resolve` does not answer.
@@ -297,7 +346,7 @@ impl std::fmt::Debug for View {
 }
 
 /// The key of an assertion as written.
-fn key_of(entry: &Entry) -> Option<Key> {
+pub(crate) fn key_of(entry: &Entry) -> Option<Key> {
     let record = entry.signed.record();
     let Body::Assertion(assertion) = &record.body else { return None };
     Some(Key {

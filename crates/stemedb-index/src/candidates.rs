@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stemedb_lens::{Candidates, Claim, Fact, FactKind};
-use stemedb_model::{Cardinality, Key, Position, PredicateName, Subject};
+use stemedb_model::{Cardinality, Key, Position, PredicateName, Registry, Subject};
 
 use crate::bytes::Malformed;
 use crate::error::IndexError;
@@ -29,10 +29,30 @@ impl Snapshot {
         claims_max: usize,
     ) -> Result<Candidates, IndexError> {
         let as_of = as_of.min(self.position());
-        let registry = self.registry();
+        self.gather(key, self.registry(), as_of, claims_max)
+    }
+
+    /// The same of the newest state, supposing that the registries were these: a copy of
+    /// [`Snapshot::registry`] with records folded in behind it, at the position after the newest.
+    pub fn candidates_supposing(
+        &self,
+        registry: &Registry,
+        key: &Key,
+        claims_max: usize,
+    ) -> Result<Candidates, IndexError> {
+        self.gather(key, registry, self.position().next(), claims_max)
+    }
+
+    fn gather(
+        &self,
+        key: &Key,
+        registry: &Registry,
+        as_of: Position,
+        claims_max: usize,
+    ) -> Result<Candidates, IndexError> {
         let subjects = registry.entity(&key.space, &key.subject, as_of);
         let mut gather =
-            Gather { snapshot: self, as_of, bound: claims_max, found: Found::default() };
+            Gather { snapshot: self, registry, as_of, bound: claims_max, found: Found::default() };
         let mut claims = gather.key(key, &subjects, &key.predicate)?;
         let mut opposing = Vec::new();
         if let Some(predicate) = registry.predicate(&key.space, &key.predicate, as_of)
@@ -62,13 +82,15 @@ impl Snapshot {
         };
         let as_of = self.position();
         let found = Found { facts: self.facts_under(position, as_of)?, ..Found::default() };
-        let gather = Gather { snapshot: self, as_of, bound: usize::MAX, found };
+        let registry = self.registry();
+        let gather = Gather { snapshot: self, registry, as_of, bound: usize::MAX, found };
         gather.finish(key, vec![claim], Vec::new()).map(Some)
     }
 }
 
 struct Gather<'a> {
     snapshot: &'a Snapshot,
+    registry: &'a Registry,
     as_of: Position,
     bound: usize,
     found: Found,
@@ -174,7 +196,7 @@ impl Gather<'_> {
         opposing: Vec<Claim>,
     ) -> Result<Candidates, IndexError> {
         let related = self.related(&[&claims, &opposing])?;
-        let Self { snapshot, as_of, found: Found { mut facts, .. }, .. } = self;
+        let Self { snapshot, registry, as_of, found: Found { mut facts, .. }, .. } = self;
         facts.sort_unstable_by_key(|fact| fact.position);
         let all = [&claims, &opposing, &related];
         let epochs: BTreeSet<Position> =
@@ -186,7 +208,7 @@ impl Gather<'_> {
                 None => Err(snapshot.store().damaged(format_args!("no record of epoch {epoch}"))),
             })
             .collect::<Result<_, _>>()?;
-        let registry = snapshot.registry().clone();
+        let registry = registry.clone();
         Ok(Candidates { key, as_of, claims, opposing, related, facts, registry, epochs })
     }
 

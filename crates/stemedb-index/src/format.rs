@@ -212,6 +212,12 @@ pub(crate) fn pair_key(number: u64, position: Position) -> [u8; 16] {
     key
 }
 
+/// `None` unless `key` is a pair key.
+pub(crate) fn parse_pair(key: &[u8]) -> Option<(u64, Position)> {
+    let (number, position) = key.split_at_checked(8)?;
+    Some((u64::from_be_bytes(number.try_into().ok()?), parse_position(position)?))
+}
+
 /// Key of `postings`.
 pub(crate) fn posting_key(posting: Posting, number: u64, position: Position) -> [u8; 17] {
     let mut key = [posting as u8; 17];

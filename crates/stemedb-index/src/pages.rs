@@ -12,8 +12,10 @@ use stemedb_model::{
 use crate::bytes::Malformed;
 use crate::error::IndexError;
 use crate::format::{
-    NameTag, Posting, Table, key_key, last_position, name_key, pair_key, parse_key, posting_key,
+    NameTag, Posting, Table, key_key, last_position, name_key, pair_key, parse_key, parse_pair,
+    posting_key,
 };
+use crate::rows::FactRow;
 use crate::snapshot::Snapshot;
 use crate::store::number;
 
@@ -209,6 +211,32 @@ impl Snapshot {
             items.push(position?);
         }
         Ok(Page { items, next: None })
+    }
+
+    /// The assertions that `agent` spoke of in any other way than by asserting: votes, cosigns,
+    /// retractions, supersessions, lifecycle records, and what was said of those. Ascending, no repeats.
+    ///
+    /// Costs all such facts in the database: they are listed by assertion, not by agent.
+    pub fn spoken_of_by(
+        &self,
+        agent: &AgentId,
+        as_of: Position,
+    ) -> Result<Vec<Position>, IndexError> {
+        let Some(agent) = self.name_number(NameTag::Agent, agent.as_bytes())? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for row in self.range::<&[u8]>(Table::Facts, ..) {
+            let (key, row) = row?;
+            let bad = |Malformed| self.bad(Table::Facts, &key);
+            let (assertion, position) = parse_pair(&key).ok_or_else(|| bad(Malformed))?;
+            let assertion = Position(assertion);
+            let fact = FactRow::decode(position, &row).map_err(bad)?;
+            if fact.agent == agent && position <= as_of && found.last() != Some(&assertion) {
+                found.push(assertion);
+            }
+        }
+        Ok(found)
     }
 
     fn in_epoch(&self, filter: &Filter, position: Position) -> Result<bool, IndexError> {

@@ -12,7 +12,8 @@
 use std::collections::{HashMap, HashSet};
 
 use stemedb_model::{
-    Cardinality, LifecycleState, Millis, Position, PredicateName, Principal, Tier, Voice,
+    Cardinality, LifecycleState, Millis, Position, PredicateName, Principal, SourceIdent, Tier,
+    Voice,
 };
 
 use crate::candidates::{Candidates, Claim, Fact};
@@ -34,6 +35,8 @@ pub struct Standing {
     pub tier: Tier,
     /// Whom it counts for.
     pub voice: Option<Voice>,
+    /// The source behind what it names: several keys may be bound to one.
+    pub source: Option<SourceIdent>,
     /// Its lifecycle state.
     pub state: LifecycleState,
     /// The cosign that it stands by, its author being revoked.
@@ -56,6 +59,7 @@ pub fn standings(candidates: &Candidates, options: &Options) -> Vec<Standing> {
             opposing: judged.opposing,
             tier: judged.tier,
             voice: exclusion.lookup.voice_name(judged.voice).cloned(),
+            source: exclusion.lookup.source_name(judged.source).cloned(),
             state: judged.state,
             cosign: judged.cosign,
             excluded: judged.excluded(&filter),

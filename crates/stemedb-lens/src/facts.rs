@@ -31,6 +31,7 @@ pub(crate) struct Link {
 
 /// The newest live vote of one agent on one assertion.
 pub(crate) struct LiveVote<'a> {
+    pub(crate) position: Position,
     pub(crate) assertion: Position,
     pub(crate) signer: Signer,
     pub(crate) principal: &'a Principal,
@@ -80,6 +81,7 @@ pub(crate) fn live_facts<'a>(
             FactKind::Vote { weight } => {
                 let signer = lookup.signer(&fact.agent, &fact.principal);
                 votes.entry((fact.target, signer.agent)).or_insert(LiveVote {
+                    position: fact.position,
                     assertion: fact.target,
                     signer,
                     principal: &fact.principal,

@@ -154,6 +154,11 @@ impl<'a> Lookup<'a> {
         self.voices.name(number)
     }
 
+    /// The source that a number stands for.
+    pub(crate) fn source_name(&self, number: u32) -> Option<&SourceIdent> {
+        self.sources.name(number)
+    }
+
     /// The source that a key names.
     pub(crate) fn named(&mut self, key: &'a SourceKey) -> Named {
         if let Some(named) = self.named.get(key) {

@@ -13,8 +13,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use reference::Reference;
 use stemedb_lens::{
-    Candidates, Decay, FactKind, LensName, Options, Reason, Reliability, Resolution, resolve,
-    resolve_many, standings,
+    Became, Candidates, Decay, FactKind, LensName, Options, Reason, Reliability, Resolution,
+    changes, resolve, resolve_many, standings,
 };
 use stemedb_model::{
     AgentId, Cardinality, EpochMode, Key, LifecycleState, Millis, Position, Role, SourceClass,
@@ -394,6 +394,60 @@ proptest! {
         let mut excluded = with.excluded.clone();
         excluded.retain(|excluded| excluded.position != made);
         prop_assert_eq!(excluded, without.excluded);
+    }
+
+    /// What became of the claims leads from those that counted then to those that count now; and where
+    /// nothing became of any, and nothing else, the answer is the same.
+    #[test]
+    fn changes_lead_from_then_to_now(steps in history(50), asked: [u8; 12], back: u8) {
+        let world = play(&steps);
+        let then = earlier(&world, back);
+        let options = Options { asserted_before: None, ..options(&world, asked) };
+        let (before, after) = (world.candidates_at(("s", "p"), then), world.candidates());
+        let found = changes(
+            &standings(&before, &options),
+            &standings(&after, &options),
+            &after,
+            then,
+        );
+        // What is filtered takes part in the disagreement.
+        let filtered = |excluded: &stemedb_lens::Excluded| excluded.reason == Reason::Filtered;
+        let live = |candidates: &Candidates| -> BTreeSet<Position> {
+            let standings = standings(candidates, &options);
+            let live = standings.iter().filter(|one| one.excluded.as_ref().is_none_or(filtered));
+            live.map(|standing| standing.position).collect()
+        };
+        let mut counted = live(&before);
+        for change in &found {
+            match &change.became {
+                Became::Asserted(excluded) | Became::Joined(excluded) => {
+                    prop_assert!(!counted.contains(&change.position), "{change:?}");
+                    if excluded.as_ref().is_none_or(filtered) {
+                        counted.insert(change.position);
+                    }
+                }
+                Became::Counts(was) if !filtered(was) => {
+                    prop_assert!(counted.insert(change.position), "{change:?}");
+                }
+                Became::Excluded(now) if !filtered(now) => {
+                    prop_assert!(counted.remove(&change.position), "{change:?}");
+                }
+                Became::Left => prop_assert!(counted.remove(&change.position), "{change:?}"),
+                _ => {}
+            }
+        }
+        prop_assert_eq!(&counted, &live(&after));
+        prop_assert!(found.is_sorted_by_key(|change| change.position));
+
+        let predicate = |at| world.registry.predicate(after.space(), &name("p"), at);
+        let refers = |claim: &stemedb_lens::Claim| matches!(claim.object, Value::Reference(_));
+        let same_key = before.key == after.key && predicate(then) == predicate(world.last);
+        if found.is_empty() && same_key && !after.claims.iter().chain(&after.opposing).any(refers) {
+            let (was, is) = (resolve(&before, &options, None), resolve(&after, &options, None));
+            prop_assert_eq!(was.values, is.values);
+            prop_assert_eq!(was.winners, is.winners);
+            prop_assert_eq!(was.status, is.status);
+        }
     }
 
     /// Who repeats what it said, from where it said it, is heard no louder.

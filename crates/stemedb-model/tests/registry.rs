@@ -274,7 +274,7 @@ fn the_newest_live_record_holds() {
     world.write(ROOT, trust(2));
     world.write(A, trust(3));
     let input = |world: &World| {
-        world.registry.trust_snapshot(&world.space, NOW).unwrap().snapshot.input_position
+        world.registry.trust_snapshots(&world.space, NOW).next().unwrap().snapshot.input_position
     };
     assert_eq!(input(&world), Position(3));
     world.write(ROOT, revoke(A, 1));
@@ -392,7 +392,7 @@ fn answers(registry: &Registry, log: &[(RecordId, Record)], at: Position) -> Vec
         let key = Key { space: space.clone(), subject, predicate };
         answers.push(format!("{:?}", registry.gold(&key, at)));
     }
-    answers.push(format!("{:?}", registry.trust_snapshot(space, at)));
+    answers.push(format!("{:?}", registry.trust_snapshots(space, at).next()));
     answers
 }
 

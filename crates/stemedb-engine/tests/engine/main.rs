@@ -14,5 +14,7 @@ mod node;
 mod outcomes;
 mod reading;
 mod repaired;
+mod trust;
 mod wal;
+mod whatif;
 mod writing;

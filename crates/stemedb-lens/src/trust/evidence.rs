@@ -98,6 +98,16 @@ impl Evidence {
         self.gold.push(row);
     }
 
+    /// Statements so far.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether nobody has said anything yet.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     fn topic_number(&mut self, predicate: &PredicateName) -> u32 {
         let topic = self.topics.number(predicate);
         if self.kinds.len() <= topic as usize {

@@ -42,6 +42,7 @@ mod learning;
 mod parts;
 mod questions;
 mod table;
+mod testimony;
 mod ways;
 
 pub use evidence::{Evidence, Statement};

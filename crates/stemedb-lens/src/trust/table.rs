@@ -76,21 +76,67 @@ impl Table {
         })
     }
 
-    /// BLAKE3 over `"stemedb/v1/trust-table"`, a 0 byte, and the [rows](Self::rows): 32 bytes of
-    /// agent, the length of the topic (4 bytes, little-endian; 0 for none) and the topic, the
-    /// reliability (4 bytes, little-endian).
-    pub fn hash(&self) -> Hash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"stemedb/v1/trust-table\0");
+    /// The [rows](Self::rows): 32 bytes of agent, the length of the topic (4 bytes, little-endian; 0
+    /// for none) and the topic, the reliability (4 bytes, little-endian).
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
         for (agent, topic, reliability) in self.rows() {
             let topic = topic.map_or(&b""[..], |topic| topic.as_str().as_bytes());
-            hasher.update(&agent.0);
-            hasher.update(&(topic.len() as u32).to_le_bytes());
-            hasher.update(topic);
+            bytes.extend_from_slice(&agent.0);
+            bytes.extend_from_slice(&(topic.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(topic);
             // Below 2^30.
-            hasher.update(&(reliability as u32).to_le_bytes());
+            bytes.extend_from_slice(&(reliability as u32).to_le_bytes());
         }
-        Hash(*hasher.finalize().as_bytes())
+        bytes
+    }
+
+    /// BLAKE3 over `"stemedb/v1/trust-table"`, a 0 byte, and the [encoded](Self::encode) rows.
+    pub fn hash(&self) -> Hash {
+        hash(&self.encode())
+    }
+
+    /// The table of these bytes; `None` if they are none, or do not hash to `expected`.
+    pub fn decode(mut bytes: &[u8], expected: Hash) -> Option<Self> {
+        if hash(bytes) != expected {
+            return None;
+        }
+        let mut agents: BTreeMap<AgentId, OfAgent> = BTreeMap::new();
+        while !bytes.is_empty() {
+            let (agent, rest) = bytes.split_first_chunk::<32>()?;
+            let (len, rest) = rest.split_first_chunk::<4>()?;
+            let (topic, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            let (reliability, rest) = rest.split_first_chunk::<4>()?;
+            let reliability = u64::from(u32::from_le_bytes(*reliability));
+            if reliability >= WEIGHT_ONE {
+                return None;
+            }
+            if topic.is_empty() {
+                let row = OfAgent { overall: reliability, topics: BTreeMap::new() };
+                agents.insert(AgentId(*agent), row);
+            } else {
+                let topic = PredicateName::parse(std::str::from_utf8(topic).ok()?).ok()?;
+                agents.get_mut(&AgentId(*agent))?.topics.insert(topic, reliability);
+            }
+            bytes = rest;
+        }
+        Some(Self { agents })
+    }
+
+    /// How many agents it knows.
+    pub fn len(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Whether it knows nobody.
+    pub fn is_empty(&self) -> bool {
+        self.agents.is_empty()
+    }
+
+    /// What was learned of `agent` by topic, topics ascending.
+    pub fn topics(&self, agent: &AgentId) -> impl Iterator<Item = (&PredicateName, u64)> {
+        let topics = self.agents.get(agent).map(|of_agent| &of_agent.topics);
+        topics.into_iter().flatten().map(|(topic, reliability)| (topic, *reliability))
     }
 }
 
@@ -111,4 +157,10 @@ fn share(accuracy: f64, ways: f64) -> f64 {
 /// Never quite 0 or 1: both would say that nothing more can be learned.
 fn in_bits(share: f64) -> u64 {
     fixed(share).clamp(1, WEIGHT_ONE - 1)
+}
+
+fn hash(rows: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"stemedb/v1/trust-table\0").update(rows);
+    Hash(*hasher.finalize().as_bytes())
 }

@@ -70,6 +70,21 @@ impl Registry {
         }
     }
 
+    /// The predicates that `name` is an opposite of as of `at`, ascending. Costs the predicates of the
+    /// space.
+    pub fn denied_by(
+        &self,
+        space: &Space,
+        name: &PredicateName,
+        at: Position,
+    ) -> Vec<PredicateName> {
+        let Some(tables) = self.tables(space) else { return Vec::new() };
+        let names = tables.predicates.keys().filter(|other| {
+            self.predicate(space, other, at).is_some_and(|found| found.opposites.contains(name))
+        });
+        names.cloned().collect()
+    }
+
     /// All subjects that are one entity with `subject` as of `at`, itself included, ascending in
     /// byte order: the first is the name of the entity. Costs the alias records of the entity.
     pub fn entity(&self, space: &Space, subject: &Subject, at: Position) -> Vec<Subject> {
@@ -183,16 +198,16 @@ impl Registry {
             .collect()
     }
 
-    /// The newest live trust snapshot of a space as of `at`.
-    pub fn trust_snapshot(&self, space: &Space, at: Position) -> Option<TrustState> {
-        let newest = self.newest(Some(&self.tables(space)?.trust), at)?;
-        match &newest.what {
+    /// The live trust snapshots of a space as of `at`, newest first.
+    pub fn trust_snapshots(&self, space: &Space, at: Position) -> impl Iterator<Item = TrustState> {
+        let list = self.tables(space).into_iter().flat_map(|tables| tables.trust.iter().rev());
+        list.filter(move |held| self.live(held, at, None)).filter_map(|held| match &held.what {
             What::Trust(snapshot) => Some(TrustState {
-                id: newest.id,
-                position: newest.position,
+                id: held.id,
+                position: held.position,
                 snapshot: snapshot.clone(),
             }),
             _ => None,
-        }
+        })
     }
 }

@@ -222,6 +222,11 @@ impl Registry {
         self.genesis.map(|genesis| (genesis.log_id, genesis.root))
     }
 
+    /// The root key as of `at`.
+    pub fn root(&self, at: Position) -> Option<AgentId> {
+        self.roots.iter().rev().find(|root| root.position <= at).map(|root| root.key)
+    }
+
     /// Whether a record that the registry folds holds as of `at`: neither retracted nor ceased by
     /// a revocation of its author. A newer record that takes its place does not end that. `None`
     /// if no registry holds this id as of `at`.
@@ -237,6 +242,11 @@ impl Registry {
 
     fn tables(&self, space: &Space) -> Option<&Tables> {
         self.spaces.get(space)
+    }
+
+    /// Whether any record of a registry is by `agent`, live or not. Costs the records held.
+    pub fn any_by(&self, agent: &AgentId) -> bool {
+        self.records.values().any(|held| held.agent == *agent)
     }
 
     /// The newest of `list` that holds as of `at`.
