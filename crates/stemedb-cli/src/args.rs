@@ -71,6 +71,9 @@ commands! {
     Resolve(resolve),
     Record(record),
     Trace(trace),
+    Trust(trust),
+    #[command(name = "whatif")]
+    WhatIf(whatif),
     Import(import),
     Export(export),
     Feed(feed),

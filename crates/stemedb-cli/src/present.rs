@@ -155,7 +155,91 @@ pub fn resolution(resolution: &wire::Resolution) -> String {
             reasons(&resolution.excluded),
         );
     }
+    if let Some(diff) = &resolution.diff {
+        text.push_str(&since(diff, resolution));
+    }
     text
+}
+
+/// What changed since an earlier moment, and why.
+fn since(diff: &wire::Diff, now: &wire::Resolution) -> String {
+    let mut text = String::new();
+    let winners: Vec<String> = diff.winners.iter().map(object).collect();
+    let then = if winners.is_empty() { "no winner".to_owned() } else { winners.join(", ") };
+    let style = status_style(diff.status);
+    let same = if diff.changed { "" } else { ", as now" };
+    let _ = writeln!(
+        text,
+        "\n{BOLD}since position {}{BOLD:#}  {DIM}{}{DIM:#}\n  answer    {BOLD}{then}{BOLD:#}{same}\n  \
+         status    {style}{}{style:#}, conflict {:.2}, margin {:.2}\n",
+        diff.position,
+        diff.evaluated_at,
+        status_name(diff.status),
+        diff.conflict_score,
+        diff.margin,
+    );
+    let mut table = Table::new([
+        ("value", Align::Left),
+        ("share then", Align::Right),
+        ("now", Align::Right),
+        ("under the lens then", Align::Right),
+        ("now", Align::Right),
+    ])
+    .indent(2)
+    .width_max(WIDTH);
+    for value in &diff.values {
+        table.row([
+            object(&value.value),
+            percent(value.share_then),
+            percent(value.share),
+            percent(value.lens_share_then),
+            percent(value.lens_share),
+        ]);
+    }
+    text.push_str(&table.render());
+    if diff.predicate_changed {
+        text.push_str("  the predicate is registered differently now\n");
+    }
+    if diff.trust_snapshot != now.trust_snapshot {
+        text.push_str("  another trust snapshot is in force\n");
+    }
+    for change in &diff.changes {
+        let by = change.by.map_or_else(String::new, |by| format!("  {DIM}by {}{DIM:#}", by.0));
+        let _ = writeln!(text, "  {}{by}", became(change));
+    }
+    let more = diff.changes_count.saturating_sub(diff.changes.len() as u64);
+    if more > 0 {
+        let _ = writeln!(text, "  and {more} older changes");
+    }
+    if diff.changes_count == 0 {
+        text.push_str("  nothing became of any claim in between\n");
+    }
+    text
+}
+
+/// What became of a claim, on a line.
+pub fn became(change: &wire::ClaimChange) -> String {
+    use wire::ChangeKind;
+    let reason = change.reason.as_deref().unwrap_or_default().replace('_', " ");
+    let (was, now) = (change.was.as_deref(), change.now.as_deref());
+    let (was, now) = (was.unwrap_or_default(), now.unwrap_or_default());
+    let told = match change.change {
+        ChangeKind::Asserted if reason.is_empty() => "was asserted".to_owned(),
+        ChangeKind::Asserted => format!("was asserted, and takes no part: {reason}"),
+        ChangeKind::Joined if reason.is_empty() => "belongs to the key now".to_owned(),
+        ChangeKind::Joined => format!("belongs to the key now, and takes no part: {reason}"),
+        ChangeKind::Left => "belongs to the key no more".to_owned(),
+        ChangeKind::Excluded => format!("takes no part any more: {reason}"),
+        ChangeKind::Counts => format!("takes part again (was {reason})"),
+        ChangeKind::Tier => format!("was {was}, is {now}"),
+        ChangeKind::Lifecycle => format!("was {was}, is {now}").replace('_', " "),
+        ChangeKind::Voice => "counts for another voice".to_owned(),
+        ChangeKind::Source => "counts with another source".to_owned(),
+        ChangeKind::Voted => format!("got a vote of {:+}", change.weight.unwrap_or_default()),
+        ChangeKind::Cosigned => "was cosigned".to_owned(),
+        ChangeKind::TakenBack => "lost a vote or a cosign".to_owned(),
+    };
+    format!("#{} {told}", change.position)
 }
 
 /// How often each reason occurs, most frequent first.

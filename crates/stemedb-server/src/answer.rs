@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use stemedb_engine::{RecordView, Relation, Trace, View};
+use stemedb_engine::{Diff, RecordView, Relation, Trace, TrustOf, View};
 use stemedb_index::Entry;
 use stemedb_lens::{self as lens, FactKind, LensName, Options, WEIGHT_ONE};
-use stemedb_model::{Key, Position, RecordId, Tier, Voice};
+use stemedb_model::{Key, Position, RecordId, Space, Tier, Voice};
 
 use crate::error::{ApiError, ApiResult};
+use crate::handlers::trust::reliability;
 use crate::wire::{
     self, AgentKey, AnyRecord, Class, Exclusion, HashHex, Id, LifecycleState, Object,
     PredicateText, Reference, SpaceText, Status, StoredRecord, SubjectText, Time,
@@ -15,6 +16,8 @@ use crate::wire::{
 
 /// How many of the excluded assertions an answer names: the newest.
 const EXCLUDED_MAX: usize = 100;
+/// How many changes a diff names: those of the newest claims.
+const CHANGES_MAX: usize = 100;
 
 /// Turns positions, which resolution works with, into ids, which people know; each is looked up
 /// once.
@@ -78,6 +81,48 @@ impl<'a> Names<'a> {
         values.iter().map(|value| self.value(value)).collect()
     }
 
+    /// What an agent is worth.
+    pub(crate) fn trust(&mut self, space: &Space, found: &TrustOf) -> ApiResult<wire::TrustAnswer> {
+        let in_force = found.snapshot.as_ref().map(|in_force| wire::TrustInForce {
+            snapshot: Reference { id: Id(in_force.id), position: in_force.position.0 },
+            input_position: in_force.snapshot.input_position.0,
+            config: HashHex(in_force.snapshot.config),
+            table: HashHex(in_force.snapshot.table),
+        });
+        let mut topics = Vec::with_capacity(found.topics.len());
+        for topic in &found.topics {
+            let mut disputes = Vec::with_capacity(topic.disputes.len());
+            for dispute in &topic.disputes {
+                disputes.push(wire::Dispute {
+                    id: self.id(dispute.position)?,
+                    position: dispute.position.0,
+                    subject: SubjectText(dispute.subject.to_string()),
+                    says: (&dispute.says).into(),
+                    answer: dispute.answer.as_ref().map(Into::into),
+                });
+            }
+            topics.push(wire::TopicTrust {
+                predicate: PredicateText(topic.predicate.to_string()),
+                reliability: reliability(topic.reliability.or(found.overall)),
+                learned: topic.reliability.is_some(),
+                claims: topic.claims as u64,
+                agreed: topic.agreed as u64,
+                disputes,
+            });
+        }
+        Ok(wire::TrustAnswer {
+            position: self.view.position().0,
+            space: SpaceText(space.to_string()),
+            agent: AgentKey(found.agent),
+            in_force,
+            reliability: reliability(found.overall),
+            learned: found.overall.is_some(),
+            topics,
+            compared: found.compared as u64,
+            signed: found.signed as u64,
+        })
+    }
+
     /// The answer of a lens.
     pub(crate) fn resolution(&mut self, found: &lens::Resolution) -> ApiResult<wire::Resolution> {
         let winners: Vec<&lens::ValueSupport> =
@@ -103,6 +148,7 @@ impl<'a> Names<'a> {
             predicate: PredicateText(found.key.predicate.to_string()),
             lens: lens_name(found.lens),
             lens_hash: HashHex(found.lens_hash),
+            trust_snapshot: trust_snapshot(self.view, found),
             position: found.position.0,
             snapshot: self.view.token().to_string(),
             evaluated_at: Time(found.evaluated_at),
@@ -136,7 +182,111 @@ impl<'a> Names<'a> {
             layers: layers?,
             cross_tier_conflict: (found.lens == LensName::Layered)
                 .then_some(found.cross_tier_conflict),
+            diff: None,
         })
+    }
+
+    /// The answer of a lens with what it was at `earlier`, and what became of the claims in between.
+    pub(crate) fn diff(&mut self, earlier: &View, found: &Diff) -> ApiResult<wire::Resolution> {
+        let mut changes = Vec::new();
+        let skipped = found.changes.len().saturating_sub(CHANGES_MAX);
+        for change in found.changes.iter().skip(skipped) {
+            changes.push(self.change(change)?);
+        }
+        let (then, now) = (&found.then, &found.now);
+        let values = |answer: &lens::Resolution| -> Vec<Object> {
+            let winners = answer.winners.iter().filter_map(|index| answer.values.get(*index));
+            winners.map(|winner| (&winner.value).into()).collect()
+        };
+        let same = |a: &lens::ValueSupport, b: &lens::ValueSupport| a.value == b.value;
+        let in_other = |list: &[lens::ValueSupport], one: &lens::ValueSupport| {
+            list.iter().find(|other| same(other, one)).map(|o| (o.share, o.lens_share))
+        };
+        let mut rows = Vec::new();
+        for value in &now.values {
+            let (share_then, lens_share_then) = in_other(&then.values, value).unwrap_or_default();
+            rows.push(wire::ValueChange {
+                value: (&value.value).into(),
+                share_then,
+                share: value.share,
+                lens_share_then,
+                lens_share: value.lens_share,
+            });
+        }
+        for value in then.values.iter().filter(|one| in_other(&now.values, one).is_none()) {
+            rows.push(wire::ValueChange {
+                value: (&value.value).into(),
+                share_then: value.share,
+                share: 0.0,
+                lens_share_then: value.lens_share,
+                lens_share: 0.0,
+            });
+        }
+        let (winners_then, winners_now) = (values(then), values(now));
+        let diff = wire::Diff {
+            position: then.position.0,
+            evaluated_at: Time(then.evaluated_at),
+            changed: winners_then != winners_now || then.status != now.status,
+            value: then.winner().map(|winner| (&winner.value).into()),
+            winners: winners_then,
+            status: status(then.status),
+            conflict_score: then.conflict_score,
+            margin: then.margin,
+            lens_margin: then.lens_margin,
+            trust_snapshot: trust_snapshot(earlier, then),
+            predicate_changed: found.predicate_changed,
+            values: rows,
+            changes,
+            changes_count: count(found.changes.len()),
+        };
+        Ok(wire::Resolution { diff: Some(Box::new(diff)), ..self.resolution(now)? })
+    }
+
+    fn change(&mut self, change: &lens::Change) -> ApiResult<wire::ClaimChange> {
+        use lens::Became;
+        use wire::ChangeKind;
+        let mut told = wire::ClaimChange {
+            id: self.id(change.position)?,
+            position: change.position.0,
+            opposing: change.opposing,
+            change: ChangeKind::Left,
+            reason: None,
+            by: None,
+            was: None,
+            now: None,
+            weight: None,
+        };
+        let tier = |tier: Tier| Some(tier.class().as_str().to_owned());
+        let (kind, excluded, by) = match &change.became {
+            Became::Asserted(excluded) => (ChangeKind::Asserted, excluded.as_ref(), None),
+            Became::Joined(excluded) => (ChangeKind::Joined, excluded.as_ref(), None),
+            Became::Left => (ChangeKind::Left, None, None),
+            Became::Excluded(excluded) => (ChangeKind::Excluded, Some(excluded), None),
+            Became::Counts(excluded) => (ChangeKind::Counts, Some(excluded), None),
+            Became::Tier { was, now } => {
+                (told.was, told.now) = (tier(*was), tier(*now));
+                (ChangeKind::Tier, None, None)
+            }
+            Became::Lifecycle { was, now } => {
+                (told.was, told.now) = (Some(was.as_str().into()), Some(now.as_str().into()));
+                (ChangeKind::Lifecycle, None, None)
+            }
+            Became::Voice => (ChangeKind::Voice, None, None),
+            Became::Source => (ChangeKind::Source, None, None),
+            Became::Voted { by, weight } => {
+                told.weight = Some(*weight);
+                (ChangeKind::Voted, None, Some(*by))
+            }
+            Became::Cosigned { by } => (ChangeKind::Cosigned, None, Some(*by)),
+            Became::TakenBack { by } => (ChangeKind::TakenBack, None, Some(*by)),
+        };
+        told.change = kind;
+        told.by = by.map(|by| self.id(by)).transpose()?;
+        if let Some(excluded) = excluded {
+            let Exclusion { reason, by } = self.exclusion(excluded)?;
+            (told.reason, told.by) = (Some(reason), by);
+        }
+        Ok(told)
     }
 
     fn layer(&mut self, layer: &lens::Layer) -> ApiResult<wire::Layer> {
@@ -185,6 +335,8 @@ impl<'a> Names<'a> {
             excluded: Vec::new(),
             layers: Vec::new(),
             cross_tier_conflict: None,
+            trust_snapshot: None,
+            diff: None,
         }
     }
 
@@ -310,7 +462,7 @@ fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-fn status(status: lens::Status) -> Status {
+pub(crate) fn status(status: lens::Status) -> Status {
     match status {
         lens::Status::Unknown => Status::Unknown,
         lens::Status::Unanimous => Status::Unanimous,
@@ -319,7 +471,7 @@ fn status(status: lens::Status) -> Status {
     }
 }
 
-fn lens_name(lens: LensName) -> wire::LensName {
+pub(crate) fn lens_name(lens: LensName) -> wire::LensName {
     match lens {
         LensName::Recency => wire::LensName::Recency,
         LensName::Consensus => wire::LensName::Consensus,
@@ -344,4 +496,13 @@ pub(crate) fn lens_of(lens: wire::LensName) -> LensName {
         wire::LensName::Skeptic => LensName::Skeptic,
         wire::LensName::Layered => LensName::Layered,
     }
+}
+
+/// The trust snapshot that an answer rests on, if its lens asks for one.
+fn trust_snapshot(view: &View, found: &lens::Resolution) -> Option<Reference> {
+    let in_force = match found.lens {
+        LensName::Trust | LensName::Votes => view.trust_snapshot(&found.key.space)?,
+        _ => return None,
+    };
+    Some(Reference { id: Id(in_force.id), position: in_force.position.0 })
 }

@@ -16,6 +16,9 @@ pub struct ServerConfig {
     pub signing: SigningConfig,
     /// Bounds on requests.
     pub limits: Limits,
+    /// How often to look whether trust is to be learned again; `None`: never. Default one hour, at
+    /// least a second.
+    pub learn_every: Option<Duration>,
     /// How long a drain may take before what is left is reported. Default 25 s, at most 600 s.
     pub drain_timeout: Duration,
     /// Commit that the binary was built from, for `/v1/health` and `stemedb_build_info`.
@@ -29,8 +32,8 @@ pub struct SigningConfig {
     pub custodial: bool,
     /// The best class that claims signed by the server can have. Default expert.
     pub ceiling: SourceClass,
-    /// Roles of the custodial agent. Default curator and reviewer: enough to decide among claims,
-    /// not to change registries.
+    /// Roles of the custodial agent. Default curator, reviewer and trust: enough to decide among claims
+    /// and to put in force what was learned of agents, not to change registries.
     pub roles: Vec<Role>,
 }
 
@@ -77,6 +80,7 @@ impl ServerConfig {
             data_dir: data_dir.into(),
             signing: SigningConfig::default(),
             limits: Limits::default(),
+            learn_every: Some(Duration::from_secs(3_600)),
             drain_timeout: Duration::from_secs(25),
             commit: "unknown".into(),
         }
@@ -111,7 +115,9 @@ impl ServerConfig {
             ));
         }
         let hour = 3_600_000;
+        let learn_every = self.learn_every.unwrap_or(Duration::from_secs(1));
         let times = [
+            ("trust.learn_every_ms", learn_every, 1_000, 30 * 24 * hour),
             ("limits.head_timeout_ms", limits.head_timeout, 1, hour),
             ("limits.body_timeout_ms", limits.body_timeout, 1, hour),
             ("limits.request_timeout_ms", limits.request_timeout, 1, hour),
@@ -138,7 +144,7 @@ impl Default for SigningConfig {
         Self {
             custodial: true,
             ceiling: SourceClass::Expert,
-            roles: vec![Role::Curator, Role::Reviewer],
+            roles: vec![Role::Curator, Role::Reviewer, Role::Trust],
         }
     }
 }

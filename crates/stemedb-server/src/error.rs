@@ -66,9 +66,10 @@ impl ApiError {
 /// When to try again: soon where a queue drains by itself, later where somebody has to act.
 fn retry_after(code: ErrorCode) -> Option<Duration> {
     match code {
-        ErrorCode::Overloaded | ErrorCode::PositionAhead | ErrorCode::QueueFull => {
-            Some(Duration::from_secs(1))
-        }
+        ErrorCode::Overloaded
+        | ErrorCode::PositionAhead
+        | ErrorCode::QueueFull
+        | ErrorCode::TrustPending => Some(Duration::from_secs(1)),
         ErrorCode::Draining
         | ErrorCode::NotReady
         | ErrorCode::ClockJump
@@ -103,10 +104,13 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::RecordNotFound
         | ErrorCode::ResolveTooLarge
         | ErrorCode::SigningDisabled
+        | ErrorCode::TrustTooLarge
+        | ErrorCode::TrustUnavailable
         | ErrorCode::UnknownReference
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::UriTooLong
         | ErrorCode::WalUnavailable
+        | ErrorCode::WhatIfTooLarge
         | ErrorCode::WrongKind
         | ErrorCode::WrongLog
         | ErrorCode::WrongSpace
@@ -259,6 +263,14 @@ impl From<ReadError> for ApiError {
                 .outcome("durable_not_applied")
                 .position(Some(position))
                 .id(id),
+            ReadError::TrustPending { .. } => Self::new(ErrorCode::TrustPending, detail),
+            ReadError::TrustUnavailable { position, .. } => {
+                let mut error = Self::new(ErrorCode::TrustUnavailable, detail);
+                error.problem.position = Some(position.0);
+                error
+            }
+            ReadError::WhatIfTooLarge { .. } => Self::new(ErrorCode::WhatIfTooLarge, detail),
+            ReadError::TrustTooLarge { .. } => Self::new(ErrorCode::TrustTooLarge, detail),
             ReadError::Index(index) => index.into(),
             _ => Self::internal(detail),
         }

@@ -13,6 +13,7 @@ mod custodial;
 mod error;
 mod guard;
 mod handlers;
+mod learner;
 mod metrics;
 mod openapi;
 mod question;

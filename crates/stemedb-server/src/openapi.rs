@@ -43,7 +43,8 @@ const READING: &[ErrorCode] = &[
     ErrorCode::WrongTimeline,
 ];
 /// Of every endpoint that resolves.
-const RESOLVING: &[ErrorCode] = &[ErrorCode::ResolveTooLarge];
+const RESOLVING: &[ErrorCode] =
+    &[ErrorCode::ResolveTooLarge, ErrorCode::TrustPending, ErrorCode::TrustUnavailable];
 /// Of every endpoint that writes.
 const WRITING: &[ErrorCode] = &[
     ErrorCode::AgentUnregistered,
@@ -122,6 +123,14 @@ problems! {
     QueryProblems: LIMITED, ASKING, READING, RESOLVING, &[ErrorCode::CursorMismatch];
     /// Error answers of the endpoints about one key.
     KeyProblems: LIMITED, ASKING, READING, RESOLVING;
+    /// Error answers of what would change.
+    WhatIfProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, &[
+        ErrorCode::RecordNotFound, ErrorCode::WhatIfTooLarge
+    ];
+    /// Error answers of the learning of trust.
+    LearnProblems: LIMITED, ASKING, READING, &[ErrorCode::TrustTooLarge];
+    /// Error answers of what is known about an agent.
+    TrustProblems: LIMITED, ASKING, READING, RESOLVING;
     /// Error answers of a bulk resolution.
     ResolveProblems: LIMITED, ASKING, SENDING, READING, RESOLVING;
 }

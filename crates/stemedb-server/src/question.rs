@@ -55,6 +55,20 @@ pub(crate) fn predicate(predicate: &PredicateText) -> ApiResult<PredicateName> {
     PredicateName::parse(predicate.as_str()).map_err(bad)
 }
 
+/// How many of something, from 1 to `most`.
+pub(crate) fn within(
+    field: &str,
+    asked: Option<u32>,
+    default: usize,
+    most: usize,
+) -> ApiResult<usize> {
+    let value = asked.map_or(default, |asked| asked as usize);
+    if (1..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(ApiError::parameter(field, format!("{value}, expected 1 to {most}")))
+}
+
 fn token(app: &App, field: &str, text: &str) -> ApiResult<Position> {
     let token: SnapshotToken = text.parse().map_err(|error| ApiError::parameter(field, error))?;
     Ok(app.engine.position_of(&token)?)
@@ -76,15 +90,18 @@ pub(crate) async fn view(
 ) -> ApiResult<View> {
     let at_least = at_least.map(|named| position(app, "at_least", named)).transpose()?;
     let newest = app.reach(at_least.unwrap_or(Position::NONE)).await?;
+    match as_of {
+        None => Ok(newest),
+        Some(as_of) => earlier(app, &newest, as_of),
+    }
+}
+
+/// The state that the database was in at an earlier moment.
+pub(crate) fn earlier(app: &App, newest: &View, as_of: &AsOf) -> ApiResult<View> {
     Ok(match as_of {
-        None => newest,
-        Some(AsOf::Position(position)) => {
-            newest.as_of(engine::AsOf::Position(Position(*position)))?
-        }
-        Some(AsOf::Snapshot(text)) => {
-            newest.as_of(engine::AsOf::Position(token(app, "as_of", text)?))?
-        }
-        Some(AsOf::Time(time)) => newest.as_of(engine::AsOf::Time(time.0))?,
+        AsOf::Position(position) => newest.as_of(engine::AsOf::Position(Position(*position)))?,
+        AsOf::Snapshot(text) => newest.as_of(engine::AsOf::Position(token(app, "as_of", text)?))?,
+        AsOf::Time(time) => newest.as_of(engine::AsOf::Time(time.0))?,
     })
 }
 

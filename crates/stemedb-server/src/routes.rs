@@ -17,7 +17,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
-use crate::handlers::{export, feed, import, meta, node, query, read, wal, write};
+use crate::handlers::{export, feed, import, meta, node, query, read, trust, wal, whatif, write};
 use crate::openapi as document;
 
 const SPECIFICATION: &str = "/openapi.json";
@@ -49,6 +49,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(query::resolve_many))
         .routes(routes!(query::skeptic))
         .routes(routes!(query::layered))
+        .routes(routes!(whatif::what_if))
+        .routes(routes!(trust::learn))
+        .routes(routes!(trust::explain))
         .routes(routes!(node::livez))
         .routes(routes!(node::readyz))
         .routes(routes!(node::health))

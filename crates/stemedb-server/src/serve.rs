@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::app::{App, register_custodial};
 use crate::config::{ServerConfig, check_loopback};
+use crate::learner;
 use crate::metrics::UPKEEP_EVERY;
 use crate::routes::router;
 
@@ -79,6 +80,7 @@ impl Server {
                 metrics.upkeep();
             }
         });
+        let learner = tokio::spawn(learner::run(Arc::clone(&self.app)));
         let connections = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
         let mut shutdown = pin!(shutdown);
@@ -119,6 +121,7 @@ impl Server {
             tracing::warn!("requests were still under way when the drain timeout passed");
         }
         upkeep.abort();
+        learner.abort();
         Ok(())
     }
 }

@@ -307,11 +307,6 @@ fn the_local_user_decides_but_does_not_administer() {
             403,
         ),
         (
-            "/v1/trust_snapshot",
-            json!({"input_position": 1, "config": "00".repeat(32), "table": "00".repeat(32), "at": AT}),
-            403,
-        ),
-        (
             "/v1/agent",
             json!({"key": key(3).agent_id().to_string(), "ceiling": "expert", "at": AT}),
             403,

@@ -28,9 +28,11 @@ pub mod skeptic;
 pub mod source;
 pub mod supersede;
 pub mod trace;
+pub mod trust;
 pub mod trust_snapshot;
 pub mod vote;
 pub mod wal;
+pub mod whatif;
 
 /// Names of the source classes, best tier first.
 pub const CLASSES: [&str; 6] =

@@ -19,6 +19,7 @@ const PAGE_MAX: usize = 1000;
   stemedb query semaglutide gastroparesis_risk
   stemedb query semaglutide gastroparesis_risk --lens consensus --asserted-before 2023-10-01
   stemedb query semaglutide gastroparesis_risk --claims
+  stemedb query semaglutide gastroparesis_risk --diff 2024-01-01
   stemedb query --prefix drugs/ --lens authority --limit 20")]
 pub struct Args {
     /// The entity.
@@ -40,6 +41,9 @@ pub struct Args {
     /// Only claims made under this epoch.
     #[arg(long, value_name = "ID")]
     epoch: Option<String>,
+    /// Say what changed since then, and why: a position, an answer's snapshot, or a time.
+    #[arg(long, value_name = "WHEN", requires = "predicate", conflicts_with = "claims")]
+    diff: Option<String>,
     /// Longest list; 0 for all.
     #[arg(long, default_value_t = 100)]
     limit: usize,
@@ -59,6 +63,7 @@ impl Args {
             ("subject_prefix", &self.prefix),
             ("class", &self.class),
             ("epoch", &self.epoch),
+            ("diff", &self.diff),
         ] {
             if let Some(value) = value {
                 parameters.push((name, value.clone()));

@@ -28,6 +28,8 @@ pub struct Config {
     pub index: Index,
     /// Reads.
     pub query: Query,
+    /// Learned trust.
+    pub trust: Trust,
     /// What the node says about itself.
     pub log: Log,
     /// An operator's answers for one start: flags only, so that no file makes them for good.
@@ -87,7 +89,7 @@ impl Default for Signing {
         Self {
             custodial: true,
             ceiling: Class::Expert,
-            roles: vec!["curator".into(), "reviewer".into()],
+            roles: vec!["curator".into(), "reviewer".into(), "trust".into()],
         }
     }
 }
@@ -260,6 +262,27 @@ impl Default for Query {
     }
 }
 
+/// Learning whom to trust.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trust {
+    /// Most live claims and votes of one space to learn from, at some 400 bytes of memory each. 1 to
+    /// 1,000,000,000.
+    pub statements_max: usize,
+    /// How often to look whether there is enough new to learn again, and then to put it in force. 0:
+    /// never, else 1,000 to 2,592,000,000. Needs `signing.roles` with `trust`.
+    pub learn_every_ms: u64,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self {
+            statements_max: EngineConfig::default().trust_statements_max,
+            learn_every_ms: 3_600_000,
+        }
+    }
+}
+
 /// What the node says about itself, on standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -333,6 +356,8 @@ impl Config {
             request_timeout: millis(self.limits.request_timeout_ms),
             at_least_timeout: millis(self.limits.at_least_timeout_ms),
         };
+        let learn_every = self.trust.learn_every_ms;
+        config.learn_every = (learn_every > 0).then(|| millis(learn_every));
         config.drain_timeout = millis(self.server.drain_timeout_ms);
         // Given by `make build`; a build from an archive has none.
         config.commit = option_env!("STEMEDB_COMMIT").unwrap_or("unknown").to_owned();
@@ -369,7 +394,12 @@ impl Config {
 
     /// Settings of the engine.
     pub fn engine(&self) -> EngineConfig {
-        EngineConfig { resolve_claims_max: self.query.claims_max, ..EngineConfig::default() }
+        EngineConfig {
+            resolve_claims_max: self.query.claims_max,
+            trust_statements_max: self.trust.statements_max,
+            trust_dir: Some(self.node_dir().join("trust")),
+            ..EngineConfig::default()
+        }
     }
 
     /// Every bound that fails, a sentence each that begins with the key; changes nothing.
@@ -380,6 +410,7 @@ impl Config {
         for (key, value, min, max) in [
             ("index.cache_bytes", self.index.cache_bytes, 1 << 20, 1 << 40),
             ("query.claims_max", self.query.claims_max as u64, 1, 10_000_000),
+            ("trust.statements_max", self.trust.statements_max as u64, 1, 1_000_000_000),
         ] {
             if !(min..=max).contains(&value) {
                 problems.push(format!("{key} is {value}, expected {min} to {max}"));

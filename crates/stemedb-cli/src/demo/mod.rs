@@ -68,5 +68,5 @@ fn present(running: &Running, context: &Context) -> Result<(), Failure> {
     send_signed(&remote, &story.claims)?;
     let before: stemedb_server::wire::Health = remote.get("/v1/health", &[])?.read()?;
     send_signed(&remote, &story.retractions)?;
-    show::Show { remote, story, before: before.node.position, context }.all()
+    show::Show { remote, story, root, before: before.node.position, context }.all()
 }

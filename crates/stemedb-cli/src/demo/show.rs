@@ -1,12 +1,15 @@
 //! What the demonstration puts on the screen, section by section.
 
 use serde_json::{Value, json};
+use stemedb_model::{Kind, Millis, SigningKey};
 use stemedb_server::wire;
 
 use super::story::Story;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::import::send_signed;
 use crate::present::{self, BOLD, DIM};
+use crate::record::{self, Fields};
 use crate::remote::Remote;
 use crate::table::{Align, Cell, Table, cut};
 
@@ -40,6 +43,11 @@ const DAYS: [(&str, &str); 3] = [
     ("2024-12-01", "after the cohorts"),
 ];
 
+const FDA: &str = "US Food and Drug Administration";
+
+/// Of all agents, how many are shown from either end.
+const TRUSTED_SHOWN: usize = 4;
+
 #[derive(Clone, Copy)]
 struct Key {
     subject: &'static str,
@@ -55,6 +63,8 @@ impl Key {
 pub(super) struct Show<'a> {
     pub(super) remote: Remote,
     pub(super) story: Story,
+    /// Signs what only a registrar may.
+    pub(super) root: &'a SigningKey,
     /// The position before the retractions.
     pub(super) before: u64,
     pub(super) context: &'a Context,
@@ -67,7 +77,9 @@ impl Show<'_> {
         self.who()?;
         self.days()?;
         self.retraction()?;
-        self.others()
+        self.others()?;
+        self.trust()?;
+        self.what_if()
     }
 
     fn opening(&self) -> Result<(), Failure> {
@@ -327,6 +339,16 @@ impl Show<'_> {
         if self.context.json {
             return Ok(());
         }
+        let query = [
+            ("subject", METAL.subject.to_owned()),
+            ("predicate", METAL.predicate.to_owned()),
+            ("lens", "authority".to_owned()),
+            ("diff", self.before.to_string()),
+        ];
+        let now: wire::Resolution = self.remote.get("/v1/query", &query)?.read()?;
+        for change in now.diff.iter().flat_map(|diff| &diff.changes) {
+            self.context.print(&format!("  {}\n", present::became(change)))?;
+        }
         self.context.print(&format!(
             "  {DIM}Retracting a source takes its claims out, and those that rest on them. Nothing \
              is deleted:\n  as_of brings every earlier answer back.{DIM:#}\n"
@@ -359,6 +381,104 @@ impl Show<'_> {
         }
         self.table(&table)
     }
+}
+
+impl Show<'_> {
+    /// Learns from the claims above whom to trust, and puts it in force.
+    fn trust(&self) -> Result<(), Failure> {
+        self.heading("6. Whom to trust, learned from who agrees with whom")?;
+        let learned = self.remote.post("/v1/trust/learn", "application/json", b"")?;
+        let learned: wire::LearnedTrust = learned.read()?;
+        let at = Millis(self.context.env.clock.now_ms());
+        let fields = Fields::new()
+            .set("kind", Kind::TrustSnapshot.name())
+            .set("at", at.0)
+            .set("input_position", learned.input_position)
+            .set("config", learned.config.0.to_string())
+            .set("table", learned.table.0.to_string());
+        let log_id = record::log_id(&self.remote)?;
+        let snapshot = record::seal(&fields.into_value(), self.root, at, log_id)?;
+        send_signed(&self.remote, &[snapshot])?;
+        let mut all = Vec::new();
+        for (agent, name) in &self.story.names {
+            let found: wire::TrustAnswer =
+                self.remote.get(&format!("/v1/trust/{agent}"), &[])?.read()?;
+            if found.learned {
+                all.push((found, name.as_str()));
+            }
+        }
+        all.sort_by(|(a, a_name), (b, b_name)| {
+            b.reliability.total_cmp(&a.reliability).then_with(|| a_name.cmp(b_name))
+        });
+        let mut table = Table::new([
+            ("who", Align::Left),
+            ("reliability", Align::Right),
+            ("claims", Align::Right),
+            ("are the answer", Align::Right),
+            ("a claim that is not", Align::Left),
+        ])
+        .indent(2)
+        .width_max(present::WIDTH);
+        let ends = all.len().saturating_sub(TRUSTED_SHOWN);
+        for (place, (found, name)) in all.iter().enumerate() {
+            if self.context.json {
+                self.context.print_json(found)?;
+            }
+            if place >= TRUSTED_SHOWN && place < ends {
+                continue;
+            }
+            let sum = |count: fn(&wire::TopicTrust) -> u64| {
+                found.topics.iter().map(count).sum::<u64>().to_string()
+            };
+            let dispute = found.topics.iter().find_map(|topic| topic.disputes.first());
+            table.row([
+                Cell::from(cut(name, 28)),
+                Cell::new(format!("{:.2}", found.reliability), BOLD),
+                sum(|topic| topic.claims).into(),
+                sum(|topic| topic.agreed).into(),
+                Cell::new(dispute.map_or_else(String::new, told), DIM),
+            ]);
+        }
+        self.table(&table)?;
+        if self.context.json {
+            return Ok(());
+        }
+        self.context.print(&format!(
+            "  {DIM}The first and the last of {} agents; with one or two claims each, little more than a \
+             vote. The\n  lens `trust` weighs by it. The log names the table, so anybody can learn it \
+             again.{DIM:#}\n",
+            all.len()
+        ))
+    }
+}
+
+impl Show<'_> {
+    /// The answers that hang on one voice.
+    fn what_if(&self) -> Result<(), Failure> {
+        self.heading("7. What if the FDA had said nothing?")?;
+        let fda = self.story.names.iter().find(|(_, name)| name.as_str() == FDA);
+        let Some((fda, _)) = fda else {
+            return Err(Failure::error("the FDA is not in the bundled claims"));
+        };
+        let body = json!({
+            "drop": { "agent": fda.to_string() }, "lenses": ["authority", "consensus"],
+        });
+        let answer: wire::WhatIfAnswer = self.remote.post_json("/v1/whatif", &body)?.read()?;
+        if self.context.json {
+            return self.context.print_json(&answer);
+        }
+        let text = crate::commands::whatif::shown(&answer);
+        let text: String = text.lines().map(|line| format!("  {line}\n")).collect();
+        self.context.print(&text)
+    }
+}
+
+/// What somebody says, and what the answer is.
+fn told(dispute: &wire::Dispute) -> String {
+    let answer = dispute.answer.as_ref().map_or_else(|| "nothing".to_owned(), present::rounded);
+    let subject = dispute.subject.as_str();
+    let subject = subject.rsplit('/').next().unwrap_or(subject);
+    format!("{subject}: {}, not {answer}", present::rounded(&dispute.says))
 }
 
 fn status(status: wire::Status) -> Cell {

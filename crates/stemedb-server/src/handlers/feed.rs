@@ -18,7 +18,7 @@ use crate::answer::stored;
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::FeedProblems;
-use crate::question::{params, position, predicate, space, subject, view};
+use crate::question::{params, position, predicate, space, subject, view, within};
 use crate::wire::{AtLeast, FeedParams};
 
 /// Records of a page, unless asked otherwise.
@@ -87,10 +87,7 @@ pub(crate) async fn feed(
         let problem = format!("position {after} is still to come, the newest is {newest}");
         return Err(ApiError::parameter("after", problem));
     }
-    let limit = asked.limit.map_or(LIMIT, |limit| limit as usize);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(ApiError::parameter("limit", format!("{limit}, expected 1 to {LIMIT_MAX}")));
-    }
+    let limit = within("limit", asked.limit, LIMIT, LIMIT_MAX)?;
     if !asks_for_events(&headers) {
         let (page, more) = app
             .read(move || {

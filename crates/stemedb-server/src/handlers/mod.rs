@@ -7,7 +7,9 @@ pub(crate) mod meta;
 pub(crate) mod node;
 pub(crate) mod query;
 pub(crate) mod read;
+pub(crate) mod trust;
 pub(crate) mod wal;
+pub(crate) mod whatif;
 pub(crate) mod write;
 
 use axum::body::Body;

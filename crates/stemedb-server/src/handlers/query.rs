@@ -19,16 +19,16 @@ use crate::cursor::{After, Cursor, question_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{KeyProblems, QueryProblems, ResolveProblems};
-use crate::question::{Asked, params, predicate, space, subject, view};
+use crate::question::{Asked, earlier, params, predicate, space, subject, view, within};
 use crate::wire::{
     AssertionPage, ErrorCode, KeyParams, PredicateText, QueryParams, QueryResult, Resolution,
     ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, SubjectText, Time, from_json,
 };
 
 const KEYS_MAX: usize = 1_000;
-const LENSES_MAX: usize = 16;
-const LIMIT_DEFAULT: u32 = 100;
-const LIMIT_MAX: u32 = 1_000;
+pub(crate) const LENSES_MAX: usize = 16;
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
 
 /// The answers to one key, through each of `options`.
 fn resolve(
@@ -69,10 +69,7 @@ fn resolve(
 pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
     let began = app.engine.monotonic();
     let asked: QueryParams = params(&uri)?;
-    let limit = asked.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(ApiError::parameter("limit", format!("{limit}, expected 1 to {LIMIT_MAX}")));
-    }
+    let limit = within("limit", asked.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     let options = Asked::query(&asked)?;
     let hash = question_hash(&asked);
     let cursor = asked.cursor.as_deref().map(|text| Cursor::parse(text, &hash)).transpose()?;
@@ -84,12 +81,16 @@ pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
         view = app.reach(position).await?.as_of(stemedb_engine::AsOf::Position(position))?;
         evaluated_at = cursor.evaluated_at;
     }
-    let page = Page { hash, limit: limit as usize, evaluated_at, after: cursor.map(|c| c.after) };
+    let page = Page { hash, limit, evaluated_at, after: cursor.map(|c| c.after) };
     let lens = asked.lens.map(lens_of);
+    let since = match &asked.diff {
+        None => None,
+        Some(since) => Some(earlier(&app, &view, since).map_err(|error| error.field("diff"))?),
+    };
     let (answer, answers) = app
         .read(move || match lens {
             None => assertions(&view, &asked, &page).map(|page| (QueryResult::Assertions(page), 1)),
-            Some(lens) => resolutions(&view, &asked, &options, lens, &page),
+            Some(lens) => resolutions((&view, since.as_ref()), &asked, &options, lens, &page),
         })
         .await?;
     app.metrics.asked(Question::Query, lens, answers);
@@ -112,7 +113,7 @@ impl Page {
 }
 
 fn resolutions(
-    view: &View,
+    (view, since): (&View, Option<&View>),
     asked: &QueryParams,
     options: &Asked,
     lens: LensName,
@@ -129,9 +130,17 @@ fn resolutions(
     let predicate = asked.predicate.as_ref().map(predicate).transpose()?;
     if let (Some(subject), Some(predicate), None) = (&subject, &predicate, &asked.subject_prefix) {
         let key = Key { space, subject: subject.clone(), predicate: predicate.clone() };
+        if let (Some(since), [now]) = (since, &one) {
+            let then = options.options(lens, since.evaluated_at());
+            let found = view.diff(since, &key, [now, &then])?;
+            return Ok((QueryResult::Resolution(Box::new(names.diff(since, &found)?)), 1));
+        }
         let found = resolve(view, &mut names, &key, &one, options.partial)?.pop();
         let found = found.ok_or_else(|| ApiError::internal("a lens gave no answer"))?;
         return Ok((QueryResult::Resolution(Box::new(found)), 1));
+    }
+    if since.is_some() {
+        return Err(ApiError::parameter("diff", "needs a whole key: subject and predicate"));
     }
     let filter = KeyFilter {
         space: Some(space),
@@ -167,6 +176,7 @@ fn assertions(view: &View, asked: &QueryParams, page: &Page) -> ApiResult<Assert
         ("decay", asked.decay.is_some()),
         ("tiers", asked.tiers.is_some()),
         ("partial", asked.partial.is_some()),
+        ("diff", asked.diff.is_some()),
     ] {
         if given {
             return Err(ApiError::parameter(name, "needs a lens"));

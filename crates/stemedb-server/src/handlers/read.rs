@@ -16,7 +16,7 @@ use crate::answer::Names;
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::{ReadPositionProblems, ReadRecordProblems};
-use crate::question::{params, space, view};
+use crate::question::{params, space, view, within};
 use crate::wire::{ErrorCode, Id, RecordAnswer, RecordParams, TraceAnswer, TraceParams};
 
 /// How far a trace goes, unless asked otherwise, and at most.
@@ -164,14 +164,6 @@ pub(crate) async fn trace(
         })
         .await?;
     json(StatusCode::OK, &found)
-}
-
-fn within(field: &str, asked: Option<u32>, default: usize, most: usize) -> ApiResult<usize> {
-    let value = asked.map_or(default, |asked| asked as usize);
-    if (1..=most).contains(&value) {
-        return Ok(value);
-    }
-    Err(ApiError::parameter(field, format!("{value}, expected 1 to {most}")))
 }
 
 fn missing(what: &str, id: RecordId, view: &View) -> ApiError {

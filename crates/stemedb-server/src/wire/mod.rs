@@ -8,6 +8,7 @@
 //! - Sets (`derived_from`, `roles`, …) may come in any order: the canonical form has one.
 
 mod ack;
+mod diff;
 mod node;
 mod object;
 mod params;
@@ -17,8 +18,11 @@ mod read;
 mod record;
 mod resolution;
 mod scalar;
+mod trust;
+mod whatif;
 
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
+pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use object::{Object, Tagged};
 pub use params::{
@@ -35,6 +39,10 @@ pub use read::{
 pub use record::*;
 pub use resolution::{Dissent, Excluded, Layer, Reference, Resolution, Status, Value};
 pub use scalar::*;
+pub use trust::{
+    Dispute, LearnParams, LearnedTrust, TopicTrust, TrustAnswer, TrustInForce, TrustParams,
+};
+pub use whatif::{ChangedAnswer, Drop, ShortAnswer, WhatIfAnswer, WhatIfRequest};
 
 /// What is wrong with a body or a parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

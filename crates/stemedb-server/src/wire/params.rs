@@ -54,6 +54,8 @@ pub struct QueryParams {
     pub partial: Option<bool>,
     /// Answer as the database would have then.
     pub as_of: Option<AsOf>,
+    /// Say what changed since then, and why. With a key and a lens.
+    pub diff: Option<AsOf>,
     /// Keep only what was claimed before this time.
     pub asserted_before: Option<TimeParam>,
     /// Judge validity in the world at this time. Default: when the answer is evaluated.

@@ -92,10 +92,14 @@ codes! {
     RecordNotFound = "record_not_found", 404, false, "The log holds no such record";
     ResolveTooLarge = "resolve_too_large", 422, false, "The resolution would need more claims than the bound";
     SigningDisabled = "signing_disabled", 403, false, "This server does not sign for its callers";
+    TrustPending = "trust_pending", 503, true, "The node is learning whom to trust";
+    TrustTooLarge = "trust_too_large", 422, false, "There is more to learn trust from than the bound";
+    TrustUnavailable = "trust_unavailable", 409, false, "The trust snapshot in force cannot be used";
     UnknownReference = "unknown_reference", 409, false, "The record names one that the log does not hold";
     UnsupportedMediaType = "unsupported_media_type", 415, false, "The body is of a type that is not taken here";
     UriTooLong = "uri_too_long", 414, false, "The URL is over the limit";
     WalUnavailable = "wal_unavailable", 500, true, "The log cannot make bytes durable";
+    WhatIfTooLarge = "what_if_too_large", 422, false, "It could matter to more keys than the bound";
     WrongKind = "wrong_kind", 409, false, "The record names one of a kind that cannot stand there";
     WrongLog = "wrong_log", 409, false, "The record was signed for another database";
     WrongSpace = "wrong_space", 409, false, "The record names one of another space";

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::diff::Diff;
 use super::object::ClaimedValue;
 use super::read::LensName;
 use super::scalar::{Class, HashHex, Id, PredicateText, SpaceText, SubjectText, Time};
@@ -125,6 +126,9 @@ pub struct Resolution {
     pub lens: LensName,
     /// Hash of the lens and its options.
     pub lens_hash: HashHex,
+    /// Of lenses that ask for learned trust: the snapshot in force, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_snapshot: Option<Reference>,
     /// The answer is what the log up to here says.
     pub position: u64,
     /// Names that state of the database.
@@ -177,4 +181,7 @@ pub struct Resolution {
     /// Under the layered lens, conflict between the tiers' winners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_tier_conflict: Option<f64>,
+    /// What changed since `diff`, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Box<Diff>>,
 }

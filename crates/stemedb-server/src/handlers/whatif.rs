@@ -1,0 +1,104 @@
+//! What would change if something were gone.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::response::Response;
+use stemedb_engine::{Dropped, WhatIfBounds};
+use stemedb_lens::{LensName, Resolution};
+use stemedb_model::{Position, SourceKey};
+
+use super::json;
+use super::query::LENSES_MAX;
+use crate::answer::{lens_name, lens_of, status};
+use crate::app::App;
+use crate::body::read_json;
+use crate::error::{ApiError, ApiResult};
+use crate::openapi::WhatIfProblems;
+use crate::question::{space, within};
+use crate::wire::{
+    ChangedAnswer, Drop, ErrorCode, PredicateText, ShortAnswer, SubjectText, Time, WhatIfAnswer,
+    WhatIfRequest, from_json,
+};
+
+/// Answers shown, unless asked otherwise, and at most.
+const SHOWN: usize = 100;
+const SHOWN_MAX: usize = 1_000;
+/// Keys that are looked at: some seconds.
+const KEYS_MAX: usize = 100_000;
+
+/// Which answers would be others if a source, an agent, an assertion or an epoch were gone, with all that
+/// rests on it. Nothing is written.
+#[utoipa::path(
+    post,
+    path = "/v1/whatif",
+    tag = "questions",
+    request_body(content = WhatIfRequest, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The answers that would be others", body = WhatIfAnswer),
+        WhatIfProblems
+    )
+)]
+pub(crate) async fn what_if(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> ApiResult<Response> {
+    let limits = &app.config.limits;
+    let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
+    let asked: WhatIfRequest = from_json(&body)?;
+    let shown_max = within("limit", asked.limit, SHOWN, SHOWN_MAX)?;
+    let lenses: Vec<LensName> = match &asked.lenses {
+        None => vec![LensName::Authority],
+        Some(lenses) => lenses.iter().copied().map(lens_of).collect(),
+    };
+    if !(1..=LENSES_MAX).contains(&lenses.len()) {
+        let problem = format!("lenses: {} items, expected 1 to {LENSES_MAX}", lenses.len());
+        return Err(ApiError::new(ErrorCode::InvalidField, problem).field("lenses"));
+    }
+    let space = space(asked.space.as_ref())?;
+    let dropped = match asked.drop {
+        Drop::Source(source) => Dropped::Source(SourceKey::from(source)),
+        Drop::Agent(agent) => Dropped::Agent(agent.0),
+        Drop::Assertion(id) => Dropped::Assertion(id.0),
+        Drop::Epoch(id) => Dropped::Epoch(id.0),
+    };
+    let view = app.reach(Position::NONE).await?;
+    let answer = app
+        .read(move || {
+            let options: Vec<_> = lenses.iter().map(|lens| view.options(*lens)).collect();
+            let bounds = WhatIfBounds { keys_max: KEYS_MAX, shown_max };
+            let found = view.what_if(&space, &dropped, &options, bounds)?.ok_or_else(|| {
+                let detail = format!("there is nothing like that in space {space}");
+                ApiError::new(ErrorCode::RecordNotFound, detail)
+            })?;
+            let changed = found.changed.iter().map(|one| ChangedAnswer {
+                subject: SubjectText(one.now.key.subject.to_string()),
+                predicate: PredicateText(one.now.key.predicate.to_string()),
+                lens: lens_name(one.now.lens),
+                now: short(&one.now),
+                then: short(&one.then),
+            });
+            Ok(WhatIfAnswer {
+                position: view.position().0,
+                snapshot: view.token().to_string(),
+                evaluated_at: Time(view.evaluated_at()),
+                keys: found.keys,
+                changed_count: found.changed_count,
+                changed: changed.collect(),
+            })
+        })
+        .await?;
+    json(StatusCode::OK, &answer)
+}
+
+fn short(answer: &Resolution) -> ShortAnswer {
+    let winners = answer.winners.iter().filter_map(|index| answer.values.get(*index));
+    ShortAnswer {
+        winners: winners.map(|winner| (&winner.value).into()).collect(),
+        status: status(answer.status),
+        conflict_score: answer.conflict_score,
+        claims: answer.considered.saturating_sub(answer.excluded.len() as u64),
+    }
+}
