@@ -9,7 +9,7 @@ request that fits the document is sent, it is made true where only that was miss
   names the id, a key of ours signs;
 - an idempotency key is a new one, and a body has a time;
 - integers are written as such, not as 1.0; text is normalized (NFC) and cut to its bound in bytes, which a schema counts in characters;
-- parameters of GET /v1/query that need a lens, or forbid one, come so.
+- parameters of GET /v1/query that need a lens or a whole key, or forbid one, come so.
 
 Nothing else is touched, and requests that break the document are sent as they are.
 """
@@ -60,7 +60,7 @@ BYTES_MAX = {
     "source": 2048,
     "weight": 4096,
 }
-NEEDS_LENS = ("epoch_aware", "decay", "tiers", "partial")
+NEEDS_LENS = ("epoch_aware", "decay", "tiers", "partial", "diff")
 
 
 def known(what):
@@ -157,7 +157,7 @@ def signed(path, body):
 
 
 def fit_body(body):
-    is_record = "keys" not in body or "class" in body
+    is_record = ("keys" not in body or "class" in body) and "drop" not in body
     if is_record:
         for field in ("agent", "signature", "id", "log_id"):
             body.pop(field, None)
@@ -166,7 +166,11 @@ def fit_body(body):
         # Registered there with all rights; elsewhere nobody is.
         body.pop("space", None)
     fit(body)
-    if not is_record:
+    if "drop" in body:
+        # What is to be gone is in one space, and one thing.
+        body.pop("space", None)
+        body["drop"] = dict(itertools.islice(body["drop"].items(), 1)) or {"agent": "00" * 32}
+    elif not is_record:
         fit_reading(body)
     if "old" in body:
         # From older to newer, so that no cycle closes.
@@ -239,7 +243,7 @@ def fit_predicate(body):
 def fit_reading(asked):
     """What says which state of the database is asked, in a query string or a body."""
     position = KNOWN["position"]
-    for field in ("as_of", "at_least"):
+    for field in ("as_of", "at_least", "diff"):
         value = asked.get(field)
         if isinstance(value, str) and len(value) == 48:
             asked[field] = KNOWN["snapshot"][0]
@@ -264,6 +268,11 @@ def fit_query(path, query):
                 query.pop(name, None)
         elif any(name in query for name in NEEDS_LENS):
             query.setdefault("lens", "consensus")
+        if "diff" in query:
+            query |= {"subject": "drugs/1", "predicate": "risk"}
+            # From the newest state back.
+            for name in ("subject_prefix", "as_of"):
+                query.pop(name, None)
 
 
 @schemathesis.hook

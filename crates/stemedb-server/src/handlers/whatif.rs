@@ -59,10 +59,22 @@ pub(crate) async fn what_if(
     }
     let space = space(asked.space.as_ref())?;
     let dropped = match asked.drop {
-        Drop::Source(source) => Dropped::Source(SourceKey::from(source)),
-        Drop::Agent(agent) => Dropped::Agent(agent.0),
-        Drop::Assertion(id) => Dropped::Assertion(id.0),
-        Drop::Epoch(id) => Dropped::Epoch(id.0),
+        Drop { source: Some(source), agent: None, assertion: None, epoch: None } => {
+            Dropped::Source(SourceKey::from(source))
+        }
+        Drop { source: None, agent: Some(agent), assertion: None, epoch: None } => {
+            Dropped::Agent(agent.0)
+        }
+        Drop { source: None, agent: None, assertion: Some(id), epoch: None } => {
+            Dropped::Assertion(id.0)
+        }
+        Drop { source: None, agent: None, assertion: None, epoch: Some(id) } => {
+            Dropped::Epoch(id.0)
+        }
+        _ => {
+            let problem = "drop: expected exactly one of source, agent, assertion, epoch";
+            return Err(ApiError::new(ErrorCode::InvalidField, problem).field("drop"));
+        }
     };
     let view = app.reach(Position::NONE).await?;
     let answer = app

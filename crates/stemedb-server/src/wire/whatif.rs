@@ -16,7 +16,7 @@ pub struct WhatIfRequest {
     /// The namespace. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<SpaceText>,
-    /// What is supposed to be gone: one of these.
+    /// What is supposed to be gone: exactly one of these.
     pub drop: Drop,
     /// The lenses. Default: authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,18 +28,27 @@ pub struct WhatIfRequest {
     pub limit: Option<u32>,
 }
 
-/// What is supposed to be gone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Drop {
+/// What is supposed to be gone: exactly one of these.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(min_properties = 1, max_properties = 1)]
+pub struct Drop {
     /// All that rests on a source, as if it were retracted.
-    Source(SourceKey),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub source: Option<SourceKey>,
     /// All that a key wrote, as if it were revoked from the first position on.
-    Agent(AgentKey),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub agent: Option<AgentKey>,
     /// One assertion, as if it were retracted.
-    Assertion(Id),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub assertion: Option<Id>,
     /// All that was made under an epoch, as if another replaced it.
-    Epoch(Id),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub epoch: Option<Id>,
 }
 
 /// The answers that would be others.
