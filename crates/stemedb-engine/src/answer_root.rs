@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stemedb_index::KeyFilter;
 use stemedb_lens::trust::Table;
-use stemedb_lens::{AnswerRoot, Options, Resolution, answer_leaf, resolve_many, root_options};
+use stemedb_lens::{AnswerRoot, Excluded, Options, Question, answer_leaf, root_options};
 use stemedb_model::{Hash, Key, Millis, Position, RecordId, Space};
 
 use crate::error::ReadError;
@@ -126,24 +126,25 @@ impl Walk<'_> {
             self.trust = Some((key.space.clone(), self.view.trust_now(&key.space)?));
         }
         let trust = self.trust.as_ref().and_then(|(_, table)| reliability(table.as_ref()));
-        let resolutions = resolve_many(&candidates, self.options, trust);
-        let ids = self.ids(&resolutions)?;
+        // By default all lenses hear the same claims: one question, and one list of the excluded.
+        let Some(first) = self.options.first() else { return Ok(()) };
+        let question = Question::new(&candidates, first);
+        let excluded = question.excluded(first);
+        let ids = self.ids(&excluded)?;
         // Every position asked for is in the map; another id would be another root.
         let id = |position| ids.get(&position).copied().unwrap_or(RecordId([0; 32]));
-        for resolution in &resolutions {
-            self.root.add(&answer_leaf(resolution, &id));
+        for options in self.options {
+            self.root.add(&answer_leaf(&question.answer(options, trust), &excluded, &id));
         }
         self.keys += 1;
         Ok(())
     }
 
-    /// The ids of all excluded assertions.
-    fn ids(&self, resolutions: &[Resolution]) -> Result<HashMap<Position, RecordId>, ReadError> {
-        let excluded: BTreeSet<Position> =
-            resolutions.iter().flat_map(|r| &r.excluded).map(|e| e.position).collect();
+    /// The ids of excluded assertions.
+    fn ids(&self, excluded: &[Excluded]) -> Result<HashMap<Position, RecordId>, ReadError> {
         let mut ids = HashMap::with_capacity(excluded.len());
-        for position in excluded {
-            ids.extend(self.view.snapshot().id(position)?.map(|id| (position, id)));
+        for Excluded { position, .. } in excluded {
+            ids.extend(self.view.snapshot().id(*position)?.map(|id| (*position, id)));
         }
         Ok(ids)
     }

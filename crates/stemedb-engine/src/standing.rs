@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stemedb_index::Filter;
 use stemedb_lens::trust::Table;
-use stemedb_lens::{LensName, Options, resolve_many};
+use stemedb_lens::{LensName, Options, Question};
 use stemedb_model::{AgentId, Key, Position, PredicateName, Space, Subject, TrustState, Value};
 
 use crate::error::ReadError;
@@ -117,11 +117,12 @@ impl View {
         let all = self.options(LensName::Trust);
         let own = Options { agents: Some([*agent].into()), ..all.clone() };
         let candidates = self.candidates(key)?;
-        let answers = resolve_many(&candidates, &[all, own], reliability(table));
-        let [all, own] = answers.as_slice() else { return Ok(None) };
-        if own.excluded.iter().any(|excluded| excluded.position == position) {
+        let question = Question::new(&candidates, &all);
+        if question.excluded(&own).iter().any(|excluded| excluded.position == position) {
             return Ok(None);
         }
+        let trust = reliability(table);
+        let (all, own) = (question.answer(&all, trust), question.answer(&own, trust));
         let says = own.values.iter().find(|value| value.because.contains(&position));
         let Some(says) = says else { return Ok(None) };
         let mut winners = all.winners.iter().filter_map(|index| all.values.get(*index));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use stemedb_index::{Entry, Filter, KeyFilter, Page, Snapshot};
 use stemedb_lens::{
-    Candidates, Change, Excluded, Fact, FactKind, LensName, Options, Reason, Resolution, Standing,
-    changes, resolve, resolve_many, standings,
+    Candidates, Change, Excluded, Fact, FactKind, LensName, Options, Question, Reason, Resolution,
+    Standing, changes, resolve, resolve_many, same_claims, standings,
 };
 use stemedb_model::{Body, Hash, Key, Kind, Millis, Position, RecordId};
 
@@ -125,8 +125,9 @@ impl View {
         Options::new(lens, self.evaluated_at)
     }
 
-    /// Answers one key under each of `options`, in their order. The candidates are gathered once;
-    /// costs about the claims of the key, for each of the options again.
+    /// Answers one key under each of `options`, in their order. Of the newest position, and with the
+    /// claims that take part by default, costs the distinct values of the key and what was recorded
+    /// about it since it was asked about last; else its claims.
     ///
     /// Never made from a part: past the configured bound it is
     /// [`IndexError::TooLarge`](stemedb_index::IndexError::TooLarge). Lenses that ask for learned
@@ -136,7 +137,18 @@ impl View {
             true => self.trust(&key.space)?,
             false => None,
         };
-        Ok(resolve_many(&self.candidates(key)?, options, reliability(trust.as_ref())))
+        let trust = reliability(trust.as_ref());
+        let defaults = self.options(LensName::Authority);
+        let kept = self.as_of == self.snapshot.position();
+        if !kept || !options.iter().all(|options| same_claims(options, &defaults)) {
+            return Ok(resolve_many(&self.candidates(key)?, options, trust));
+        }
+        let claims_max = self.shared.config.resolve_claims_max;
+        let answer = |options: &Options| {
+            let answer = |question: &Question| question.answer(options, trust);
+            self.read(|snapshot| snapshot.question(key, options, claims_max, answer))
+        };
+        options.iter().map(answer).collect()
     }
 
     /// The answer to one key here and at `earlier`, and what became of its claims in between. `options`

@@ -80,11 +80,25 @@ impl Snapshot {
         let (Some(key), Some(claim)) = (key_of(signed.record()), self.claim(position)?) else {
             return Ok(None);
         };
-        let as_of = self.position();
-        let found = Found { facts: self.facts_under(position, as_of)?, ..Found::default() };
-        let registry = self.registry();
+        let facts = self.facts_under(position, self.position())?;
+        self.depending(key, vec![claim], Vec::new(), facts).map(Some)
+    }
+}
+
+impl Snapshot {
+    /// Claims of a key with all that they depend on, at [`Snapshot::position`]. `facts` are those about
+    /// the claims.
+    pub(crate) fn depending(
+        &self,
+        key: Key,
+        claims: Vec<Claim>,
+        opposing: Vec<Claim>,
+        facts: Vec<Fact>,
+    ) -> Result<Candidates, IndexError> {
+        let found = Found { facts, ..Found::default() };
+        let (as_of, registry) = (self.position(), self.registry());
         let gather = Gather { snapshot: self, registry, as_of, bound: usize::MAX, found };
-        gather.finish(key, vec![claim], Vec::new()).map(Some)
+        gather.finish(key, claims, opposing)
     }
 }
 

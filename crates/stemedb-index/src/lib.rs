@@ -15,6 +15,7 @@ mod known;
 mod lost;
 mod open;
 mod pages;
+mod questions;
 mod rows;
 mod snapshot;
 mod store;

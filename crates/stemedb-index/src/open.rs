@@ -151,7 +151,7 @@ fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
         },
     })?;
     let (db, tables) = opened.ok_or_else(|| damaged(&config.dir, "a table is missing"))?;
-    Ok(Store::new(db, config.dir.clone(), tables, names_cache_bytes))
+    Ok(Store::new(db, config.dir.clone(), tables, names_cache_bytes, config.questions_bytes))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -264,10 +264,12 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
         )));
     }
     let mut registry = Registry::default();
+    let mut registered = Position::NONE;
     for row in tables.iter(store.table(Table::Registry)) {
         let key = row.key().map_err(|error| store.storage("read index", &error))?;
         let position =
             parse_position(&key).ok_or_else(|| store.damaged_row(Table::Registry, &key))?;
+        registered = position;
         let row = store.get(&tables, Table::Records, &position_key(position))?;
         let taken = row.and_then(|row| {
             let row = RecordRow::decode(&row).ok()?;
@@ -278,5 +280,5 @@ fn cut(store: &Store) -> Result<Cut, IndexError> {
             return Err(store.damaged(format_args!("registry record {position}")));
         }
     }
-    Ok(Cut { tables, registry, applied, lost: Arc::new(lost) })
+    Ok(Cut { tables, registry, registered, applied, lost: Arc::new(lost) })
 }

@@ -51,6 +51,11 @@ impl Snapshot {
         &self.cut.registry
     }
 
+    /// The newest record that a registry holds.
+    pub(crate) fn registered(&self) -> Position {
+        self.cut.registered
+    }
+
     /// Positions up to this one that a repair of the log gave up.
     pub fn lost(&self) -> &Lost {
         &self.cut.lost

@@ -14,6 +14,7 @@ use stemedb_model::{AgentId, Hash, Principal, SourceKey};
 use crate::bytes::{Malformed, Reader};
 use crate::error::IndexError;
 use crate::format::{NameTag, Table, number_key};
+use crate::questions::Questions;
 
 /// Write buffers of one table on their way to disk. fjall stalls at four; one batch adds at most
 /// one.
@@ -29,6 +30,7 @@ pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     /// A number never changes its name, so every snapshot shares them.
     names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
+    pub(crate) questions: Questions,
     clock: RealClock,
     /// Set by the first error of the storage, or by rows that make no sense.
     failed: OnceLock<String>,
@@ -61,10 +63,13 @@ impl Store {
         dir: PathBuf,
         tables: [Keyspace; Table::ALL.len()],
         names_cache_bytes: u64,
+        questions_bytes: u64,
     ) -> Self {
         let slots = usize::try_from(names_cache_bytes / 96).unwrap_or(usize::MAX);
         let names = quick_cache::sync::Cache::with_weighter(slots, names_cache_bytes, ByBytes);
-        Self { db, tables, dir, names, clock: RealClock::new(), failed: OnceLock::new() }
+        let questions = Questions::new(questions_bytes);
+        let (clock, failed) = (RealClock::new(), OnceLock::new());
+        Self { db, tables, dir, names, questions, clock, failed }
     }
 
     pub(crate) fn table(&self, table: Table) -> &Keyspace {

@@ -2,8 +2,8 @@
 //! `cargo run --release -p stemedb-lens --example cost`.
 //!
 //! Every claim is by an agent and from a source of its own; a tenth of them are voted on, one in
-//! fifty is superseded, one in fifty retracted. `values` is how many values they name. The best of
-//! a few runs counts.
+//! fifty is superseded, one in fifty retracted. `values` is how many values they name. *Made* is an
+//! answer from the claims, *kept* one from a question made before. The best of a few runs counts.
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stemedb_lens::{
-    Candidates, Claim, Decay, Fact, FactKind, LensName, Options, resolve, resolve_many,
+    Candidates, Claim, Decay, Fact, FactKind, LensName, Options, Question, resolve, resolve_many,
     root_options,
 };
 use stemedb_model::{
@@ -97,16 +97,25 @@ fn time(mut run: impl FnMut() -> usize) -> Duration {
 }
 
 fn main() {
-    println!("{:>8} {:>8}  {:<24} {:>12}", "claims", "values", "lens", "microseconds");
-    for (claims, values) in [(10, 3), (1_000, 10), (10_000, 10), (10_000, 10_000)] {
+    println!(
+        "{:>8} {:>8}  {:<24} {:>12} {:>12}",
+        "claims", "values", "lens", "made, us", "kept, us"
+    );
+    for (claims, values) in [(10, 3), (1_000, 10), (10_000, 10), (10_000, 10_000), (100_000, 10)] {
         let candidates = candidates(claims, values);
+        let question = Question::new(&candidates, &Options::new(LensName::Authority, NOW));
+        let micros = |took: Duration| took.as_secs_f64() * 1e6;
         let row = |name: &str, took: Duration| {
-            println!("{claims:>8} {values:>8}  {name:<24} {:>12.1}", took.as_secs_f64() * 1e6);
+            println!("{claims:>8} {values:>8}  {name:<24} {:>12.1}", micros(took));
         };
         for lens in LensName::ALL {
             let options = Options::new(lens, NOW);
-            row(lens.as_str(), time(|| resolve(&candidates, &options, None).values.len()));
+            let made = time(|| resolve(&candidates, &options, None).values.len());
+            let kept = time(|| question.answer(&options, None).values.len());
+            let (made, kept) = (micros(made), micros(kept));
+            println!("{claims:>8} {values:>8}  {:<24} {made:>12.1} {kept:>12.1}", lens.as_str());
         }
+        println!("{claims:>8} {values:>8}  about {} bytes", question.weight());
         let decayed = Options { decay: Decay::PerClass, ..Options::new(LensName::Authority, NOW) };
         row("authority, decay", time(|| resolve(&candidates, &decayed, None).values.len()));
         let all = root_options(NOW);

@@ -5,7 +5,7 @@ use stemedb_model::{Hash, Position, RecordId, SourceKey, Tier, Value, cbor};
 
 use crate::decay::SHARE_BITS;
 use crate::options::{Decay, LensName, Options};
-use crate::resolution::Resolution;
+use crate::resolution::{Excluded, Resolution};
 
 /// Version of the built-in lenses' rules: part of the lens hash, so that answers by other rules
 /// are never taken for one another.
@@ -100,9 +100,13 @@ where
 }
 
 /// One leaf of the answer root: the DAG-CBOR list of space, subject, predicate, lens hash, values,
-/// status, shares, excluded ids with reasons. `ids` names the record at a position; it is asked
-/// for excluded assertions only.
-pub fn answer_leaf(resolution: &Resolution, ids: &dyn Fn(Position) -> RecordId) -> Vec<u8> {
+/// status, shares, excluded ids with reasons. `excluded` is all of them, ascending by position; `ids`
+/// names the record at a position, and is asked for those only.
+pub fn answer_leaf(
+    resolution: &Resolution,
+    excluded: &[Excluded],
+    ids: &dyn Fn(Position) -> RecordId,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let write_value = |out: &mut Vec<u8>, value: &Value| {
         out.extend_from_slice(&value.canonical_bytes());
@@ -122,7 +126,7 @@ pub fn answer_leaf(resolution: &Resolution, ids: &dyn Fn(Position) -> RecordId) 
         // Shares are multiples of 2^-52, so this is exact.
         cbor::uint(out, (value.share * (1u64 << SHARE_BITS) as f64) as u64);
     });
-    write_list(&mut out, &resolution.excluded, |out, excluded| {
+    write_list(&mut out, excluded, |out, excluded| {
         cbor::list(out, 2);
         cbor::bytes(out, ids(excluded.position).as_bytes());
         cbor::text(out, excluded.reason.as_str());

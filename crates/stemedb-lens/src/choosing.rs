@@ -2,19 +2,25 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use stemedb_model::{AgentId, LifecycleState, Millis, SourceIdent, Tier};
+use stemedb_model::{LifecycleState, Millis, Tier};
 
-use crate::exclude::{Exclusion, Judged};
+use crate::lookup::Lookup;
 use crate::options::Options;
+use crate::statements::Statement;
 
-/// The options that decide who takes part before the disagreement is taken.
+/// The options that decide who takes part before the disagreement is taken, but for `valid_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Choosing {
     pub(crate) epoch_aware: bool,
     pub(crate) asserted_before: Option<Millis>,
-    pub(crate) valid_at: Millis,
     deprecated: bool,
     rejected: bool,
+}
+
+/// Whether two options are about the same claims, but for `valid_at`: a [`Question`](crate::Question)
+/// that was made for one can answer the other.
+pub fn same_claims(one: &Options, other: &Options) -> bool {
+    Choosing::of(one) == Choosing::of(other)
 }
 
 impl Choosing {
@@ -23,7 +29,6 @@ impl Choosing {
         Self {
             epoch_aware: options.epoch_aware,
             asserted_before: options.asserted_before,
-            valid_at: options.valid_at,
             deprecated: named(LifecycleState::Deprecated),
             rejected: named(LifecycleState::Rejected),
         }
@@ -48,24 +53,13 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn new(exclusion: &Exclusion<'_>, options: &Options) -> Self {
-        let lookup = &exclusion.lookup;
-        let agents = options.agents.as_ref().map(|agents| {
-            let named: HashSet<AgentId> = agents.iter().map(|key| lookup.lineage(key)).collect();
-            let authors = exclusion.judged.iter();
-            authors
-                .filter(|judged| named.contains(&lookup.lineage(&judged.claim.agent)))
-                .map(|judged| judged.author)
-                .collect()
-        });
+    pub(crate) fn new(lookup: &Lookup, options: &Options) -> Self {
+        let agents = options
+            .agents
+            .as_ref()
+            .map(|agents| agents.iter().filter_map(|agent| lookup.agent_number(agent)).collect());
         let sources = options.sources.as_ref().map(|sources| {
-            let named: HashSet<SourceIdent> =
-                sources.iter().map(|key| lookup.source_ident(key)).collect();
-            let judged = exclusion.judged.iter();
-            judged
-                .filter(|judged| named.contains(&lookup.source_ident(&judged.claim.source)))
-                .map(|judged| judged.source)
-                .collect()
+            sources.iter().filter_map(|source| lookup.source_number(source)).collect()
         });
         Self {
             min_confidence: options.min_confidence,
@@ -85,14 +79,14 @@ impl Filter {
             && sources.is_none()
     }
 
-    pub(crate) fn passes(&self, judged: &Judged<'_>) -> bool {
+    pub(crate) fn passes(&self, statement: &Statement) -> bool {
         fn allows<T>(set: &Option<T>, test: impl FnOnce(&T) -> bool) -> bool {
             set.as_ref().is_none_or(test)
         }
-        self.min_confidence.is_none_or(|least| judged.claim.confidence >= least)
-            && allows(&self.lifecycle, |states| states.contains(&judged.state))
-            && allows(&self.tiers, |tiers| tiers.contains(&judged.tier))
-            && allows(&self.agents, |agents| agents.contains(&judged.author))
-            && allows(&self.sources, |sources| sources.contains(&judged.source))
+        self.min_confidence.is_none_or(|least| statement.confidence >= least)
+            && allows(&self.lifecycle, |states| states.contains(&statement.state))
+            && allows(&self.tiers, |tiers| tiers.contains(&statement.tier))
+            && allows(&self.agents, |agents| agents.contains(&statement.author))
+            && allows(&self.sources, |sources| sources.contains(&statement.source))
     }
 }

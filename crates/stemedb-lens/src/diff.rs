@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use stemedb_model::{LifecycleState, Position, SourceIdent, Tier};
 
 use crate::candidates::{Candidates, FactKind};
-use crate::exclude::Standing;
 use crate::resolution::{Excluded, Reason};
+use crate::statements::Standing;
 
 /// One claim, and what became of it.
 #[derive(Debug, Clone, PartialEq)]

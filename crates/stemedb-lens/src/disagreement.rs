@@ -6,8 +6,8 @@
 //! which nothing weighs anything (all confidences 0) is shared equally by the values that have
 //! claims in it.
 
+use crate::camp::{Camp, Sides};
 use crate::decay::{SHARE_BITS, as_number, share};
-use crate::question::{Camp, Camps};
 use crate::resolution::Status;
 
 /// The figures of step 4.
@@ -27,24 +27,23 @@ pub(crate) struct Disagreement {
 /// Entropy as a measure of disagreement: Shannon, "A Mathematical Theory of Communication", 1948;
 /// its exponential as an effective number: Hill, "Diversity and Evenness", Ecology 54(2), 1973;
 /// evidence as an effective sample size: Kish, "Survey Sampling", 1965.
-pub(crate) fn disagree(camps: &[Camps], many: bool) -> Disagreement {
+pub(crate) fn disagree(camps: &[Sides<'_>], many: bool) -> Disagreement {
     let verdict = if many {
         let verdicts: Vec<Verdict> = camps
             .iter()
-            .map(|camps| Verdict::new(&[Sums::of(&camps.yes), Sums::of(&camps.no)]))
+            .map(|camps| Verdict::new(&[Sums::of(camps.yes), Sums::of(camps.no)]))
             .collect();
         let shares = verdicts
             .iter()
             .zip(camps)
             // Of a value that nobody asserts there is no question.
-            .map(|(verdict, camps)| if camps.yes.claims.is_empty() { 0 } else { verdict.first() })
+            .map(|(verdict, camps)| if camps.yes.is_empty() { 0 } else { verdict.first() })
             .collect();
-        let asked =
-            verdicts.into_iter().zip(camps).filter(|(_, camps)| !camps.yes.claims.is_empty());
+        let asked = verdicts.into_iter().zip(camps).filter(|(_, camps)| !camps.yes.is_empty());
         let worst = asked.map(|(verdict, _)| verdict).max_by_key(Verdict::contested);
         Verdict { shares, ..worst.unwrap_or_else(|| Verdict::new(&[])) }
     } else {
-        let sums: Vec<_> = camps.iter().map(|camps| Sums::of(&camps.yes)).collect();
+        let sums: Vec<_> = camps.iter().map(|camps| Sums::of(camps.yes)).collect();
         Verdict::new(&sums)
     };
     Disagreement {
@@ -61,7 +60,7 @@ pub(crate) fn disagree(camps: &[Camps], many: bool) -> Disagreement {
 }
 
 /// The effective number of voices, (sum of weights)^2 / (sum of their squares); 0 of none.
-fn evidence(camps: &[Camps]) -> f64 {
+fn evidence(camps: &[Sides<'_>]) -> f64 {
     let both = || camps.iter().flat_map(|camps| [&camps.yes.tally, &camps.no.tally]);
     let sum: u128 = both().map(|tally| tally.support()).sum();
     let squares: u128 = both().map(|tally| tally.squares()).sum();
@@ -80,7 +79,7 @@ impl Sums {
     fn of(camp: &Camp) -> Self {
         let best_tier = camp.tally.best_tier();
         Self {
-            present: !camp.claims.is_empty(),
+            present: !camp.is_empty(),
             best_tier,
             all: camp.tally.support(),
             best: best_tier.map_or(0, |tier| camp.tally.tier(tier).support),

@@ -1,9 +1,9 @@
-//! Step 1: which assertions of the key take part, and why the others do not.
+//! Step 1, the first half: the exclusions that a claim brings upon itself or inherits from what it
+//! rests on. Those that depend on its neighbours and on the time asked about are told by
+//! [`Statements`](crate::statements::Statements).
 //!
-//! The order is that of the contract: `as_of` and `asserted_before` choose the records; then every
-//! exclusion that a claim brings upon itself or inherits from what it rests on; then `replaced`;
-//! then `not_valid_then`. `filtered` comes last, after the disagreement was taken
-//! ([`Filter`]).
+//! A claim is judged from what it depends on, transitively, and from nothing else: so some claims of
+//! a key can be judged again without the others.
 #![expect(
     clippy::indexing_slicing,
     reason = "node indices come from one table that all the lists here are as long as"
@@ -11,161 +11,88 @@
 
 use std::collections::{HashMap, HashSet};
 
-use stemedb_model::{
-    Cardinality, LifecycleState, Millis, Position, PredicateName, Principal, SourceIdent, Tier,
-    Voice,
-};
+use stemedb_model::{Cardinality, LifecycleState, Millis, Position, Principal, Tier};
 
 use crate::candidates::{Candidates, Claim, Fact};
-use crate::choosing::{Choosing, Filter};
+use crate::choosing::Choosing;
 use crate::components::components;
 use crate::facts::{Facts, LiveVote, live_facts};
 use crate::lookup::{Lookup, Signer};
-use crate::options::Options;
-use crate::resolution::{Excluded, Reason};
+use crate::resolution::Reason;
 
-/// One assertion of the key, judged.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
-    /// The assertion.
-    pub position: Position,
-    /// It denies values of the key, under an opposite predicate.
-    pub opposing: bool,
-    /// Its tier: the worst of what its author, its source and its premises allow.
-    pub tier: Tier,
-    /// Whom it counts for.
-    pub voice: Option<Voice>,
-    /// The source behind what it names: several keys may be bound to one.
-    pub source: Option<SourceIdent>,
-    /// Its lifecycle state.
-    pub state: LifecycleState,
-    /// The cosign that it stands by, its author being revoked.
-    pub cosign: Option<Position>,
-    /// Why it takes no part, if so; `filtered` included.
-    pub excluded: Option<Excluded>,
+/// What became of the claims that were asked about.
+pub(crate) struct Judgement<'a> {
+    /// Ascending by position; of related claims only what others depend on was of interest.
+    pub(crate) claims: Vec<Judged<'a>>,
+    pub(crate) votes: Vec<LiveVote<'a>>,
+    /// (what is depended on, what depends on it): claims and their premises, superseded assertions and
+    /// those in their place.
+    pub(crate) dependants: Vec<(Position, Position)>,
 }
 
-/// Judges every assertion of the key (and, under cardinality many, of its opposites) under
-/// `options`, ascending by position. The options' lens, decay and `evaluated_at` play no part.
-///
-/// Time O(n log n) in claims, premises and facts.
-pub fn standings(candidates: &Candidates, options: &Options) -> Vec<Standing> {
-    let exclusion = exclude(candidates, options);
-    let filter = Filter::new(&exclusion, options);
-    let judged = exclusion.judged.iter();
-    judged
-        .map(|judged| Standing {
-            position: judged.claim.position,
-            opposing: judged.opposing,
-            tier: judged.tier,
-            voice: exclusion.lookup.voice_name(judged.voice).cloned(),
-            source: exclusion.lookup.source_name(judged.source).cloned(),
-            state: judged.state,
-            cosign: judged.cosign,
-            excluded: judged.excluded(&filter),
-        })
-        .collect()
-}
-
-/// An assertion with all that the later steps ask about it.
-#[derive(Debug)]
+/// One claim, judged.
 pub(crate) struct Judged<'a> {
     pub(crate) claim: &'a Claim,
-    pub(crate) opposing: bool,
+    pub(crate) role: Role,
+    /// Chosen by `asserted_before`.
+    pub(crate) kept: bool,
     /// Who stands for it: the author, or the best cosigner of a revoked author.
     pub(crate) agent: u32,
+    pub(crate) author: u32,
     pub(crate) voice: u32,
     pub(crate) source: u32,
     pub(crate) tier: Tier,
     pub(crate) state: LifecycleState,
-    cosign: Option<Position>,
-    pub(crate) author: u32,
-    reason: Option<(Reason, Option<Position>)>,
+    pub(crate) cosign: Option<Position>,
+    /// The first reason in the order of the model.
+    pub(crate) reason: Option<(Reason, Option<Position>)>,
 }
 
-impl Judged<'_> {
-    /// Takes part in the disagreement.
-    pub(crate) fn live(&self) -> bool {
-        self.reason.is_none()
-    }
-
-    /// Why it has no part in the answer.
-    pub(crate) fn excluded(&self, filter: &Filter) -> Option<Excluded> {
-        let (reason, by) = match self.reason {
-            Some(reason) => reason,
-            None if filter.passes(self) => return None,
-            None => (Reason::Filtered, None),
-        };
-        Some(Excluded { position: self.claim.position, reason, by })
-    }
-}
-
-/// The result of step 1.
-pub(crate) struct Exclusion<'a> {
-    /// Ascending by position.
-    pub(crate) judged: Vec<Judged<'a>>,
-    pub(crate) votes: Vec<LiveVote<'a>>,
-    pub(crate) lookup: Lookup<'a>,
-    pub(crate) cardinality: Cardinality,
-}
-
-/// Judges all assertions that the answer is asked of.
-pub(crate) fn exclude<'a>(candidates: &'a Candidates, options: &Options) -> Exclusion<'a> {
-    let choosing = Choosing::of(options);
-    let before = options.asserted_before;
-    let mut lookup =
-        Lookup::new(&candidates.registry, candidates.space(), candidates.as_of, before);
-    let cardinality = cardinality(&lookup, &candidates.key.predicate, Cardinality::One);
-    let facts = live_facts(&candidates.facts, before, &mut lookup);
+/// Judges all that is in `candidates`, which must hold everything that these claims depend on.
+/// Time O(n log n) in claims, premises and facts.
+pub(crate) fn judge<'a>(
+    candidates: &'a Candidates,
+    cardinality: Cardinality,
+    choosing: Choosing,
+    lookup: &mut Lookup,
+) -> Judgement<'a> {
+    let before = choosing.asserted_before;
+    let facts = live_facts(&candidates.facts, before, lookup);
     let table = Table::new(candidates, cardinality, before);
-    let mut falls = judge_alone(&table, candidates, &facts, choosing, &mut lookup);
+    let mut falls = judge_alone(&table, candidates, &facts, choosing, lookup);
     inherit_tiers(&table, &mut falls);
     inherit_falls(&table, &facts, &mut falls);
 
-    let mut judged = Vec::new();
+    let mut dependants = Vec::new();
+    let mut claims = Vec::with_capacity(table.nodes.len());
     for (node, fall) in table.nodes.iter().zip(falls) {
-        if !node.kept || node.role == Role::Related {
-            continue;
-        }
         let claim = node.claim;
-        judged.push(Judged {
+        dependants.extend(claim.premises.iter().map(|premise| (*premise, claim.position)));
+        claims.push(Judged {
             claim,
-            opposing: node.role == Role::Opposing,
+            role: node.role,
+            kept: node.kept,
             agent: fall.signer.agent,
+            author: fall.author,
             voice: lookup.voice(fall.signer, fall.principal),
             source: fall.source,
             tier: fall.tier,
             state: fall.state,
             cosign: fall.cosign,
-            author: fall.author,
             reason: fall.reason,
         });
     }
-    replace(&mut judged, &candidates.key.predicate, &lookup);
-    for judged in &mut judged {
-        let claim = judged.claim;
-        let begun = claim.valid_from.is_none_or(|from| from <= choosing.valid_at);
-        let ended = claim.valid_to.is_some_and(|to| to <= choosing.valid_at);
-        if judged.reason.is_none() && (!begun || ended) {
-            judged.reason = Some((Reason::NotValidThen, None));
-        }
-    }
-    Exclusion { judged, votes: facts.votes, lookup, cardinality }
+    dependants.extend(facts.links.iter().map(|link| (link.new, link.old)));
+    Judgement { claims, votes: facts.votes, dependants }
 }
 
-fn cardinality(
-    lookup: &Lookup<'_>,
-    predicate: &PredicateName,
-    unregistered: Cardinality,
-) -> Cardinality {
-    let registered = lookup.registry().predicate(lookup.space(), predicate, lookup.as_of());
-    registered.map_or(unregistered, |predicate| predicate.cardinality)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Role {
+/// What a claim is to the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
     Key,
+    /// It denies values of the key, under an opposite predicate.
     Opposing,
+    /// Others depend on it.
     Related,
 }
 
@@ -266,7 +193,7 @@ fn judge_alone<'a>(
     candidates: &Candidates,
     facts: &Facts<'a>,
     choosing: Choosing,
-    lookup: &mut Lookup<'a>,
+    lookup: &mut Lookup,
 ) -> Vec<Fall<'a>> {
     let epochs: HashMap<Position, _> = candidates.epochs.iter().copied().collect();
     let mut judge = |node: &Node<'a>| {
@@ -326,7 +253,7 @@ fn judge_alone<'a>(
 }
 
 /// The live cosign by another agent with the lowest ceiling number, then the oldest.
-fn best_cosign<'a>(claim: &Claim, facts: &Facts<'a>, lookup: &mut Lookup<'_>) -> Option<&'a Fact> {
+fn best_cosign<'a>(claim: &Claim, facts: &Facts<'a>, lookup: &mut Lookup) -> Option<&'a Fact> {
     let author = lookup.signer(&claim.agent, &claim.principal).agent;
     let cosigns = facts.cosigns.get(&claim.position)?.iter().copied();
     let others =
@@ -432,50 +359,4 @@ fn holding_links(table: &Table<'_>, facts: &Facts<'_>) -> Vec<(usize, usize)> {
         true
     });
     links
-}
-
-/// `replaced`: under cardinality one an agent has one live statement per key and validity
-/// interval, its newest; under either, a child takes the place of its author's parent.
-fn replace<'a>(judged: &mut [Judged<'a>], asked: &'a PredicateName, lookup: &Lookup<'_>) {
-    let mut predicates: HashMap<&PredicateName, Cardinality> = HashMap::new();
-    let mut newest = HashMap::new();
-    let mut by: Vec<Option<Position>> = vec![None; judged.len()];
-    let named = |judged: &Judged<'a>| {
-        if judged.opposing { &judged.claim.predicate } else { asked }
-    };
-    // From the newest to the oldest.
-    for index in (0..judged.len()).rev() {
-        let statement = &judged[index];
-        if !statement.live() {
-            continue;
-        }
-        let claim = statement.claim;
-        let predicate = named(statement);
-        // Who denies two of many values denies both, unless the opposite was registered otherwise.
-        let unregistered = if statement.opposing { Cardinality::Many } else { Cardinality::One };
-        let cardinality = *predicates
-            .entry(predicate)
-            .or_insert_with(|| cardinality(lookup, predicate, unregistered));
-        if cardinality == Cardinality::One {
-            let place = (predicate, statement.author, claim.valid_from, claim.valid_to);
-            let holder = *newest.entry(place).or_insert(claim.position);
-            if holder != claim.position {
-                by[index] = by[index].max(Some(holder));
-            }
-        }
-        let parent = claim.parent.filter(|parent| *parent < claim.position).and_then(|parent| {
-            judged.binary_search_by_key(&parent, |judged| judged.claim.position).ok()
-        });
-        if let Some(parent) = parent
-            && judged[parent].author == statement.author
-            && named(&judged[parent]) == predicate
-        {
-            by[parent] = by[parent].max(Some(claim.position));
-        }
-    }
-    for (judged, by) in judged.iter_mut().zip(by) {
-        if judged.live() && by.is_some() {
-            judged.reason = Some((Reason::Replaced, by));
-        }
-    }
 }

@@ -47,14 +47,14 @@ pub(crate) struct LiveVote<'a> {
 pub(crate) fn live_facts<'a>(
     facts: &'a [Fact],
     asserted_before: Option<Millis>,
-    lookup: &mut Lookup<'_>,
+    lookup: &mut Lookup,
 ) -> Facts<'a> {
     let mut newest_first: Vec<&Fact> = facts
         .iter()
         .filter(|fact| {
             fact.position <= lookup.as_of()
                 && asserted_before.is_none_or(|before| fact.at < before)
-                && lookup.revoked_by(&fact.agent, fact.position).is_none()
+                && lookup.comment_revoked_by(&fact.agent, fact.position).is_none()
         })
         .collect();
     newest_first.sort_unstable_by_key(|fact| std::cmp::Reverse(fact.position));

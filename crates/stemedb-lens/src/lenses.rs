@@ -5,11 +5,14 @@
 
 use std::collections::HashMap;
 
-use stemedb_model::{AgentId, Key, Millis, Tier};
+use stemedb_model::{AgentId, Key, Tier};
 
+use crate::camp::Camp;
 use crate::decay::{Sum, WEIGHT_BITS, WEIGHT_ONE, Weight, half_life};
-use crate::options::{LensName, Options};
-use crate::question::{Ballot, Camp, Live, Question};
+use crate::options::{Decay, LensName, Options};
+use crate::question::{Ballot, Question};
+use crate::statements::Statement;
+use crate::tally::Strength;
 
 /// Weight of a side without claims under `recency`, where 0 is a moment like any other: before
 /// every moment.
@@ -28,8 +31,7 @@ pub trait Reliability {
 
 /// The scales of one lens for one question.
 pub(crate) struct Scales<'q> {
-    pub(crate) question: &'q Question<'q>,
-    pub(crate) key: &'q Key,
+    pub(crate) question: &'q Question,
     pub(crate) options: &'q Options,
     pub(crate) trust: Option<&'q dyn Reliability>,
 }
@@ -49,55 +51,69 @@ impl Scales<'_> {
         }
     }
 
-    /// Whether a claim of `tier` has a say at all, where `best` is the best tier with candidates.
-    pub(crate) fn hears(&self, tier: Tier, best: Option<Tier>) -> bool {
+    /// The only tier whose claims have a say, where `best` is the best with candidates; `None`: all
+    /// have.
+    pub(crate) fn hears_only(&self, best: Option<Tier>) -> Option<Tier> {
         match self.options.lens {
-            LensName::Authority | LensName::Layered => Some(tier) == best,
-            _ => true,
+            // Of no candidate there is nothing to hear in any tier.
+            LensName::Authority | LensName::Layered => best,
+            _ => None,
         }
     }
 
     /// `recency`: the newest claimed time, min(at, recorded_at), in milliseconds; [`NEVER`] without
-    /// claims. Decay does not matter to it. O(claims).
+    /// claims. Decay does not matter to it. O(1).
     ///
     /// The last-writer-wins register (Shapiro et al., "Conflict-free Replicated Data Types", SSS
     /// 2011), with the claimed time bounded by the recorded one so that nobody can write from the
     /// future.
     fn recency(&self, camp: &Camp) -> i128 {
-        let newest = self.claims(camp).map(|claim| claim.time.0).max();
-        newest.map_or(NEVER, i128::from)
+        camp.latest().map_or(NEVER, |newest| newest.0.into())
     }
 
     /// `consensus`: one vote per voice, 2^30 each, whatever its confidence; decayed by the age of
-    /// the voice's strongest claim. O(voices).
+    /// the voice's strongest claim. O(1), with decay O(voices).
     ///
     /// Majority voting, the baseline of truth discovery (Li et al., "A Survey on Truth Discovery",
     /// SIGKDD Explorations 17(2), 2015), over voices instead of accounts.
     fn consensus(&self, camp: &Camp) -> i128 {
-        self.sum(camp, |_| true, |claim| self.weight(claim, 1.0))
+        if self.options.decay == Decay::Off {
+            return (camp.tally.spoken().len() as u64 * WEIGHT_ONE).into();
+        }
+        self.sum(camp, |claim| self.weight(claim, 1.0))
     }
 
-    /// `confidence`: the highest single confidence, decayed, in 2^-30. O(claims).
+    /// `confidence`: the highest single confidence, decayed, in 2^-30. O(1), with decay O(claims).
     ///
     /// The max rule of combining classifiers (Kittler, Hatef, Duin, Matas, "On Combining
     /// Classifiers", IEEE PAMI 20(3), 1998).
     fn confidence(&self, camp: &Camp) -> i128 {
-        let weights = self.claims(camp).map(|claim| {
+        if self.options.decay == Decay::Off {
+            return camp.most_confident().into();
+        }
+        let claims = camp.claims().filter_map(|claim| self.statement(claim));
+        let weights = claims.map(|claim| {
             let mut one = Sum::default();
-            one.add(self.weight(claim, claim.strength.confidence()));
+            one.add(self.weight(claim, claim.strength().confidence()));
             one.at(self.options.evaluated_at)
         });
         weights.max().unwrap_or(0).cast_signed()
     }
 
     /// `authority`: the sum over the voices of the best tier that has candidates, of confidence
-    /// times decay, in 2^-30; other tiers weigh nothing. O(voices).
+    /// times decay, in 2^-30; other tiers weigh nothing. O(1), with decay O(voices).
     ///
     /// A lexicographic order of evidence classes, as evidence-based medicine uses it (Guyatt et
     /// al., "GRADE: an emerging consensus on rating quality of evidence", BMJ 336, 2008).
     fn authority(&self, camp: &Camp, best: Option<Tier>) -> i128 {
-        let of_best = |claim: &Live| Some(claim.strength.tier()) == best;
-        self.sum(camp, of_best, |claim| self.weight(claim, claim.strength.confidence()))
+        let Some(best) = best else { return 0 };
+        if self.options.decay == Decay::Off {
+            return camp.tally.tier(best).support.cast_signed();
+        }
+        // The strongest are of the best tier, so nothing behind the last of it is looked at.
+        let of_best = camp.tally.spoken().skip_while(|claim| claim.tier() < best);
+        let of_best = of_best.take_while(|claim| claim.tier() == best);
+        self.sum_of(of_best, |claim| self.weight(claim, claim.strength().confidence()))
     }
 
     /// `trust`: the sum over voices of confidence times decay times the learned reliability of the
@@ -107,25 +123,25 @@ impl Scales<'_> {
     /// Conflicting Information Providers on the Web", IEEE TKDE 20(6), 2008); the weights come from
     /// a snapshot in the log, never from the read.
     fn trust(&self, camp: &Camp) -> i128 {
-        self.sum(
-            camp,
-            |_| true,
-            |claim| {
-                let reliability = self.reliability(claim.agent);
-                self.weight(claim, claim.strength.confidence()).scaled(reliability)
-            },
-        )
+        let mut known = HashMap::new();
+        self.sum(camp, |claim| {
+            let reliability =
+                *known.entry(claim.agent).or_insert_with(|| self.reliability(claim.agent));
+            self.weight(claim, claim.strength().confidence()).scaled(reliability)
+        })
     }
 
     /// `votes`: max(0, support + sum over voters of clamp(sum of its votes on that value, -1, 1)
     /// times the reliability of the voter), in 2^-30. Support is that of all voices, decayed;
     /// votes do not fade. A voter is a voice; the least reliable of the keys it voted with counts.
-    /// O(voices + votes).
+    /// O(votes), with decay O(voices + votes).
     ///
     /// Range voting with bounded ballots: no voter moves a value by more than one full claim.
     fn votes(&self, camp: &Camp, ballots: &[&Ballot]) -> i128 {
-        let support =
-            self.sum(camp, |_| true, |claim| self.weight(claim, claim.strength.confidence()));
+        let support = match self.options.decay {
+            Decay::Off => camp.tally.support().cast_signed(),
+            _ => self.sum(camp, |claim| self.weight(claim, claim.strength().confidence())),
+        };
         let mut voters: HashMap<u32, (i128, u64)> = HashMap::new();
         for ballot in ballots {
             let (sum, reliability) = voters.entry(ballot.voice).or_insert((0, WEIGHT_ONE));
@@ -141,38 +157,39 @@ impl Scales<'_> {
         support.saturating_add(moved).max(0)
     }
 
-    fn claims(&self, camp: &Camp) -> impl Iterator<Item = &Live> {
-        camp.claims.iter().filter_map(|index| self.question.live.get(*index))
+    fn statement(&self, claim: &Strength) -> Option<&Statement> {
+        self.question.statements.find(claim.position())
     }
 
     /// The sum of `weight` over the strongest claims of the voices, in 2^-30, at the time of
     /// evaluation.
-    fn sum(
+    fn sum(&self, camp: &Camp, weight: impl FnMut(&Statement) -> Weight) -> i128 {
+        self.sum_of(camp.tally.spoken(), weight)
+    }
+
+    fn sum_of<'a>(
         &self,
-        camp: &Camp,
-        keep: impl Fn(&Live) -> bool,
-        weight: impl Fn(&Live) -> Weight,
+        claims: impl Iterator<Item = &'a Strength>,
+        mut weight: impl FnMut(&Statement) -> Weight,
     ) -> i128 {
         let mut sum = Sum::default();
-        let strongest =
-            camp.tally.voices().filter_map(|(_, claim)| self.question.claim(claim.position()));
-        strongest.filter(|claim| keep(claim)).for_each(|claim| sum.add(weight(claim)));
+        claims.filter_map(|claim| self.statement(claim)).for_each(|claim| sum.add(weight(claim)));
         sum.at(self.options.evaluated_at).cast_signed()
     }
 
     /// `confidence` as a weight that fades with the age of `claim`.
-    fn weight(&self, claim: &Live, confidence: f64) -> Weight {
-        let half_life =
-            half_life(self.options.decay, self.question.half_life, claim.strength.tier());
+    fn weight(&self, claim: &Statement, confidence: f64) -> Weight {
+        let half_life = half_life(self.options.decay, self.question.half_life, claim.tier);
         // Nothing weighs more than it did when it was new.
-        let time: Millis = claim.time.min(self.options.evaluated_at);
+        let time = claim.time.min(self.options.evaluated_at);
         Weight::new(confidence, time, half_life)
     }
 
     fn reliability(&self, agent: u32) -> u64 {
         const UNKNOWN: u64 = 1 << (WEIGHT_BITS - 1);
         let learned = self.trust.and_then(|trust| {
-            trust.reliability(self.question.exclusion.lookup.agent_name(agent)?, self.key)
+            let statements = &self.question.statements;
+            trust.reliability(statements.lookup.agent_name(agent)?, statements.key())
         });
         learned.unwrap_or(UNKNOWN).min(WEIGHT_ONE)
     }

@@ -1,36 +1,25 @@
-//! Steps 2 and 3 for one key: who stands behind which value, before any lens is chosen.
+//! Steps 2 to 4 for one key: who stands behind which value, before any lens is chosen.
+//!
+//! A [`Question`] is what all lenses share. It can be kept: claims that were made since, and those whose
+//! fate has changed, are brought in one by one, and every answer is the one that a question made anew
+//! would give, bit for bit. Answering then costs the distinct values, not the claims.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use stemedb_model::{Cardinality, Millis, Position, Tier, Value};
+use stemedb_model::{Cardinality, Key, Millis, Position, Record, Value};
 
+use crate::camp::{Camps, Sides};
 use crate::candidates::Candidates;
 use crate::choosing::Filter;
-use crate::disagreement::{Disagreement, disagree};
-use crate::exclude::{Exclusion, exclude};
+use crate::decay::WEIGHT_ONE;
+use crate::facts::LiveVote;
 use crate::options::Options;
-use crate::tally::{Strength, Tally};
+use crate::statements::{Moved, Statement, Statements};
 use crate::values::{Canon, group};
 
-/// One claim that takes part in the disagreement.
-pub(crate) struct Live {
-    pub(crate) strength: Strength,
-    /// min(at, recorded_at): what decay and recency go by.
-    pub(crate) time: Millis,
-    /// Who stands for it.
-    pub(crate) agent: u32,
-    voice: u32,
-    source: u32,
-    /// Index of its value; `None` if it denies a value that nobody asserts.
-    value: Option<usize>,
-    opposing: bool,
-    judged: usize,
-}
-
-/// A live vote on a live claim.
+/// A live vote.
+#[derive(Debug, Clone)]
 pub(crate) struct Ballot {
-    claim: usize,
     pub(crate) voice: u32,
     pub(crate) agent: u32,
     /// -2^30 to 2^30.
@@ -38,241 +27,325 @@ pub(crate) struct Ballot {
 }
 
 /// A candidate value: a centre and the exact values within tolerance that it took.
-pub(crate) struct Group {
-    pub(crate) value: Value,
+#[derive(Debug, Clone)]
+struct Group {
+    centre: u32,
+    /// The centre first, then ascending; empty if it is alone.
+    members: Vec<u32>,
+    /// The claims of all members; `None` if it is alone.
+    camps: Option<Box<Camps>>,
+}
+
+/// A candidate value as the lenses see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) value: &'a Value,
+    members: &'a [u32],
+    values: &'a [Value],
+    pub(crate) camps: &'a Camps,
+}
+
+impl Candidate<'_> {
     /// The centre first, then ascending.
-    pub(crate) members: Vec<Value>,
-}
-
-/// The claims on one side of one value.
-#[derive(Clone, Default)]
-pub(crate) struct Camp {
-    /// Indices into the question's claims.
-    pub(crate) claims: Vec<usize>,
-    pub(crate) tally: Tally<u32, u32>,
-}
-
-/// Both sides of one value. Under cardinality one nobody denies.
-#[derive(Clone, Default)]
-pub(crate) struct Camps {
-    pub(crate) yes: Camp,
-    pub(crate) no: Camp,
-}
-
-impl Camps {
-    fn side(&mut self, opposing: bool) -> &mut Camp {
-        if opposing { &mut self.no } else { &mut self.yes }
-    }
-
-    fn absorb(&mut self, other: Self) {
-        for opposing in [false, true] {
-            let side = self.side(opposing);
-            let other = if opposing { &other.no } else { &other.yes };
-            side.claims.extend(&other.claims);
-            side.tally.merge(&other.tally);
+    pub(crate) fn members(&self) -> Vec<Value> {
+        if self.members.is_empty() {
+            return vec![self.value.clone()];
         }
+        let members = self.members.iter().filter_map(|member| self.values.get(*member as usize));
+        members.cloned().collect()
     }
 }
 
-/// What all lenses share that agree on which claims take part.
-pub(crate) struct Question<'a> {
-    pub(crate) exclusion: Exclusion<'a>,
+/// One key and everything said of it that takes part, under the options that decide what does
+/// (`epoch_aware`, `asserted_before`, `valid_at`, whether `lifecycle` names deprecated or rejected).
+#[derive(Debug, Clone)]
+pub struct Question {
+    pub(crate) statements: Statements,
     pub(crate) many: bool,
     pub(crate) half_life: Option<u64>,
-    pub(crate) groups: Vec<Group>,
-    /// Ascending by position.
-    pub(crate) live: Vec<Live>,
-    pub(crate) ballots: Vec<Ballot>,
-    /// Per group, before filters.
-    pub(crate) camps: Vec<Camps>,
-    pub(crate) disagreement: Disagreement,
+    /// By number of the exact value.
+    exact: Vec<Camps>,
+    groups: Vec<Group>,
+    /// The group of each exact value.
+    group_of: Vec<Option<u32>>,
+    /// The groups are those of an earlier state.
+    stale: bool,
+    /// Live votes by assertion.
+    ballots: BTreeMap<Position, Vec<Ballot>>,
 }
 
-impl<'a> Question<'a> {
-    /// Everything up to and including step 4. O(n log n) in claims and facts.
-    pub(crate) fn new(candidates: &'a Candidates, options: &Options) -> Self {
-        let mut exclusion = exclude(candidates, options);
-        let many = exclusion.cardinality == Cardinality::Many;
-        let (mut live, exact) = exact_values(&exclusion, candidates);
-        let canon = Canon::new(&exclusion.lookup, &candidates.key.predicate);
+impl Question {
+    /// Everything up to and including step 3. O(n log n) in claims and facts.
+    pub fn new(candidates: &Candidates, options: &Options) -> Self {
+        let statements = Statements::none(candidates, options);
+        let canon = Canon::new(&statements.lookup, &candidates.key.predicate);
         let half_life = canon.half_life();
-        let exact_camps = tally(exact.len(), &live, |_| true);
-        let supports: Vec<_> = exact_camps
-            .iter()
-            .map(|camps| (!camps.yes.claims.is_empty()).then(|| camps.yes.tally.support()))
-            .collect();
-        let centres = group(&canon, &exact, &supports);
-        let (groups, camps, group_of) = gather(exact, exact_camps, &supports, &centres);
-        for claim in &mut live {
-            claim.value = claim.value.and_then(|value| group_of.get(value).copied().flatten());
-        }
-        let ballots = ballots(&mut exclusion, &live);
-        let disagreement = disagree(&camps, many);
-        Self { exclusion, many, half_life, groups, live, ballots, camps, disagreement }
-    }
-
-    /// The camps of the claims that pass; those of the question itself if all do.
-    pub(crate) fn heard(&self, filter: &Filter) -> Cow<'_, [Camps]> {
-        if filter.keeps_all() {
-            return Cow::Borrowed(&self.camps);
-        }
-        let passes = |claim: &Live| {
-            self.exclusion.judged.get(claim.judged).is_some_and(|judged| filter.passes(judged))
+        let many = statements.cardinality == Cardinality::Many;
+        let mut question = Self {
+            statements,
+            many,
+            half_life,
+            exact: Vec::new(),
+            groups: Vec::new(),
+            group_of: Vec::new(),
+            stale: true,
+            ballots: BTreeMap::new(),
         };
-        Cow::Owned(tally(self.groups.len(), &self.live, passes))
+        question.apply(candidates);
+        question.prepare(options.valid_at);
+        question
     }
 
-    /// The camps of one tier's claims among those heard.
-    pub(crate) fn of_tier(&self, heard: &[Camps], tier: Tier) -> Vec<Camps> {
-        let of_camp = |camp: &Camp| {
-            let mut of_tier = Camp::default();
-            for index in &camp.claims {
-                if let Some(claim) = self.live.get(*index)
-                    && claim.strength.tier() == tier
-                {
-                    of_tier.claims.push(*index);
-                    of_tier.tally.add(&claim.source, &claim.voice, claim.strength);
-                }
+    /// The key, named by the smallest subject of its alias class.
+    pub fn key(&self) -> &Key {
+        self.statements.key()
+    }
+
+    /// It says what the log says up to here.
+    pub fn as_of(&self) -> Position {
+        self.statements.lookup.as_of()
+    }
+
+    /// How many assertions belong to the key, excluded or not.
+    pub fn claims(&self) -> usize {
+        self.statements.counts().0
+    }
+
+    /// Whether it has seen an assertion, of its own or another key.
+    pub fn knows(&self, position: Position) -> bool {
+        self.statements.related().contains(&position) || self.statements.find(position).is_some()
+    }
+
+    /// Claims of other keys that its own depend on, ascending.
+    pub fn related(&self) -> &BTreeSet<Position> {
+        self.statements.related()
+    }
+
+    /// Whether options are about the same claims, but for `valid_at`.
+    pub fn fits(&self, options: &Options) -> bool {
+        self.statements.choosing() == crate::choosing::Choosing::of(options)
+    }
+
+    /// Whether it can answer for this time as it is.
+    pub fn ready(&self, valid_at: Millis) -> bool {
+        !self.stale && self.statements.same_at(valid_at)
+    }
+
+    /// Whether a record of a registry, recorded after [`Question::as_of`], changes it in any other way
+    /// than through claims that come later. Then it has to be made anew. Errs on that side.
+    pub fn concerned_by(&self, record: &Record) -> bool {
+        self.statements.concerned_by(record)
+    }
+
+    /// The assertions to judge again after something was said of `touched`: those among them that
+    /// belong to the key, and all of the key that depend on any.
+    pub fn affected(&self, touched: impl IntoIterator<Item = Position>) -> BTreeSet<Position> {
+        self.statements.affected(touched)
+    }
+
+    /// Brings it to the position of `changed`: the claims made since, those in
+    /// [`Question::affected`], and whatever all of these depend on, with the facts about any of them.
+    /// O(c log n) for c claims.
+    pub fn apply(&mut self, changed: &Candidates) {
+        let (moved, votes) = self.statements.apply(changed);
+        let claims = changed.claims.iter().chain(&changed.opposing);
+        let judged: HashSet<Position> = claims.map(|claim| claim.position).collect();
+        judged.iter().for_each(|position| {
+            self.ballots.remove(position);
+        });
+        // Others of the key may be there because these rest on them: their votes are known.
+        self.vote(votes.iter().filter(|vote| judged.contains(&vote.assertion)));
+        self.move_all(moved);
+    }
+
+    /// Makes it ready to answer for a time of validity. Costs the claims that begin or cease to be valid
+    /// on the way, and after a change the distinct values.
+    pub fn prepare(&mut self, valid_at: Millis) {
+        let moved = self.statements.move_to(valid_at);
+        self.move_all(moved);
+        if self.stale {
+            self.regroup();
+        }
+    }
+
+    /// Bytes of memory, about. O(values).
+    pub fn weight(&self) -> usize {
+        let ballots: usize = self.ballots.values().map(|on| 96 + on.len() * 24).sum();
+        let camps: usize = self.exact.iter().map(Camps::weight).sum();
+        let merged = self.groups.iter().filter_map(|group| group.camps.as_ref());
+        let merged: usize = merged.map(|camps| camps.weight()).sum();
+        size_of::<Self>()
+            + self.statements.weight()
+            + ballots
+            + camps
+            + merged
+            + self.groups.len() * size_of::<Group>()
+    }
+
+    /// The candidate values, in no order that means anything.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        let values = self.statements.values();
+        self.groups.iter().filter_map(move |group| {
+            let camps = match &group.camps {
+                Some(camps) => camps,
+                None => self.exact.get(group.centre as usize)?,
+            };
+            let value = values.get(group.centre as usize)?;
+            Some(Candidate { value, members: &group.members, values, camps })
+        })
+    }
+
+    /// The camps of the claims that pass, for each of [`Question::candidates`]. O(n log n).
+    pub(crate) fn heard(&self, filter: &Filter) -> Vec<Camps> {
+        let mut heard = vec![Camps::default(); self.groups.len()];
+        for statement in self.statements.in_play().filter(|statement| filter.passes(statement)) {
+            let group = self.group_of(statement.value);
+            if let Some(camps) = group.and_then(|group| heard.get_mut(group)) {
+                camps.add(statement);
             }
-            of_tier
-        };
-        let of_camps = |camps: &Camps| Camps { yes: of_camp(&camps.yes), no: of_camp(&camps.no) };
-        heard.iter().map(of_camps).collect()
+        }
+        heard
     }
 
-    pub(crate) fn claim(&self, position: Position) -> Option<&Live> {
-        self.live.get(self.index(position)?)
-    }
-
-    /// The ballots on each claim that is heard, by value and side.
-    pub(crate) fn ballots_on(&self, heard: &[Camps]) -> HashMap<(usize, bool), Vec<&Ballot>> {
-        let mut on = HashMap::new();
-        for ballot in &self.ballots {
-            let Some(claim) = self.live.get(ballot.claim) else { continue };
-            let Some(value) = claim.value else { continue };
-            let heard = heard.get(value).is_some_and(|camps| {
-                let camp = if claim.opposing { &camps.no } else { &camps.yes };
-                camp.claims.binary_search(&ballot.claim).is_ok()
+    /// The votes on claims that are heard, by candidate and side. O(votes).
+    pub(crate) fn ballots_on(&self, heard: &[Sides<'_>]) -> BTreeMap<(usize, bool), Vec<&Ballot>> {
+        let mut on = BTreeMap::new();
+        for (assertion, ballots) in &self.ballots {
+            let Some(claim) = self.statements.playing(*assertion) else { continue };
+            let Some(value) = self.group_of(claim.value) else { continue };
+            let heard = heard.get(value).is_some_and(|sides| {
+                let camp = if claim.opposing { sides.no } else { sides.yes };
+                camp.holds(claim)
             });
             if heard {
-                on.entry((value, claim.opposing)).or_insert_with(Vec::new).push(ballot);
+                on.entry((value, claim.opposing)).or_insert_with(Vec::new).extend(ballots);
             }
         }
         on
     }
 
-    fn index(&self, position: Position) -> Option<usize> {
-        find(&self.live, position)
+    fn group_of(&self, value: u32) -> Option<usize> {
+        self.group_of.get(value as usize).copied().flatten().map(|group| group as usize)
     }
-}
 
-fn find(live: &[Live], position: Position) -> Option<usize> {
-    live.binary_search_by_key(&position, |claim| claim.strength.position()).ok()
-}
-
-/// The live claims, and the distinct values that they name by index.
-fn exact_values(exclusion: &Exclusion<'_>, candidates: &Candidates) -> (Vec<Live>, Vec<Value>) {
-    let canon = Canon::new(&exclusion.lookup, &candidates.key.predicate);
-    let mut live = Vec::new();
-    let mut exact = Vec::new();
-    let mut known: HashMap<Value, usize> = HashMap::new();
-    for (index, judged) in exclusion.judged.iter().enumerate() {
-        if !judged.live() {
-            continue;
-        }
-        let claim = judged.claim;
-        let value = canon.value(&claim.object, judged.opposing.then_some(&claim.predicate));
-        let value = *known.entry(value).or_insert_with_key(|value| {
-            exact.push(value.clone());
-            exact.len() - 1
-        });
-        live.push(Live {
-            strength: Strength::new(judged.tier, claim.confidence, claim.position),
-            time: claim.at.min(claim.recorded_at),
-            agent: judged.agent,
-            voice: judged.voice,
-            source: judged.source,
-            value: Some(value),
-            opposing: judged.opposing,
-            judged: index,
-        });
-    }
-    (live, exact)
-}
-
-/// The camps of `values` values, of the claims that `passes` lets through.
-fn tally(values: usize, live: &[Live], passes: impl Fn(&Live) -> bool) -> Vec<Camps> {
-    let mut camps = vec![Camps::default(); values];
-    for (index, claim) in live.iter().enumerate() {
-        let of_value = claim.value.and_then(|value| camps.get_mut(value));
-        if let Some(of_value) = of_value
-            && passes(claim)
-        {
-            let camp = of_value.side(claim.opposing);
-            camp.claims.push(index);
-            camp.tally.add(&claim.source, &claim.voice, claim.strength);
+    fn vote<'a>(&mut self, votes: impl Iterator<Item = &'a LiveVote<'a>>) {
+        for vote in votes {
+            let weight = if vote.weight.is_nan() { 0.0 } else { vote.weight.clamp(-1.0, 1.0) };
+            let ballot = Ballot {
+                voice: self.statements.lookup.voice(vote.signer, vote.principal),
+                agent: vote.signer.agent,
+                weight: (weight * WEIGHT_ONE as f64).round_ties_even() as i64,
+            };
+            self.ballots.entry(vote.assertion).or_default().push(ballot);
         }
     }
-    camps
-}
 
-/// Exact values into groups: the groups, their camps, and the group of each exact value. Values
-/// that are only denied stay outside unless a group takes them.
-fn gather(
-    exact: Vec<Value>,
-    exact_camps: Vec<Camps>,
-    supports: &[Option<u128>],
-    centres: &[usize],
-) -> (Vec<Group>, Vec<Camps>, Vec<Option<usize>>) {
-    let mut groups = Vec::new();
-    let mut group_of = vec![None; exact.len()];
-    for (index, (value, group)) in exact.iter().zip(&mut group_of).enumerate() {
-        let asserted = supports.get(index).is_some_and(Option::is_some);
-        if asserted && centres.get(index) == Some(&index) {
-            *group = Some(groups.len());
-            groups.push(Group { value: value.clone(), members: vec![value.clone()] });
-        }
-    }
-    let mut camps = vec![Camps::default(); groups.len()];
-    for (index, ((value, exact_camps), centre)) in
-        exact.into_iter().zip(exact_camps).zip(centres).enumerate()
-    {
-        let Some(group) = group_of.get(*centre).copied().flatten() else { continue };
-        if let (Some(own), Some(into), Some(of)) =
-            (group_of.get_mut(index), camps.get_mut(group), groups.get_mut(group))
-        {
-            *own = Some(group);
-            if index != *centre {
-                of.members.push(value);
-            }
-            if into.yes.claims.is_empty() && into.no.claims.is_empty() {
-                *into = exact_camps;
-            } else {
-                into.absorb(exact_camps);
+    fn move_all(&mut self, moved: Vec<Moved>) {
+        for one in moved {
+            match one {
+                Moved::Left(statement) => {
+                    self.each_camp(statement.value, |camps| camps.remove(&statement));
+                }
+                Moved::Joined(position) => {
+                    let Some(statement) = self.statements.find(position).cloned() else { continue };
+                    let value = statement.value as usize;
+                    if self.exact.len() <= value {
+                        self.exact.resize_with(value + 1, Camps::default);
+                    }
+                    self.each_camp(statement.value, |camps| camps.add(&statement));
+                }
             }
         }
     }
-    for (group, camps) in groups.iter_mut().zip(&mut camps) {
-        if let [_, rest @ ..] = group.members.as_mut_slice() {
-            rest.sort_unstable();
+
+    /// The camps that a claim of this value is in.
+    fn each_camp(&mut self, value: u32, change: impl Fn(&mut Camps)) {
+        self.stale = true;
+        if let Some(exact) = self.exact.get_mut(value as usize) {
+            change(exact);
         }
-        camps.yes.claims.sort_unstable();
-        camps.no.claims.sort_unstable();
+        let group = self.group_of(value);
+        if let Some(group) = group.and_then(|group| self.groups.get_mut(group))
+            && let Some(camps) = &mut group.camps
+        {
+            change(camps);
+        }
     }
-    (groups, camps, group_of)
+
+    /// Step 3 again: which values are one. Groups that stay as they were keep what they know.
+    fn regroup(&mut self) {
+        let values = self.statements.values();
+        let supports: Vec<Option<u128>> = self
+            .exact
+            .iter()
+            .map(Camps::sides)
+            .map(|sides| (!sides.yes.is_empty()).then(|| sides.yes.tally.support()))
+            .collect();
+        let canon = Canon::new(&self.statements.lookup, &self.statements.key().predicate);
+        let taken = group(&canon, values.get(..supports.len()).unwrap_or(values), &supports);
+        let mut known: BTreeMap<u32, Group> = std::mem::take(&mut self.groups)
+            .into_iter()
+            .filter(|group| group.camps.is_some())
+            .map(|group| (group.centre, group))
+            .collect();
+        let mut groups = Vec::new();
+        let mut group_of = vec![None; supports.len()];
+        for (index, (support, centre)) in supports.iter().zip(&taken).enumerate() {
+            if support.is_some()
+                && *centre == index
+                && let Some(own) = group_of.get_mut(index)
+            {
+                *own = Some(groups.len() as u32);
+                groups.push(Group { centre: index as u32, members: Vec::new(), camps: None });
+            }
+        }
+        for (index, centre) in taken.iter().enumerate() {
+            // Of a value that is only denied and that none took there is no question.
+            let Some(group) = group_of.get(*centre).copied().flatten() else { continue };
+            if index == *centre {
+                continue;
+            }
+            let empty = self.exact.get(index).is_none_or(|camps| camps.sides().is_empty());
+            if empty {
+                continue;
+            }
+            if let (Some(own), Some(of)) = (group_of.get_mut(index), groups.get_mut(group as usize))
+            {
+                *own = Some(group);
+                if of.members.is_empty() {
+                    of.members.push(of.centre);
+                }
+                of.members.push(index as u32);
+            }
+        }
+        for group in groups.iter_mut().filter(|group| !group.members.is_empty()) {
+            if let [_, rest @ ..] = group.members.as_mut_slice() {
+                rest.sort_unstable_by_key(|member| values.get(*member as usize));
+            }
+            group.camps = match known.remove(&group.centre) {
+                Some(same) if same.members == group.members => same.camps,
+                _ => Some(Box::new(merge(&self.statements, &self.exact, &group.members))),
+            };
+        }
+        self.groups = groups;
+        self.group_of = group_of;
+        self.stale = false;
+    }
 }
 
-fn ballots(exclusion: &mut Exclusion<'_>, live: &[Live]) -> Vec<Ballot> {
-    let mut ballots = Vec::new();
-    for vote in &exclusion.votes {
-        let Some(claim) = find(live, vote.assertion) else { continue };
-        let weight = if vote.weight.is_nan() { 0.0 } else { vote.weight.clamp(-1.0, 1.0) };
-        ballots.push(Ballot {
-            claim,
-            voice: exclusion.lookup.voice(vote.signer, vote.principal),
-            agent: vote.signer.agent,
-            weight: (weight * crate::decay::WEIGHT_ONE as f64).round_ties_even() as i64,
-        });
+/// One value instead of several.
+fn merge(statements: &Statements, exact: &[Camps], members: &[u32]) -> Camps {
+    let mut members: Vec<&Camps> =
+        members.iter().filter_map(|member| exact.get(*member as usize)).collect();
+    let size = |camps: &&Camps| camps.sides().yes.len() + camps.sides().no.len();
+    // The largest is taken over as it is.
+    members.sort_by_key(|camps| std::cmp::Reverse(size(camps)));
+    let mut merged = members.first().map(|first| (*first).clone()).unwrap_or_default();
+    for other in members.iter().skip(1) {
+        let sides = other.sides();
+        let claims = sides.yes.claims().chain(sides.no.claims());
+        let claims = claims.filter_map(|claim| statements.find(claim.position()));
+        claims.for_each(|statement: &Statement| merged.add(statement));
     }
-    ballots
+    merged
 }

@@ -181,7 +181,10 @@ pub struct Resolution {
     pub evidence: f64,
     /// Assertions considered, excluded or not.
     pub considered: u64,
-    /// The excluded ones, ascending by position.
+    /// How many of them are excluded.
+    pub excluded_count: u64,
+    /// The newest of the excluded, at most [`crate::EXCLUDED_MAX`], ascending by position; all of them
+    /// are told by [`Question::excluded`](crate::Question::excluded).
     pub excluded: Vec<Excluded>,
     /// Support for other values, by tier, best first.
     pub dissent: Vec<Dissent>,

@@ -1,17 +1,19 @@
 //! Step 5, the answer: values weighed, ordered, and told with their reasons.
 
-use stemedb_model::{Position, SourceClass, Tier};
+use stemedb_model::{Position, SourceClass};
 
-use crate::BECAUSE_MAX;
 use crate::answer::lens_hash;
+use crate::camp::{Camp, Camps, Sides};
 use crate::candidates::Candidates;
-use crate::choosing::{Choosing, Filter};
+use crate::choosing::Filter;
 use crate::decay::{as_number, share, tiers};
 use crate::disagreement::{Disagreement, bits, disagree, entropy};
 use crate::lenses::{Reliability, Scales};
 use crate::options::{LensName, Options};
-use crate::question::{Camp, Camps, Question};
+use crate::question::{Candidate, Question};
 use crate::resolution::{Dissent, Excluded, Layer, Resolution, Status, ValueSupport};
+use crate::statements::Standing;
+use crate::{BECAUSE_MAX, EXCLUDED_MAX};
 
 /// Resolves one key under one lens. Cannot fail; without candidates the status is `unknown`.
 ///
@@ -25,7 +27,7 @@ pub fn resolve(
     options: &Options,
     trust: Option<&dyn Reliability>,
 ) -> Resolution {
-    answer(&Question::new(candidates, options), candidates, options, trust)
+    Question::new(candidates, options).answer(options, trust)
 }
 
 /// Resolves one key under several lenses: one answer per entry of `options`, in their order, each
@@ -37,64 +39,101 @@ pub fn resolve_many(
     options: &[Options],
     trust: Option<&dyn Reliability>,
 ) -> Vec<Resolution> {
-    let mut questions: Vec<(Choosing, Question<'_>)> = Vec::new();
+    let mut questions: Vec<Question> = Vec::new();
     let mut answers = Vec::with_capacity(options.len());
     for options in options {
-        let choosing = Choosing::of(options);
-        if !questions.iter().any(|(known, _)| *known == choosing) {
-            questions.push((choosing, Question::new(candidates, options)));
-        }
-        let question = questions.iter().find(|(known, _)| *known == choosing);
-        answers.extend(question.map(|(_, question)| answer(question, candidates, options, trust)));
+        let known = questions.iter().position(|question| question.fits(options));
+        let known = known.unwrap_or_else(|| {
+            questions.push(Question::new(candidates, options));
+            questions.len() - 1
+        });
+        let Some(question) = questions.get_mut(known) else { continue };
+        question.prepare(options.valid_at);
+        answers.push(question.answer(options, trust));
     }
     answers
 }
 
-fn answer(
-    question: &Question<'_>,
-    candidates: &Candidates,
-    options: &Options,
-    trust: Option<&dyn Reliability>,
-) -> Resolution {
-    let filter = Filter::new(&question.exclusion, options);
-    let heard = question.heard(&filter);
-    let scales = Scales { question, key: &candidates.key, options, trust };
-    let disagreement = &question.disagreement;
-    let ranking = rank(&scales, &question.camps, disagreement, &heard);
-    let winners = match options.lens {
-        LensName::Skeptic => Vec::new(),
-        _ => ranking.winners(question.many),
-    };
-    let (layers, cross_tier_conflict) = match options.lens {
-        LensName::Layered => layers(&scales, &heard),
-        _ => (Vec::new(), 0.0),
-    };
-    let judged = question.exclusion.judged.iter();
-    let excluded: Vec<Excluded> = judged.filter_map(|judged| judged.excluded(&filter)).collect();
-    Resolution {
-        key: candidates.key.clone(),
-        lens: options.lens,
-        lens_hash: lens_hash(options),
-        position: candidates.as_of,
-        evaluated_at: options.evaluated_at,
-        valid_at: options.valid_at,
-        dissent: match options.lens {
+impl Question {
+    /// The answer under `options`, which this question must fit and be ready for.
+    ///
+    /// O(v log v) in the distinct values; with filters, decay, or a lens that asks who stands behind
+    /// each value (`trust`, `votes`), in the claims or voices too.
+    pub fn answer(&self, options: &Options, trust: Option<&dyn Reliability>) -> Resolution {
+        debug_assert!(self.fits(options) && self.ready(options.valid_at), "not that question");
+        let filter = Filter::new(&self.statements.lookup, options);
+        let candidates: Vec<Candidate<'_>> = self.candidates().collect();
+        let filtered = (!filter.keeps_all()).then(|| self.heard(&filter));
+        let all: Vec<&Camps> = candidates.iter().map(|candidate| candidate.camps).collect();
+        let heard: Vec<&Camps> = match &filtered {
+            Some(filtered) => filtered.iter().collect(),
+            None => all.clone(),
+        };
+        let (all, heard_sides) = (sides(&all), sides(&heard));
+        let disagreement = disagree(&all, self.many);
+        let scales = Scales { question: self, options, trust };
+        let ranking = rank(&scales, &candidates, &all, &disagreement, &heard_sides);
+        let winners = match options.lens {
             LensName::Skeptic => Vec::new(),
-            _ => dissent(&scales, &heard, &ranking, &winners),
-        },
-        winners,
-        status: disagreement.status,
-        conflict_score: disagreement.conflict_score,
-        effective_values: disagreement.effective_values,
-        margin: disagreement.margin,
-        lens_margin: ranking.lens_margin(question.many),
-        evidence: disagreement.evidence,
-        considered: question.exclusion.judged.len() as u64,
-        excluded,
-        layers,
-        cross_tier_conflict,
-        values: ranking.rows.into_iter().map(|row| row.support).collect(),
+            _ => ranking.winners(self.many),
+        };
+        let (layers, cross_tier_conflict) = match options.lens {
+            LensName::Layered => layers(&scales, &candidates, &heard),
+            _ => (Vec::new(), 0.0),
+        };
+        let (considered, out) = self.statements.counts();
+        let (excluded, excluded_count) = match filter.keeps_all() {
+            true => (self.statements.newest_out(EXCLUDED_MAX), out),
+            false => newest(self.statements.excluded(&filter)),
+        };
+        Resolution {
+            key: self.key().clone(),
+            lens: options.lens,
+            lens_hash: lens_hash(options),
+            position: self.as_of(),
+            evaluated_at: options.evaluated_at,
+            valid_at: options.valid_at,
+            dissent: match options.lens {
+                LensName::Skeptic => Vec::new(),
+                _ => dissent(&heard_sides, &ranking, &winners),
+            },
+            winners,
+            status: disagreement.status,
+            conflict_score: disagreement.conflict_score,
+            effective_values: disagreement.effective_values,
+            margin: disagreement.margin,
+            lens_margin: ranking.lens_margin(self.many),
+            evidence: disagreement.evidence,
+            considered: considered as u64,
+            excluded_count: excluded_count as u64,
+            excluded,
+            layers,
+            cross_tier_conflict,
+            values: ranking.rows.into_iter().map(|row| row.support).collect(),
+        }
     }
+
+    /// Every assertion of the key that has no part in the answer under `options`, and why, ascending by
+    /// position. The question must fit the options and be ready for them. O(those), with filters O(n).
+    pub fn excluded(&self, options: &Options) -> Vec<Excluded> {
+        self.statements.excluded(&Filter::new(&self.statements.lookup, options))
+    }
+
+    /// Every assertion of the key and how it stands under `options`, ascending by position. O(n).
+    pub fn standings(&self, options: &Options) -> Vec<Standing> {
+        self.statements.standings(options)
+    }
+}
+
+fn sides<'a>(camps: &[&'a Camps]) -> Vec<Sides<'a>> {
+    camps.iter().map(|camps| camps.sides()).collect()
+}
+
+/// As many of the excluded as an answer names, and how many there are.
+fn newest(mut excluded: Vec<Excluded>) -> (Vec<Excluded>, usize) {
+    let count = excluded.len();
+    excluded.drain(..count.saturating_sub(EXCLUDED_MAX));
+    (excluded, count)
 }
 
 /// A value, weighed.
@@ -149,27 +188,28 @@ impl Ranking {
 /// smaller bytes; then the others by share of the disagreement, then smaller bytes.
 fn rank(
     scales: &Scales<'_>,
-    base: &[Camps],
+    candidates: &[Candidate<'_>],
+    base: &[Sides<'_>],
     disagreement: &Disagreement,
-    heard: &[Camps],
+    heard: &[Sides<'_>],
 ) -> Ranking {
     let question = scales.question;
     let lens = scales.options.lens;
-    let best = heard.iter().filter_map(|camps| camps.yes.tally.best_tier()).min();
+    let best = heard.iter().filter_map(|sides| sides.yes.tally.best_tier()).min();
     let ballots = match lens {
         LensName::Votes => question.ballots_on(heard),
         _ => Default::default(),
     };
     // Under skeptic the weight is the share among the claims that are heard.
     let map = (lens == LensName::Skeptic).then(|| disagree(heard, question.many).shares);
-    let mut rows = Vec::new();
-    for (value, (base, heard)) in base.iter().zip(heard).enumerate() {
-        let Some(group) = question.groups.get(value).filter(|_| !base.yes.claims.is_empty()) else {
+    let mut rows = Vec::with_capacity(candidates.len());
+    for (value, ((candidate, base), heard)) in candidates.iter().zip(base).zip(heard).enumerate() {
+        if base.yes.is_empty() {
             continue;
-        };
+        }
         // Under cardinality many each value is a question of its own.
         let best = match question.many {
-            true => [&heard.yes, &heard.no].iter().filter_map(|camp| camp.tally.best_tier()).min(),
+            true => [heard.yes, heard.no].iter().filter_map(|camp| camp.tally.best_tier()).min(),
             false => best,
         };
         let weigh = |camp: &Camp, opposing: bool| {
@@ -178,19 +218,19 @@ fn rank(
         };
         let (lens_weight, lens_against) = match &map {
             Some(shares) => (shares.get(value).copied().unwrap_or(0).into(), 0),
-            None => (weigh(&heard.yes, false), weigh(&heard.no, true)),
+            None => (weigh(heard.yes, false), weigh(heard.no, true)),
         };
-        let say = say(scales, &heard.yes, best);
-        let tally = &heard.yes.tally;
-        let best_tier = tally.best_tier().or(base.yes.tally.best_tier());
+        let (yes, only) = (heard.yes, scales.hears_only(best));
+        let with_a_say = only.map_or(yes.len() as u64, |tier| yes.of_tier(tier));
+        let best_tier = yes.tally.best_tier().or(base.yes.tally.best_tier());
         rows.push(Row {
             value,
-            eligible: say.claims > 0,
-            agents: say.agents,
-            newest: say.newest,
+            eligible: with_a_say > 0,
+            agents: yes.agents(only),
+            newest: yes.newest(only),
             support: ValueSupport {
-                value: group.value.clone(),
-                members: group.members.clone(),
+                value: candidate.value.clone(),
+                members: candidate.members(),
                 support: base.yes.tally.support(),
                 against: base.no.tally.support(),
                 share: as_number(disagreement.shares.get(value).copied().unwrap_or(0)),
@@ -198,10 +238,10 @@ fn rank(
                 lens_against: if question.many { lens_against } else { 0 },
                 lens_share: 0.0,
                 best_tier: best_tier.unwrap_or(SourceClass::Anecdotal.tier()),
-                claims: heard.yes.claims.len() as u64,
-                agents: agents(scales, &heard.yes, |_| true),
-                voices: tally.voices().count() as u64,
-                because: because(&heard.yes),
+                claims: yes.len() as u64,
+                agents: yes.agents(None),
+                voices: yes.tally.spoken().len() as u64,
+                because: because(yes),
             },
         });
     }
@@ -220,42 +260,8 @@ fn rank(
     Ranking { rows }
 }
 
-/// What decides between equal weights, of the claims that have a say.
-struct Say {
-    claims: u64,
-    agents: u64,
-    newest: Position,
-}
-
-fn say(scales: &Scales<'_>, camp: &Camp, best: Option<Tier>) -> Say {
-    let hears = |tier| scales.hears(tier, best);
-    let heard = camp.claims.iter().filter_map(|index| scales.question.live.get(*index));
-    let heard = heard.filter(|claim| hears(claim.strength.tier()));
-    let mut say = Say { claims: 0, agents: agents(scales, camp, hears), newest: Position::NONE };
-    for claim in heard {
-        say.claims += 1;
-        say.newest = say.newest.max(claim.strength.position());
-    }
-    say
-}
-
-fn agents(scales: &Scales<'_>, camp: &Camp, keep: impl Fn(Tier) -> bool) -> u64 {
-    let claims = camp.claims.iter().filter_map(|index| scales.question.live.get(*index));
-    let mut agents: Vec<u32> =
-        claims.filter(|claim| keep(claim.strength.tier())).map(|claim| claim.agent).collect();
-    agents.sort_unstable();
-    agents.dedup();
-    agents.len() as u64
-}
-
 fn because(camp: &Camp) -> Vec<Position> {
-    let mut claims: Vec<_> = camp.tally.voices().map(|(_, strongest)| *strongest).collect();
-    if claims.len() > BECAUSE_MAX {
-        claims.select_nth_unstable(BECAUSE_MAX);
-        claims.truncate(BECAUSE_MAX);
-    }
-    claims.sort_unstable();
-    claims.iter().map(|claim| claim.position()).collect()
+    camp.tally.spoken().take(BECAUSE_MAX).map(|claim| claim.position()).collect()
 }
 
 /// Shares of the lens's weights. Under recency, whose weights are moments, the newest share all.
@@ -288,29 +294,19 @@ fn lens_shares(rows: &mut [Row], lens: LensName, many: bool) {
 
 /// What speaks against the winners, by tier, best first: the claims for other values, and under
 /// cardinality many those that deny a winner.
-fn dissent(
-    scales: &Scales<'_>,
-    heard: &[Camps],
-    ranking: &Ranking,
-    winners: &[usize],
-) -> Vec<Dissent> {
+fn dissent(heard: &[Sides<'_>], ranking: &Ranking, winners: &[usize]) -> Vec<Dissent> {
     let mut by_tier: Vec<Dissent> = SourceClass::ALL
         .into_iter()
         .map(|class| Dissent { class, voices: 0, claims: 0, support: 0 })
         .collect();
     for (index, row) in ranking.rows.iter().enumerate() {
-        let Some(camps) = heard.get(row.value) else { continue };
-        let camp = if winners.contains(&index) { &camps.no } else { &camps.yes };
+        let Some(sides) = heard.get(row.value) else { continue };
+        let camp = if winners.contains(&index) { sides.no } else { sides.yes };
         for (dissent, tier) in by_tier.iter_mut().zip(tiers()) {
             let sum = camp.tally.tier(tier);
             dissent.voices += sum.voices;
             dissent.support += sum.support;
-        }
-        for claim in camp.claims.iter().filter_map(|index| scales.question.live.get(*index)) {
-            let tier = usize::from(claim.strength.tier().0);
-            if let Some(dissent) = by_tier.get_mut(tier) {
-                dissent.claims += 1;
-            }
+            dissent.claims += camp.of_tier(tier);
         }
     }
     by_tier.retain(|dissent| dissent.claims > 0);
@@ -318,25 +314,32 @@ fn dissent(
 }
 
 /// Each tier by itself, and the conflict between what they say.
-fn layers(scales: &Scales<'_>, heard: &[Camps]) -> (Vec<Layer>, f64) {
+fn layers(
+    scales: &Scales<'_>,
+    candidates: &[Candidate<'_>],
+    heard: &[&Camps],
+) -> (Vec<Layer>, f64) {
     let question = scales.question;
+    let nobody = Camp::default();
+    let silence = Sides { yes: &nobody, no: &nobody };
     let mut layers = Vec::new();
     // Per value, the tiers that accept it and those that do not.
     let mut verdicts = vec![[0u128; 2]; heard.len()];
     for tier in tiers() {
-        let camps = question.of_tier(heard, tier);
-        if camps.iter().all(|camps| camps.yes.claims.is_empty() && camps.no.claims.is_empty()) {
+        let camps: Vec<Sides<'_>> =
+            heard.iter().map(|camps| camps.of_tier(tier).unwrap_or(silence)).collect();
+        if camps.iter().all(|sides| sides.is_empty()) {
             continue;
         }
         let disagreement = disagree(&camps, question.many);
-        let ranking = rank(scales, &camps, &disagreement, &camps);
+        let ranking = rank(scales, candidates, &camps, &disagreement, &camps);
         let winners: Vec<usize> = ranking
             .winners(question.many)
             .into_iter()
             .filter_map(|winner| ranking.rows.get(winner).map(|row| row.value))
             .collect();
-        for (value, (verdict, camps)) in verdicts.iter_mut().zip(&camps).enumerate() {
-            let spoken = !camps.yes.claims.is_empty() || !camps.no.claims.is_empty();
+        for (value, (verdict, sides)) in verdicts.iter_mut().zip(&camps).enumerate() {
+            let spoken = !sides.is_empty();
             if winners.contains(&value) {
                 verdict[0] += 1;
             } else if spoken {

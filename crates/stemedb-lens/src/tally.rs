@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stemedb_model::{Position, SourceClass, Tier};
 
 use crate::decay::fixed;
+use crate::ranked::Ranked;
 
 /// How strong a claim is, before any fading. The strongest is the smallest: best tier, then
 /// highest confidence, then oldest.
@@ -29,6 +30,11 @@ impl Strength {
     pub fn new(tier: Tier, confidence: f64, position: Position) -> Self {
         let confidence = if confidence > 0.0 { confidence.min(1.0) } else { 0.0 };
         Self { tier, confidence_bits: Reverse(confidence.to_bits()), position }
+    }
+
+    /// Not weaker than any claim of `tier`.
+    pub(crate) fn strongest_of(tier: Tier) -> Self {
+        Self { tier, confidence_bits: Reverse(u64::MAX), position: Position::NONE }
     }
 
     /// Its tier.
@@ -59,6 +65,8 @@ impl Strength {
 pub struct Tally<S, V> {
     sources: BTreeMap<S, Ranked<(Strength, V)>>,
     voices: BTreeMap<V, Ranked<Strength>>,
+    /// What the voices speak through.
+    spoken: BTreeSet<Strength>,
     tiers: [TierSum; SourceClass::ALL.len()],
 }
 
@@ -75,7 +83,12 @@ pub struct TierSum {
 
 impl<S, V> Default for Tally<S, V> {
     fn default() -> Self {
-        Self { sources: BTreeMap::new(), voices: BTreeMap::new(), tiers: Default::default() }
+        Self {
+            sources: BTreeMap::new(),
+            voices: BTreeMap::new(),
+            spoken: BTreeSet::new(),
+            tiers: Default::default(),
+        }
     }
 }
 
@@ -121,6 +134,11 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
     /// The voices, each with its strongest claim, in the order of `V`.
     pub fn voices(&self) -> impl Iterator<Item = (&V, &Strength)> {
         self.voices.iter().filter_map(|(voice, claims)| Some((voice, claims.first()?)))
+    }
+
+    /// The strongest claims of the voices, strongest first.
+    pub fn spoken(&self) -> impl ExactSizeIterator<Item = &Strength> {
+        self.spoken.iter()
     }
 
     /// The sums of one tier.
@@ -185,13 +203,14 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
         if before == after {
             return;
         }
-        if let Some(strength) = before
-            && let Some(sum) = self.tiers.get_mut(usize::from(strength.tier.0))
-        {
-            let weight = u128::from(strength.weight());
-            sum.voices -= 1;
-            sum.support -= weight;
-            sum.squares -= weight * weight;
+        if let Some(strength) = before {
+            self.spoken.remove(&strength);
+            if let Some(sum) = self.tiers.get_mut(usize::from(strength.tier.0)) {
+                let weight = u128::from(strength.weight());
+                sum.voices -= 1;
+                sum.support -= weight;
+                sum.squares -= weight * weight;
+            }
         }
         if let Some(strength) = after {
             self.count(strength);
@@ -199,6 +218,7 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
     }
 
     fn count(&mut self, strength: Strength) {
+        self.spoken.insert(strength);
         if let Some(sum) = self.tiers.get_mut(usize::from(strength.tier.0)) {
             let weight = u128::from(strength.weight());
             sum.voices += 1;
@@ -207,67 +227,3 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
         }
     }
 }
-
-/// A set that is never empty. Most sources and voices have one claim, which needs no tree.
-#[derive(Debug, Clone)]
-enum Ranked<T> {
-    One(T),
-    Many(BTreeSet<T>),
-}
-
-impl<T: Ord> Ranked<T> {
-    fn first(&self) -> Option<&T> {
-        match self {
-            Self::One(item) => Some(item),
-            Self::Many(items) => items.first(),
-        }
-    }
-
-    fn insert(&mut self, item: T) {
-        match self {
-            Self::One(only) if *only == item => {}
-            Self::One(_) => {
-                let Self::One(only) = std::mem::replace(self, Self::Many(BTreeSet::new())) else {
-                    return;
-                };
-                *self = Self::Many(BTreeSet::from([only, item]));
-            }
-            Self::Many(items) => {
-                items.insert(item);
-            }
-        }
-    }
-
-    /// `true` if nothing is left: the caller drops the set, which is then stale.
-    fn remove(&mut self, item: &T) -> bool {
-        match self {
-            Self::One(only) => *only == *item,
-            Self::Many(items) => {
-                items.remove(item);
-                items.is_empty()
-            }
-        }
-    }
-
-    fn for_each(&self, each: impl FnMut(&T)) {
-        match self {
-            Self::One(item) => std::iter::once(item).for_each(each),
-            Self::Many(items) => items.iter().for_each(each),
-        }
-    }
-}
-
-/// Equal sets are equal, whatever they grew from.
-impl<T: PartialEq> PartialEq for Ranked<T> {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::One(a), Self::One(b)) => a == b,
-            (Self::Many(a), Self::Many(b)) => a == b,
-            (Self::One(one), Self::Many(many)) | (Self::Many(many), Self::One(one)) => {
-                many.len() == 1 && many.iter().next() == Some(one)
-            }
-        }
-    }
-}
-
-impl<T: Eq> Eq for Ranked<T> {}

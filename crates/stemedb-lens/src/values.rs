@@ -10,12 +10,12 @@ use crate::lookup::Lookup;
 
 /// Brings claimed values into the form in which they are compared and shown.
 pub(crate) struct Canon<'a> {
-    lookup: &'a Lookup<'a>,
+    lookup: &'a Lookup,
     asked: Option<Arc<Predicate>>,
 }
 
 impl<'a> Canon<'a> {
-    pub(crate) fn new(lookup: &'a Lookup<'a>, asked: &PredicateName) -> Self {
+    pub(crate) fn new(lookup: &'a Lookup, asked: &PredicateName) -> Self {
         let asked = lookup.registry().predicate(lookup.space(), asked, lookup.as_of());
         Self { lookup, asked }
     }

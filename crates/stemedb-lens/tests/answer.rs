@@ -67,7 +67,8 @@ fn a_leaf_and_a_root_are_frozen() {
     w.claim(agent(2), "b");
     w.claim(agent(3), "b");
     w.claim(agent(1), "c");
-    let leaf = answer_leaf(&w.ask(LensName::Consensus), &id);
+    let resolution = w.ask(LensName::Consensus);
+    let leaf = answer_leaf(&resolution, &resolution.excluded, &id);
     let expected = [
         "88",                                                                   // a list of eight
         "6764656661756c74",                                                     // space default
@@ -87,7 +88,7 @@ fn a_leaf_and_a_root_are_frozen() {
     let mut root = AnswerRoot::new();
     let options = root_options(w.now());
     for resolution in stemedb_lens::resolve_many(&w.candidates(), &options, None) {
-        root.add(&answer_leaf(&resolution, &id));
+        root.add(&answer_leaf(&resolution, &resolution.excluded, &id));
     }
     let expected = "43c02bf00e6563913e287de77ab81104165e23f6f9aa7c12a6d72a3fb753c7b3";
     assert_eq!(root.finish().to_string(), expected);

@@ -13,8 +13,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use reference::Reference;
 use stemedb_lens::{
-    Became, Candidates, Decay, FactKind, LensName, Options, Reason, Reliability, Resolution,
-    changes, resolve, resolve_many, standings,
+    Became, Candidates, Decay, FactKind, LensName, Options, Question, Reason, Reliability,
+    Resolution, changes, resolve, resolve_many, standings,
 };
 use stemedb_model::{
     AgentId, Cardinality, EpochMode, Key, LifecycleState, Millis, Position, Role, SourceClass,
@@ -342,6 +342,132 @@ proptest! {
         let expected = Reference::resolve(&candidates, &options, trust);
         prop_assert_eq!(resolve(&candidates, &options, trust), expected);
     }
+}
+
+/// Some claims of a key with all that they depend on, and no more: what an index gathers to judge
+/// them again.
+fn part(all: &Candidates, wanted: &BTreeSet<Position>) -> Candidates {
+    let claims = || all.claims.iter().chain(&all.opposing).chain(&all.related);
+    let by_position: BTreeMap<_, _> = claims().map(|claim| (claim.position, claim)).collect();
+    let about = homes(all);
+    let mut needed: BTreeSet<Position> = BTreeSet::new();
+    let mut todo: Vec<Position> = wanted.iter().copied().collect();
+    while let Some(position) = todo.pop() {
+        let Some(claim) = by_position.get(&position).filter(|_| needed.insert(position)) else {
+            continue;
+        };
+        todo.extend(claim.premises.iter());
+        let of_claim = all.facts.iter().filter(|fact| about.get(&fact.position) == Some(&position));
+        todo.extend(of_claim.filter_map(|fact| match fact.kind {
+            FactKind::Supersede { new } => Some(new),
+            _ => None,
+        }));
+    }
+    let mut part = all.clone();
+    part.claims.retain(|claim| wanted.contains(&claim.position));
+    part.opposing.retain(|claim| wanted.contains(&claim.position));
+    let related = claims().filter(|claim| !wanted.contains(&claim.position));
+    part.related = related.filter(|claim| needed.contains(&claim.position)).cloned().collect();
+    let of_needed = |fact: &stemedb_lens::Fact| {
+        about.get(&fact.position).is_some_and(|home| needed.contains(home))
+    };
+    part.facts.retain(of_needed);
+    part
+}
+
+/// The assertion that each fact is about in the end.
+fn homes(all: &Candidates) -> BTreeMap<Position, Position> {
+    let claims = all.claims.iter().chain(&all.opposing).chain(&all.related);
+    let mut homes: BTreeMap<Position, Position> =
+        claims.map(|claim| (claim.position, claim.position)).collect();
+    for fact in &all.facts {
+        if let Some(home) = homes.get(&fact.target).copied() {
+            homes.insert(fact.position, home);
+        }
+    }
+    homes
+}
+
+/// Brings a question to the state of the world. Whether it was kept.
+fn bring(question: &mut Question, world: &World, options: &Options) -> bool {
+    let since = question.as_of();
+    let all = world.candidates();
+    let mut registered = world.registered.range(since.next()..);
+    if registered.any(|(_, record)| question.concerned_by(record)) {
+        *question = Question::new(&all, options);
+        return false;
+    }
+    let of_key: BTreeSet<Position> =
+        all.claims.iter().chain(&all.opposing).map(|claim| claim.position).collect();
+    let about = homes(&all);
+    let new_facts = all.facts.iter().filter(|fact| fact.position > since);
+    let touched = new_facts.filter_map(|fact| about.get(&fact.position).copied());
+    let touched = touched.filter(|home| of_key.contains(home) || question.related().contains(home));
+    let touched = touched.chain(of_key.range(since.next()..).copied());
+    let affected = question.affected(touched);
+    question.apply(&part(&all, &affected));
+    true
+}
+
+/// A question that is kept up to date answers as one that is made anew, at every step.
+fn kept_is_made_anew(
+    steps: &[Step],
+    from: usize,
+    asked: &[[u8; 12]],
+) -> Result<u32, TestCaseError> {
+    let (first, rest) = steps.split_at(from.min(steps.len()));
+    let mut world = play(first);
+    let choosing = options(&world, asked[0]);
+    let mut question = Question::new(&world.candidates(), &choosing);
+    let mut kept = 0;
+    for (kind, n) in rest {
+        step(&mut world, *kind, *n);
+        kept += u32::from(bring(&mut question, &world, &choosing));
+        let all = world.candidates();
+        for n in asked {
+            let options = Options {
+                epoch_aware: choosing.epoch_aware,
+                asserted_before: choosing.asserted_before,
+                lifecycle: choosing.lifecycle.clone(),
+                ..options(&world, *n)
+            };
+            question.prepare(options.valid_at);
+            let expected = Question::new(&all, &options);
+            prop_assert_eq!(
+                question.answer(&options, Some(&Table)),
+                expected.answer(&options, Some(&Table))
+            );
+            prop_assert_eq!(question.excluded(&options), expected.excluded(&options));
+            prop_assert_eq!(question.standings(&options), standings(&all, &options));
+        }
+    }
+    Ok(kept)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_question_that_is_kept_answers_as_one_made_anew(
+        steps in history(60),
+        from in 0usize..60,
+        asked in vec(any::<[u8; 12]>(), 1..4),
+    ) {
+        kept_is_made_anew(&steps, from, &asked)?;
+    }
+}
+
+/// Otherwise the property above would compare two that are made anew.
+#[test]
+fn most_steps_keep_a_question() {
+    let mut runner = TestRunner::deterministic();
+    let (mut kept, mut steps_in_all) = (0, 0);
+    for _ in 0..100 {
+        let steps = vec(any::<Step>(), 40).new_tree(&mut runner).unwrap().current();
+        kept += kept_is_made_anew(&steps, 10, &[[1; 12]]).unwrap();
+        steps_in_all += 30;
+    }
+    assert!(kept * 10 > steps_in_all * 7, "{kept} of {steps_in_all}");
 }
 
 proptest! {

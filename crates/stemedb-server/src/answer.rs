@@ -14,8 +14,6 @@ use crate::wire::{
     PredicateText, Reference, SpaceText, Status, StoredRecord, SubjectText, Time,
 };
 
-/// How many of the excluded assertions an answer names: the newest.
-const EXCLUDED_MAX: usize = 100;
 /// How many changes a diff names: those of the newest claims.
 const CHANGES_MAX: usize = 100;
 
@@ -134,8 +132,7 @@ impl<'a> Names<'a> {
             }
         }
         let mut excluded = Vec::new();
-        let skipped = found.excluded.len().saturating_sub(EXCLUDED_MAX);
-        for one in found.excluded.iter().skip(skipped) {
+        for one in &found.excluded {
             let Exclusion { reason, by } = self.exclusion(one)?;
             let id = self.id(one.position)?;
             excluded.push(wire::Excluded { id, position: one.position.0, reason, by });
@@ -177,7 +174,7 @@ impl<'a> Names<'a> {
                 })
                 .collect(),
             considered: found.considered,
-            excluded_count: count(found.excluded.len()),
+            excluded_count: found.excluded_count,
             excluded,
             layers: layers?,
             cross_tier_conflict: (found.lens == LensName::Layered)

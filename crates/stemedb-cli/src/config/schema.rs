@@ -254,11 +254,14 @@ impl Default for Index {
 pub struct Query {
     /// Most claims that one resolution may look at; more is `resolve_too_large`. 1 to 10,000,000.
     pub claims_max: usize,
+    /// Memory for what is kept of the keys that are asked about, so that an answer does not begin with
+    /// their claims; about 500 bytes a claim. 1,048,576 to 1,099,511,627,776.
+    pub memory_bytes: u64,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { claims_max: 100_000 }
+        Self { claims_max: 100_000, memory_bytes: 256 << 20 }
     }
 }
 
@@ -389,6 +392,7 @@ impl Config {
     pub fn index(&self) -> IndexConfig {
         let mut config = IndexConfig::new(self.index_dir());
         config.cache_bytes = self.index.cache_bytes;
+        config.questions_bytes = self.query.memory_bytes;
         config
     }
 
@@ -409,6 +413,7 @@ impl Config {
         problems.extend(self.wal().validate().err().into_iter().flatten());
         for (key, value, min, max) in [
             ("index.cache_bytes", self.index.cache_bytes, 1 << 20, 1 << 40),
+            ("query.memory_bytes", self.query.memory_bytes, 1 << 20, 1 << 40),
             ("query.claims_max", self.query.claims_max as u64, 1, 10_000_000),
             ("trust.statements_max", self.trust.statements_max as u64, 1, 1_000_000_000),
         ] {

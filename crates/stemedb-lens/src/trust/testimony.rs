@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 
 use stemedb_model::{Cardinality, Key, Millis, Value};
 
-use super::evidence::{Evidence, Statement};
+use super::evidence::{Evidence, Statement as Said};
 use crate::candidates::Candidates;
-use crate::exclude::exclude;
 use crate::options::{LensName, Options};
+use crate::statements::{Statement, Statements};
 use crate::values::Canon;
 
 impl Evidence {
@@ -18,46 +18,38 @@ impl Evidence {
     /// Every entity is one subject here, so each key is to be added once, under the smallest name.
     /// O(n log n) in claims and facts.
     pub fn testify(&mut self, candidates: &Candidates, evaluated_at: Millis) {
-        let exclusion = exclude(candidates, &Options::new(LensName::Trust, evaluated_at));
-        let key = &candidates.key;
-        let canon = Canon::new(&exclusion.lookup, &key.predicate);
-        let cardinality = exclusion.cardinality;
+        let options = Options::new(LensName::Trust, evaluated_at);
+        let (statements, votes) = Statements::of(candidates, &options);
+        let (key, lookup) = (&candidates.key, &statements.lookup);
+        let canon = Canon::new(lookup, &key.predicate);
+        let cardinality = statements.cardinality;
         self.topic(&key.predicate, cardinality, canon.tolerance());
         // Under cardinality one nothing opposes.
         let sign = |opposing| if opposing { -1.0 } else { 1.0 };
-        let live: Vec<_> = exclusion.judged.iter().filter(|judged| judged.live()).collect();
-        let values: Vec<Value> = live
-            .iter()
-            .map(|judged| {
-                let opposite = judged.opposing.then_some(&judged.claim.predicate);
-                canon.value(&judged.claim.object, opposite)
-            })
-            .collect();
-        for (judged, value) in live.iter().zip(&values) {
-            let Some(agent) = exclusion.lookup.agent_name(judged.agent) else { continue };
-            self.add(Statement {
-                position: judged.claim.position,
+        let value_of = |claim: &Statement| statements.values().get(claim.value as usize);
+        for claim in statements.in_play() {
+            let spoken = lookup.agent_name(claim.agent).zip(value_of(claim));
+            let Some((agent, value)) = spoken else { continue };
+            self.add(Said {
+                position: claim.position,
                 agent,
                 subject: &key.subject,
                 predicate: &key.predicate,
                 value,
-                weight: judged.claim.confidence * sign(judged.opposing),
+                weight: claim.confidence * sign(claim.opposing),
             });
         }
-        for vote in &exclusion.votes {
-            let on = live.binary_search_by_key(&vote.assertion, |judged| judged.claim.position);
-            let Some((judged, value)) = on.ok().and_then(|on| live.get(on).zip(values.get(on)))
-            else {
-                continue;
-            };
-            let Some(agent) = exclusion.lookup.agent_name(vote.signer.agent) else { continue };
-            self.add(Statement {
+        for vote in &votes {
+            let Some(claim) = statements.playing(vote.assertion) else { continue };
+            let spoken = lookup.agent_name(vote.signer.agent).zip(value_of(claim));
+            let Some((agent, value)) = spoken else { continue };
+            self.add(Said {
                 position: vote.position,
                 agent,
                 subject: &key.subject,
                 predicate: &key.predicate,
                 value,
-                weight: vote.weight * sign(judged.opposing),
+                weight: vote.weight * sign(claim.opposing),
             });
         }
         for value in gold(candidates, cardinality, &canon) {

@@ -803,6 +803,7 @@ impl<'a> Reference<'a> {
             lens_margin,
             evidence: disagreement.evidence,
             considered: considered.len() as u64,
+            excluded_count: excluded.len() as u64,
             excluded,
             dissent,
             layers,

@@ -8,7 +8,7 @@
     reason = "a wrong test input fails the test"
 )]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use stemedb_lens::{
@@ -92,7 +92,8 @@ pub struct World {
     pub claims: Vec<Claim>,
     pub facts: Vec<Fact>,
     pub epochs: Vec<(Position, RecordId)>,
-    in_registry: BTreeSet<Position>,
+    /// What the registries were told.
+    pub registered: BTreeMap<Position, Record>,
     pub last: Position,
     /// Claimed time of what comes next; `None`: when it is recorded.
     pub at: Option<Millis>,
@@ -106,7 +107,7 @@ impl World {
             claims: Vec::new(),
             facts: Vec::new(),
             epochs: Vec::new(),
-            in_registry: BTreeSet::new(),
+            registered: BTreeMap::new(),
             last: Position::NONE,
             at: None,
             principals: HashMap::new(),
@@ -135,7 +136,7 @@ impl World {
         let log_id = Some(LogId([7; 16]));
         let record = Record { space: Space::default(), agent: by, at, log_id, body };
         assert!(self.registry.apply(position, id(position), &record), "{record:?}");
-        self.in_registry.insert(position);
+        self.registered.insert(position, record);
         position
     }
 
@@ -249,7 +250,7 @@ impl World {
 
     /// Retracts any record, of a registry or not.
     pub fn retract(&mut self, by: AgentId, target: Position) -> Position {
-        if self.in_registry.contains(&target) {
+        if self.registered.contains_key(&target) {
             let target = RetractTarget::Record(id(target));
             return self.fold(by, Body::Retract(Retract { target, reason: None }));
         }

@@ -111,6 +111,6 @@ fn short(answer: &Resolution) -> ShortAnswer {
         winners: winners.map(|winner| (&winner.value).into()).collect(),
         status: status(answer.status),
         conflict_score: answer.conflict_score,
-        claims: answer.considered.saturating_sub(answer.excluded.len() as u64),
+        claims: answer.considered.saturating_sub(answer.excluded_count),
     }
 }

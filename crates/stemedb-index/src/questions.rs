@@ -1,0 +1,355 @@
+//! Questions kept in memory between reads: the sums behind the answers of a key.
+//!
+//! A question is made from all claims of its key when the key is first asked about, and from then on
+//! brought up to date with what was recorded since, so that an answer costs the distinct values of the
+//! key and not its claims. Nothing has to tell it that something changed: a read looks. It looks at
+//! the registry records since (few), at the newest rows of the key, and at the newest facts about
+//! claims of other keys that those of this one rest on. Where a registry record may concern what is
+//! kept, the question is made anew.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use stemedb_lens::{Candidates, Options, Question, same_claims};
+use stemedb_model::{Cardinality, Key, Position, PredicateName, Registry, Subject};
+
+use crate::error::IndexError;
+use crate::format::{Table, last_position, pair_key, position_key};
+use crate::rows::ClaimsRow;
+use crate::snapshot::Snapshot;
+
+/// A question that nobody has filled yet.
+const EMPTY_BYTES: u64 = 512;
+
+/// The questions that an index keeps: those asked most, within a bound of bytes.
+pub(crate) struct Questions(Cache<Key, Slot, ByBytes>);
+
+/// What the cache holds: it must weigh the same for as long as it does.
+#[derive(Clone)]
+struct Slot {
+    bytes: u64,
+    entry: Arc<Entry>,
+}
+
+type Entry = RwLock<Option<Kept>>;
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Slot> for ByBytes {
+    fn weight(&self, _key: &Key, slot: &Slot) -> u64 {
+        slot.bytes
+    }
+}
+
+struct Kept {
+    question: Question,
+    rows: Vec<Rows>,
+    /// Facts about its claims and about those they rest on.
+    facts: usize,
+    /// Claims and facts when it was weighed last: weighing costs more than answering.
+    weighed: usize,
+}
+
+/// Where claims of a question stand.
+struct Rows {
+    subject: Subject,
+    predicate: PredicateName,
+    opposing: bool,
+    /// The number of that key; `None` until somebody speaks of it.
+    number: Option<u64>,
+}
+
+impl Questions {
+    pub(crate) fn new(bytes: u64) -> Self {
+        // The slots are a guess at how many there will be: most keys have a handful of claims.
+        let slots = usize::try_from(bytes / (8 << 10)).unwrap_or(usize::MAX).max(16);
+        Self(Cache::with_weighter(slots, bytes, ByBytes))
+    }
+
+    fn entry(&self, key: &Key) -> Arc<Entry> {
+        if let Some(slot) = self.0.get(key) {
+            return slot.entry;
+        }
+        let entry = Arc::default();
+        self.put(key.clone(), EMPTY_BYTES, Arc::clone(&entry));
+        entry
+    }
+
+    fn put(&self, key: Key, bytes: u64, entry: Arc<Entry>) {
+        self.0.insert(key, Slot { bytes, entry });
+    }
+}
+
+impl Snapshot {
+    /// Puts a question about one key at [`Snapshot::position`] to `ask`, ready for `options`. Kept from
+    /// read to read under default options of what takes part; else it is made anew.
+    ///
+    /// Never of a part of the claims: past `claims_max` of them, or as many facts, it is
+    /// [`IndexError::TooLarge`].
+    ///
+    /// Of a key that was asked about before, costs what was recorded about it since; the first time,
+    /// and for another position, what [`Snapshot::candidates`] costs and O(n log n). Readers of one key
+    /// wait for one another while it is brought up to date.
+    pub fn question<T>(
+        &self,
+        key: &Key,
+        options: &Options,
+        claims_max: usize,
+        ask: impl FnOnce(&Question) -> T,
+    ) -> Result<T, IndexError> {
+        let (as_of, registry) = (self.position(), self.registry());
+        let anew = || {
+            let candidates = self.candidates(key, as_of, claims_max)?;
+            Ok(Question::new(&candidates, options))
+        };
+        if !same_claims(options, &Options::new(options.lens, options.evaluated_at)) {
+            return Ok(ask(&anew()?));
+        }
+        let subject = registry.canonical_subject(&key.space, &key.subject, as_of);
+        let named = Key { subject, ..key.clone() };
+        let entry = self.store().questions.entry(&named);
+        if let Ok(kept) = entry.read()
+            && let Some(kept) = &*kept
+            && kept.question.as_of() == as_of
+            && kept.question.ready(options.valid_at)
+        {
+            kept.check(claims_max)?;
+            return Ok(ask(&kept.question));
+        }
+        let mut kept = match entry.write() {
+            Ok(kept) => kept,
+            Err(poisoned) => {
+                // Whoever panicked may have left it half done.
+                let mut kept = poisoned.into_inner();
+                *kept = None;
+                entry.clear_poison();
+                kept
+            }
+        };
+        if kept.as_ref().is_some_and(|kept| kept.question.as_of() > as_of) {
+            drop(kept);
+            return Ok(ask(&anew()?));
+        }
+        let brought = match kept.take() {
+            Some(known) => self.bring(known)?,
+            None => None,
+        };
+        let known = match brought {
+            Some(known) => known,
+            None => self.make(&named, options, claims_max)?,
+        };
+        let known = kept.insert(known);
+        known.question.prepare(options.valid_at);
+        known.check(claims_max)?;
+        let answer = ask(&known.question);
+        let size = known.question.claims() + known.facts;
+        if known.weighed == 0 || size > known.weighed + known.weighed / 4 + 16 {
+            known.weighed = size.max(1);
+            let bytes = known.question.weight() as u64 + EMPTY_BYTES;
+            drop(kept);
+            self.store().questions.put(named, bytes, entry);
+        }
+        Ok(answer)
+    }
+
+    fn make(&self, key: &Key, options: &Options, claims_max: usize) -> Result<Kept, IndexError> {
+        let candidates = self.candidates(key, self.position(), claims_max)?;
+        Ok(Kept {
+            question: Question::new(&candidates, options),
+            rows: self.rows_of(key, self.registry())?,
+            facts: candidates.facts.len(),
+            weighed: 0,
+        })
+    }
+
+    /// The keys that make up a question.
+    fn rows_of(&self, key: &Key, registry: &Registry) -> Result<Vec<Rows>, IndexError> {
+        let as_of = self.position();
+        let mut predicates = vec![(key.predicate.clone(), false)];
+        if let Some(predicate) = registry.predicate(&key.space, &key.predicate, as_of)
+            && predicate.cardinality == Cardinality::Many
+        {
+            let opposites = predicate.opposites.iter().filter(|name| **name != key.predicate);
+            predicates.extend(opposites.map(|opposite| (opposite.clone(), true)));
+        }
+        let mut rows = Vec::new();
+        for subject in registry.entity(&key.space, &key.subject, as_of) {
+            for (predicate, opposing) in &predicates {
+                let (subject, predicate) = (subject.clone(), predicate.clone());
+                let mut one = Rows { subject, predicate, opposing: *opposing, number: None };
+                self.find_number(key, &mut one)?;
+                rows.push(one);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn find_number(&self, key: &Key, rows: &mut Rows) -> Result<(), IndexError> {
+        let (subject, predicate) = (rows.subject.clone(), rows.predicate.clone());
+        rows.number = self.key_number(&Key { space: key.space.clone(), subject, predicate })?;
+        Ok(())
+    }
+
+    /// Brings a question to this position; `None` if it is easier, or the only way, to make it anew.
+    fn bring(&self, mut kept: Kept) -> Result<Option<Kept>, IndexError> {
+        let since = kept.question.as_of();
+        if since == self.position() {
+            return Ok(Some(kept));
+        }
+        if self.concerned(&kept.question, since)? {
+            return Ok(None);
+        }
+        let mut touched = BTreeSet::new();
+        let key = kept.question.key().clone();
+        for rows in &mut kept.rows {
+            if rows.number.is_none() {
+                self.find_number(&key, rows)?;
+            }
+            if let Some(number) = rows.number {
+                self.newest_rows(number, since, &mut touched, &mut kept.facts)?;
+            }
+        }
+        self.newest_facts(kept.question.related(), since, &mut touched, &mut kept.facts)?;
+        let affected = kept.question.affected(touched);
+        let known = kept.question.claims();
+        if affected.len() > 64 + known / 2 {
+            return Ok(None);
+        }
+        let changed = self.some_candidates(&key, &kept.rows, &affected)?;
+        for claim in &changed.related {
+            if !kept.question.knows(claim.position) {
+                kept.facts += self.facts_under(claim.position, self.position())?.len();
+            }
+        }
+        kept.question.apply(&changed);
+        Ok(Some(kept))
+    }
+
+    /// Whether a registry record since then changes what is known already.
+    fn concerned(&self, question: &Question, since: Position) -> Result<bool, IndexError> {
+        if self.registered() <= since {
+            return Ok(false);
+        }
+        let range = position_key(since.next())..=position_key(self.position());
+        for row in self.range(Table::Registry, range) {
+            let (key, _) = row?;
+            let bad = || self.bad(Table::Registry, &key);
+            let position = last_position(&key).ok_or_else(bad)?;
+            let signed = self.signed(position)?.ok_or_else(bad)?;
+            if question.concerned_by(signed.record()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The claims of a key recorded since, and those that something was said of.
+    fn newest_rows(
+        &self,
+        number: u64,
+        since: Position,
+        touched: &mut BTreeSet<Position>,
+        facts: &mut usize,
+    ) -> Result<(), IndexError> {
+        let range = pair_key(number, since.next())..=pair_key(number, self.position());
+        for row in self.range(Table::Claims, range) {
+            let (key, row) = row?;
+            let position = last_position(&key).ok_or_else(|| self.bad(Table::Claims, &key))?;
+            if ClaimsRow::is_claim(&row) {
+                touched.insert(position);
+                continue;
+            }
+            *facts += 1;
+            touched.insert(self.home(position)?);
+        }
+        Ok(())
+    }
+
+    /// The claims of other keys that something was said of since. Looks for facts about each of them,
+    /// or at each record since, whichever is less.
+    fn newest_facts(
+        &self,
+        related: &BTreeSet<Position>,
+        since: Position,
+        touched: &mut BTreeSet<Position>,
+        facts: &mut usize,
+    ) -> Result<(), IndexError> {
+        if related.is_empty() {
+            return Ok(());
+        }
+        let records = self.position().0.saturating_sub(since.0);
+        if records < related.len() as u64 {
+            for position in since.0 + 1..=self.position().0 {
+                let Some(id) = self.id(Position(position))? else { continue };
+                let home = self.id_row(&id)?.and_then(|row| row.home);
+                if let Some(home) = home.filter(|home| related.contains(&home.assertion)) {
+                    *facts += 1;
+                    touched.insert(home.assertion);
+                }
+            }
+            return Ok(());
+        }
+        for assertion in related {
+            let range =
+                pair_key(assertion.0, since.next())..=pair_key(assertion.0, self.position());
+            for row in self.range(Table::Facts, range) {
+                row?;
+                *facts += 1;
+                touched.insert(*assertion);
+            }
+        }
+        Ok(())
+    }
+
+    /// The assertion that a fact is about in the end.
+    fn home(&self, fact: Position) -> Result<Position, IndexError> {
+        let id = self.id(fact)?;
+        let row = match id {
+            Some(id) => self.id_row(&id)?,
+            None => None,
+        };
+        let home = row.and_then(|row| row.home);
+        home.map(|home| home.assertion)
+            .ok_or_else(|| self.store().damaged(format_args!("fact {fact} is about no assertion")))
+    }
+
+    /// Some claims of a key and all that they depend on.
+    fn some_candidates(
+        &self,
+        key: &Key,
+        rows: &[Rows],
+        wanted: &BTreeSet<Position>,
+    ) -> Result<Candidates, IndexError> {
+        let (mut claims, mut opposing, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+        for position in wanted {
+            for rows in rows {
+                let Some(number) = rows.number else { continue };
+                let row = self.store().read(
+                    self.tables(),
+                    Table::Claims,
+                    &pair_key(number, *position),
+                    |row| ClaimsRow::decode(*position, row),
+                )?;
+                let Some(ClaimsRow::Claim(row)) = row else { continue };
+                let claim = self.claim_from(*position, &rows.subject, &rows.predicate, row)?;
+                if rows.opposing { &mut opposing } else { &mut claims }.push(claim);
+                facts.extend(self.facts_under(*position, self.position())?);
+                break;
+            }
+        }
+        self.depending(key.clone(), claims, opposing, facts)
+    }
+}
+
+impl Kept {
+    fn check(&self, bound: usize) -> Result<(), IndexError> {
+        let (claims, facts) = (self.question.claims() + self.question.related().len(), self.facts);
+        match claims > bound || facts > bound {
+            true => Err(IndexError::TooLarge { claims, facts, bound }),
+            false => Ok(()),
+        }
+    }
+}
