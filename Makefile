@@ -125,13 +125,19 @@ mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range �
 		$(foreach mutant,$(ONLY),--only $(mutant)) $(if $(DEEP),--deep)
 
 # Apart from everything else: its rivals are not built, locked or checked with the workspace.
-BENCH = cargo run --quiet --release --locked --manifest-path bench/log/Cargo.toml --target-dir $(TARGET)/bench-log --
+BENCH = cargo run --quiet --release --locked --manifest-path bench/Cargo.toml --target-dir $(TARGET)/bench --bin
 
 .PHONY: bench-log
 bench-log: build ## the log beside the bare device and its rivals: QUICK=1 WRITE=1 SCRATCH=…
-	./bench/log/setup.sh
-	$(BENCH) --server $(STEMEDB) --results $(TARGET)/bench-log.json --scratch $(or $(SCRATCH),$(TARGET)) \
+	./bench/setup.sh
+	$(BENCH) bench-log -- --server $(STEMEDB) --results $(TARGET)/bench-log.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED)) $(BENCH_FLAGS)
+
+.PHONY: bench-resolve
+bench-resolve: build ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SCRATCH=…
+	./bench/setup.sh
+	$(BENCH) bench-resolve -- --server $(STEMEDB) --results $(TARGET)/bench-resolve.json \
+		--scratch $(or $(SCRATCH),$(TARGET)) $(if $(QUICK),--quick) $(if $(WRITE),--write) $(BENCH_FLAGS)
 
 # SECONDS bounds it, or RUNS; STEPS a run. SKIP leaves steps out, as a failure prints it.
 SIM = cargo run --quiet --release --locked -p stemedb-sim --

@@ -157,7 +157,8 @@ def signed(path, body):
 
 
 def fit_body(body):
-    is_record = ("keys" not in body or "class" in body) and "drop" not in body
+    reads = "drop" in body or "lens_hash" in body
+    is_record = ("keys" not in body or "class" in body) and not reads
     if is_record:
         for field in ("agent", "signature", "id", "log_id"):
             body.pop(field, None)

@@ -69,6 +69,8 @@ commands! {
     Skeptic(skeptic),
     Layered(layered),
     Resolve(resolve),
+    Explain(explain),
+    Replay(replay),
     Record(record),
     Trace(trace),
     Trust(trust),

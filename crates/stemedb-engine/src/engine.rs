@@ -20,10 +20,10 @@ use crate::committer::Committer;
 use crate::config::{AT_AHEAD_MAX_MS, EngineConfig};
 use crate::error::{EngineError, ReadError};
 use crate::fates::{Fate, Fates};
+use crate::first_seen::FirstSeen;
 use crate::intake::{Intake, Queued};
 use crate::metrics::{self, Operation};
 use crate::node::{Gate, NodeState, NodeStatus, Phase, Progress};
-use crate::receipts::Receipts;
 use crate::sequencer::{Sequencer, first_of_key};
 use crate::shared::{Shared, index_error};
 use crate::slot::{Command, Order, Slot};
@@ -140,7 +140,7 @@ impl Engine {
             slot: Slot::new(config.group_records_max, config.group_bytes_max),
             applied: Applied::new(snapshot),
             fates: Fates::default(),
-            receipts: Receipts::default(),
+            first_seen: FirstSeen::default(),
             trust: Tables::new(config.trust_dir.clone(), env.vfs),
             appending: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -301,7 +301,7 @@ impl Engine {
         {
             return Ok(entry.signed.record().at);
         }
-        Ok(self.shared.receipts.first(*key, self.now()))
+        Ok(self.shared.first_seen.first(*key, self.now()))
     }
 
     /// A read at the newest applied position, which is at least `at_least`; waits for that up to

@@ -12,9 +12,9 @@ use stemedb_model::{LogId, Position, RecordId, Timeline};
 use crate::applied::Applied;
 use crate::config::EngineConfig;
 use crate::fates::Fates;
+use crate::first_seen::FirstSeen;
 use crate::intake::{Intake, Queued};
 use crate::node::Gate;
-use crate::receipts::Receipts;
 use crate::slot::{Item, Slot, Verdict};
 use crate::submission::{Ack, AckStatus, WriteError};
 use crate::trust::Tables;
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) slot: Slot,
     pub(crate) applied: Applied,
     pub(crate) fates: Fates,
-    pub(crate) receipts: Receipts,
+    pub(crate) first_seen: FirstSeen,
     pub(crate) trust: Tables,
     pub(crate) appending: Mutex<Option<Appending>>,
     /// The engine is being closed: replay ends early.

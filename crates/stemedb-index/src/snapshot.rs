@@ -116,6 +116,12 @@ impl Snapshot {
         Ok(self.signed(position)?.map(|signed| signed.id()))
     }
 
+    /// The id of an assertion that a read of this snapshot named.
+    pub fn id_of_claim(&self, position: Position) -> Result<RecordId, IndexError> {
+        let missing = || self.store.damaged(format_args!("no record at {position}, a claim"));
+        self.id(position)?.ok_or_else(missing)
+    }
+
     /// The newest record written under this hash of (principal, idempotency key).
     pub fn idempotency(&self, hash: &Hash) -> Result<Option<Position>, IndexError> {
         let position =

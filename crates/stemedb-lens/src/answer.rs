@@ -26,7 +26,7 @@ pub fn lens_hash(options: &Options) -> Hash {
 }
 
 /// Keys length first, absent options left out.
-fn write_options(out: &mut Vec<u8>, options: &Options) {
+pub(crate) fn write_options(out: &mut Vec<u8>, options: &Options) {
     let Options {
         lens: _,
         epoch_aware,

@@ -205,6 +205,16 @@ impl Statements {
         self.all.get(self.index(position).ok()?)
     }
 
+    /// All of them, ascending by position.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Statement> {
+        self.all.iter()
+    }
+
+    /// What a statement claims, in the form in which values are compared.
+    pub(crate) fn value(&self, statement: &Statement) -> Option<&Value> {
+        self.values.name(statement.value)
+    }
+
     /// The statements that take part, ascending by position. O(n).
     pub(crate) fn in_play(&self) -> impl Iterator<Item = &Statement> {
         self.all.iter().filter(|statement| statement.in_play)
@@ -363,9 +373,21 @@ impl Statements {
 
     /// The newest of those that take no part, at most `most`, ascending by position.
     pub(crate) fn newest_out(&self, most: usize) -> Vec<Excluded> {
-        let newest = self.out.iter().rev().take(most);
-        let mut excluded: Vec<_> =
-            newest.filter_map(|position| self.why(self.find(*position)?)).collect();
+        let mut excluded = Vec::with_capacity(most.min(self.out.len()));
+        let mut rest = self.all.as_slice();
+        for position in self.out.iter().rev().take(most) {
+            // Each lies a little before the one that was found last.
+            let mut step = 1;
+            let mut from = rest.len().saturating_sub(step);
+            while from > 0 && rest.get(from).is_some_and(|one| one.position > *position) {
+                step *= 2;
+                from = rest.len().saturating_sub(step);
+            }
+            let near = rest.get(from..).unwrap_or_default();
+            let Ok(at) = near.binary_search_by_key(position, |one| one.position) else { continue };
+            excluded.extend(near.get(at).and_then(|one| self.why(one)));
+            rest = rest.get(..from + at).unwrap_or_default();
+        }
         excluded.reverse();
         excluded
     }

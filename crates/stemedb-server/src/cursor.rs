@@ -8,7 +8,7 @@ use stemedb_engine::SnapshotToken;
 use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject, Timeline};
 
 use crate::error::{ApiError, ApiResult};
-use crate::wire::{ErrorCode, QueryParams};
+use crate::wire::{ErrorCode, ExplainParams, QueryParams};
 
 const VERSION: u8 = 1;
 const KEYS: u8 = b'k';
@@ -30,7 +30,15 @@ pub(crate) struct Cursor {
 
 /// A hash of everything that must stay the same from page to page.
 pub(crate) fn question_hash(asked: &QueryParams) -> [u8; 8] {
-    let same = QueryParams { cursor: None, limit: None, at_least: None, ..asked.clone() };
+    hash_of(&QueryParams { cursor: None, limit: None, at_least: None, ..asked.clone() })
+}
+
+/// The same of a receipt.
+pub(crate) fn explain_hash(asked: &ExplainParams) -> [u8; 8] {
+    hash_of(&ExplainParams { cursor: None, at_least: None, ..asked.clone() })
+}
+
+fn hash_of(same: &impl std::fmt::Debug) -> [u8; 8] {
     let hash = blake3::hash(format!("{same:?}").as_bytes());
     let mut short = [0; 8];
     for (to, from) in short.iter_mut().zip(hash.as_bytes()) {

@@ -44,19 +44,24 @@ pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// The endpoints that answer questions; the label of the query metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Question {
+    Explain,
     Layered,
     Query,
+    Replay,
     Resolve,
     Skeptic,
 }
 
 impl Question {
-    const ALL: [Self; 4] = [Self::Layered, Self::Query, Self::Resolve, Self::Skeptic];
+    const ALL: [Self; 6] =
+        [Self::Explain, Self::Layered, Self::Query, Self::Replay, Self::Resolve, Self::Skeptic];
 
     fn as_str(self) -> &'static str {
         match self {
+            Self::Explain => "/v1/explain",
             Self::Layered => "/v1/layered",
             Self::Query => "/v1/query",
+            Self::Replay => "/v1/replay",
             Self::Resolve => "/v1/resolve",
             Self::Skeptic => "/v1/skeptic",
         }

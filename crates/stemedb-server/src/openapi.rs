@@ -123,6 +123,8 @@ problems! {
     QueryProblems: LIMITED, ASKING, READING, RESOLVING, &[ErrorCode::CursorMismatch];
     /// Error answers of the endpoints about one key.
     KeyProblems: LIMITED, ASKING, READING, RESOLVING;
+    /// Error answers of a receipt made again.
+    ReplayProblems: LIMITED, ASKING, SENDING, READING, RESOLVING;
     /// Error answers of what would change.
     WhatIfProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, &[
         ErrorCode::RecordNotFound, ErrorCode::WhatIfTooLarge

@@ -14,8 +14,8 @@ use stemedb_model::{
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::wire::{
-    self, AgentKey, AsOf, AtLeast, KeyParams, LifecycleState, PredicateText, QueryParams,
-    ResolveRequest, SpaceText, SubjectText,
+    self, AgentKey, AsOf, AtLeast, ExplainParams, KeyParams, LifecycleState, PredicateText,
+    QueryParams, ResolveRequest, SpaceText, SubjectText,
 };
 
 /// Reads the parameters of a query string; an error names the parameter.
@@ -158,6 +158,46 @@ impl Asked {
         })
     }
 
+    pub(crate) fn explain(params: &ExplainParams) -> ApiResult<Self> {
+        let ExplainParams {
+            space,
+            subject,
+            predicate,
+            lens: _,
+            agent,
+            source,
+            lifecycle,
+            epoch_aware,
+            decay,
+            min_confidence,
+            tiers,
+            as_of,
+            asserted_before,
+            valid_at,
+            at_least,
+            cursor: _,
+        } = params.clone();
+        // A receipt is of all claims or none.
+        let partial = None;
+        Self::key(&KeyParams {
+            space,
+            subject,
+            predicate,
+            agent,
+            source,
+            lifecycle,
+            epoch_aware,
+            decay,
+            min_confidence,
+            tiers,
+            partial,
+            as_of,
+            asserted_before,
+            valid_at,
+            at_least,
+        })
+    }
+
     pub(crate) fn resolve(request: &ResolveRequest) -> ApiResult<Self> {
         let agents = |agents: &Vec<AgentKey>| agents.iter().map(|agent| agent.0).collect();
         let sources =
@@ -180,11 +220,7 @@ impl Asked {
     pub(crate) fn options(&self, lens: LensName, evaluated_at: Millis) -> Options {
         Options {
             epoch_aware: self.epoch_aware.unwrap_or(true),
-            decay: match self.decay {
-                None | Some(wire::Decay::Off) => Decay::Off,
-                Some(wire::Decay::PerClass) => Decay::PerClass,
-                Some(wire::Decay::HalfLife(ms)) => Decay::HalfLife(ms),
-            },
+            decay: self.decay.map(Decay::from).unwrap_or_default(),
             min_confidence: self.min_confidence,
             lifecycle: self.lifecycle.clone(),
             tiers: self.tiers.clone(),
@@ -198,6 +234,26 @@ impl Asked {
 
     pub(crate) fn valid_at(&self, evaluated_at: Millis) -> Millis {
         self.valid_at.unwrap_or(evaluated_at)
+    }
+}
+
+impl From<wire::Decay> for Decay {
+    fn from(decay: wire::Decay) -> Self {
+        match decay {
+            wire::Decay::Off => Self::Off,
+            wire::Decay::PerClass => Self::PerClass,
+            wire::Decay::HalfLife(ms) => Self::HalfLife(ms),
+        }
+    }
+}
+
+impl From<Decay> for wire::Decay {
+    fn from(decay: Decay) -> Self {
+        match decay {
+            Decay::Off => Self::Off,
+            Decay::PerClass => Self::PerClass,
+            Decay::HalfLife(ms) => Self::HalfLife(ms),
+        }
     }
 }
 

@@ -17,7 +17,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
-use crate::handlers::{export, feed, import, meta, node, query, read, trust, wal, whatif, write};
+use crate::handlers::{
+    explain, export, feed, import, meta, node, query, read, trust, wal, whatif, write,
+};
 use crate::openapi as document;
 
 const SPECIFICATION: &str = "/openapi.json";
@@ -49,6 +51,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(query::resolve_many))
         .routes(routes!(query::skeptic))
         .routes(routes!(query::layered))
+        .routes(routes!(explain::receipt))
+        .routes(routes!(explain::replay))
         .routes(routes!(whatif::what_if))
         .routes(routes!(trust::learn))
         .routes(routes!(trust::explain))

@@ -79,7 +79,8 @@ impl Show<'_> {
         self.retraction()?;
         self.others()?;
         self.trust()?;
-        self.what_if()
+        self.what_if()?;
+        self.receipt()
     }
 
     fn opening(&self) -> Result<(), Failure> {
@@ -470,6 +471,35 @@ impl Show<'_> {
         let text = crate::commands::whatif::shown(&answer);
         let text: String = text.lines().map(|line| format!("  {line}\n")).collect();
         self.context.print(&text)
+    }
+
+    /// What an earlier answer rested on, and the same made again after all that came since.
+    fn receipt(&self) -> Result<(), Failure> {
+        self.heading("8. A receipt: the answer before the retractions, made again bit for bit")?;
+        let query = [
+            ("subject", METAL.subject.to_owned()),
+            ("predicate", METAL.predicate.to_owned()),
+            ("as_of", self.before.to_string()),
+        ];
+        let explained: wire::Explanation = self.remote.get("/v1/explain", &query)?.read()?;
+        let receipt = serde_json::to_value(&explained.receipt)
+            .map_err(|error| Failure::error("the receipt cannot be written").because(error))?;
+        let replay: wire::Replay = self.remote.post_json("/v1/replay", &receipt)?.read()?;
+        if !replay.same || replay.hash != explained.hash {
+            return Err(Failure::error(format!(
+                "the receipt {} was not made again: other {}",
+                explained.hash.0,
+                replay.differences.join(", ")
+            )));
+        }
+        if self.context.json {
+            return self.context.print_json(&replay);
+        }
+        self.context.print(&format!(
+            "  {} statements considered, {} of them not counted; {BOLD}the same now{BOLD:#}  \
+             {DIM}(stemedb explain, replay)\n  {}{DIM:#}\n",
+            replay.receipt.considered, replay.receipt.excluded, replay.hash.0,
+        ))
     }
 }
 

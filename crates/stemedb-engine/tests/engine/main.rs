@@ -7,7 +7,9 @@
     reason = "helpers of tests"
 )]
 
+mod attacks;
 mod common;
+mod explain;
 mod failing;
 mod metrics;
 mod node;

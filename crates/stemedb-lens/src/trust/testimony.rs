@@ -7,7 +7,7 @@ use stemedb_model::{Cardinality, Key, Millis, Value};
 use super::evidence::{Evidence, Statement as Said};
 use crate::candidates::Candidates;
 use crate::options::{LensName, Options};
-use crate::statements::{Statement, Statements};
+use crate::statements::Statements;
 use crate::values::Canon;
 
 impl Evidence {
@@ -26,9 +26,8 @@ impl Evidence {
         self.topic(&key.predicate, cardinality, canon.tolerance());
         // Under cardinality one nothing opposes.
         let sign = |opposing| if opposing { -1.0 } else { 1.0 };
-        let value_of = |claim: &Statement| statements.values().get(claim.value as usize);
         for claim in statements.in_play() {
-            let spoken = lookup.agent_name(claim.agent).zip(value_of(claim));
+            let spoken = lookup.agent_name(claim.agent).zip(statements.value(claim));
             let Some((agent, value)) = spoken else { continue };
             self.add(Said {
                 position: claim.position,
@@ -41,7 +40,7 @@ impl Evidence {
         }
         for vote in &votes {
             let Some(claim) = statements.playing(vote.assertion) else { continue };
-            let spoken = lookup.agent_name(vote.signer.agent).zip(value_of(claim));
+            let spoken = lookup.agent_name(vote.signer.agent).zip(statements.value(claim));
             let Some((agent, value)) = spoken else { continue };
             self.add(Said {
                 position: vote.position,

@@ -15,6 +15,7 @@ mod params;
 mod point;
 mod problem;
 mod read;
+mod receipt;
 mod record;
 mod resolution;
 mod scalar;
@@ -35,6 +36,10 @@ pub use read::{
     AssertionPage, Fact, FactKind, KeyRef, LensName, QueryResult, RecordAnswer, Relation,
     ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, Standing, StoredRecord,
     TraceAnswer, TraceLink,
+};
+pub use receipt::{
+    Considered, ExplainParams, Explanation, Receipt, ReceiptOptions, ReceiptTrust, ReceiptValue,
+    Replay,
 };
 pub use record::*;
 pub use resolution::{Dissent, Excluded, Layer, Reference, Resolution, Status, Value};

@@ -7,17 +7,17 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Machine {
-    pub(crate) date: String,
-    pub(crate) commit: String,
-    pub(crate) processor: String,
-    pub(crate) processors: usize,
-    pub(crate) memory_gib: u64,
-    pub(crate) kernel: String,
-    pub(crate) file_system: String,
-    pub(crate) device: String,
-    pub(crate) load_before: String,
-    pub(crate) rivals: String,
+pub struct Machine {
+    pub date: String,
+    pub commit: String,
+    pub processor: String,
+    pub processors: usize,
+    pub memory_gib: u64,
+    pub kernel: String,
+    pub file_system: String,
+    pub device: String,
+    pub load_before: String,
+    pub rivals: String,
 }
 
 fn said(program: &str, arguments: &[&str]) -> String {
@@ -33,7 +33,7 @@ fn field(path: &str, name: &str) -> String {
 }
 
 impl Machine {
-    pub(crate) fn look(scratch: &Path, postgres: bool) -> Self {
+    pub fn look(scratch: &Path, postgres: bool) -> Self {
         let scratch = scratch.display().to_string();
         let mount = said("findmnt", &["-no", "FSTYPE,OPTIONS", "-T", &scratch]);
         let source = said("findmnt", &["-no", "SOURCE", "-T", &scratch]);
@@ -73,5 +73,22 @@ impl Machine {
                 .unwrap_or_default(),
             rivals,
         }
+    }
+
+    /// All of it in words.
+    pub fn sentence(&self) -> String {
+        format!(
+            "Measured on {} at commit {}. {} × {}, {} GiB, {}; {}; device {}; load before: {}. {}.",
+            self.date,
+            self.commit,
+            self.processors,
+            self.processor,
+            self.memory_gib,
+            self.kernel,
+            self.file_system,
+            self.device,
+            self.load_before,
+            self.rivals,
+        )
     }
 }

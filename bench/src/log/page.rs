@@ -1,36 +1,25 @@
 //! The results as tables, and their place in the page.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use stemedb_bench::page::{put, thousands, us};
+use stemedb_bench::stats::{Estimate, Quantiles};
 
 use crate::commits::{Cell, Mode, Row};
 use crate::contender::{BARE, OURS};
 use crate::http::Http;
 use crate::reading::Reading;
 use crate::rotation::Rotations;
-use crate::stats::{Estimate, Quantiles};
 use crate::{Results, plot};
 
 const PAGE: &str = "log.md";
 const CHART: &str = "log-commits.svg";
-/// What is between these lines is written by the harness.
-const BEGIN: &str = "<!-- results: written by `make bench-log WRITE=1` -->";
-const END: &str = "<!-- end of results -->";
 
 /// Puts the tables into the page and draws the chart.
 pub(crate) fn write(dir: &Path, results: &Results) -> Result<()> {
-    let path = dir.join(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    let places = page
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| rest.split_once(END).map(|(_, after)| (before, after)));
-    let (before, after) =
-        places.with_context(|| format!("{} has no place for results", path.display()))?;
-    let tables = tables(results);
-    fs::write(&path, format!("{before}{BEGIN}\n\n{tables}\n{END}{after}"))?;
+    put(&dir.join(PAGE), "make bench-log WRITE=1", &tables(results))?;
     plot::draw(&dir.join(CHART), &results.cells)
 }
 
@@ -44,29 +33,8 @@ fn interval(estimate: &Estimate) -> String {
     }
 }
 
-/// Three figures.
-fn us(us: f64) -> String {
-    match us {
-        us if us < 9.995 => format!("{us:.2}"),
-        us if us < 99.95 => format!("{us:.1}"),
-        us => format!("{us:.0}"),
-    }
-}
-
 fn quantiles(found: &Quantiles) -> String {
     [found.p50, found.p99, found.p999].map(us).join(" / ")
-}
-
-fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut out = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn label(row: &Row) -> String {
@@ -226,22 +194,11 @@ fn goals(results: &Results) -> String {
 }
 
 pub(crate) fn tables(results: &Results) -> String {
-    let machine = &results.machine;
     let mut out = format!(
-        "Measured on {} at commit {}, {} rounds of {} ms a slice. {} × {}, {} GiB, {}; {}; device {}; \
-         load before: {}. {}.\n\n",
-        machine.date,
-        machine.commit,
+        "{} {} rounds of {} ms a slice.\n\n",
+        results.machine.sentence(),
         results.rounds,
         results.slice_ms,
-        machine.processors,
-        machine.processor,
-        machine.memory_gib,
-        machine.kernel,
-        machine.file_system,
-        machine.device,
-        machine.load_before,
-        machine.rivals,
     );
     let mut part = |title: &str, text: String| {
         let _ = write!(out, "### {title}\n\n{text}\n");

@@ -1,6 +1,6 @@
 //! When an idempotency key was first seen, so that a retry without `at` makes the same record.
 //!
-//! A durable receipt is the record itself, found by the key's hash in the index. Here are those of
+//! The durable answer is the record itself, found by the key's hash in the index. Here are those of
 //! requests that are still on their way, or were refused; they are lost at a restart, and may be:
 //! then nothing was written under them, or the index knows.
 
@@ -9,11 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use stemedb_model::{Hash, Millis};
 
-/// Receipts kept; the oldest goes first. Far more than can be in flight.
+/// FirstSeen kept; the oldest goes first. Far more than can be in flight.
 const KEEP: usize = 64 << 10;
 
 #[derive(Default)]
-pub(crate) struct Receipts {
+pub(crate) struct FirstSeen {
     inner: Mutex<Inner>,
 }
 
@@ -23,7 +23,7 @@ struct Inner {
     order: VecDeque<Hash>,
 }
 
-impl Receipts {
+impl FirstSeen {
     /// The time first given for `key`; `now` if this is the first.
     pub(crate) fn first(&self, key: Hash, now: Millis) -> Millis {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

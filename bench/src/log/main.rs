@@ -6,12 +6,10 @@ mod commits;
 mod contender;
 mod http;
 mod load;
-mod machine;
 mod page;
 mod plot;
 mod reading;
 mod rotation;
-mod stats;
 mod workload;
 
 use std::fs;
@@ -25,12 +23,12 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use commits::{Cell, Plan};
-use contender::postgres::Cluster;
 use http::Http;
 use load::Neighbour;
-use machine::Machine;
 use reading::Reading;
 use rotation::Rotations;
+use stemedb_bench::cluster::Cluster;
+use stemedb_bench::machine::Machine;
 
 /// Numbers of clients.
 const CLIENTS: [usize; 4] = [1, 4, 16, 64];

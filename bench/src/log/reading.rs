@@ -15,8 +15,8 @@ use stemedb_log::{Expect, Log, NewEntry, Wal, WalConfig, verify};
 use stemedb_model::Position;
 
 use crate::contender::open_new;
-use crate::stats::Estimate;
 use crate::workload::records;
+use stemedb_bench::stats::Estimate;
 
 /// Clients of a group.
 const CLIENTS: usize = 64;

@@ -20,8 +20,8 @@ use ureq::Agent;
 
 use crate::commits::Plan;
 use crate::contender::{Bare, Contender};
-use crate::stats::{Estimate, Latencies, Quantiles};
 use crate::workload::records;
+use stemedb_bench::stats::{Estimate, Latencies, Quantiles};
 
 const START_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a claimed value.

@@ -1,14 +1,11 @@
-//! PostgreSQL: a cluster of its own, on the file system under test, over a Unix socket.
+//! PostgreSQL: a cluster of its own, in a folder of the run, over a Unix socket.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use postgres::{Client, Config, NoTls, Statement};
-
-use super::{Contender, Writer};
-use crate::workload::Record;
+use postgres::{Client, Config, NoTls};
 
 /// Where distributions keep the programs of a server.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -17,7 +14,7 @@ const USER: &str = "postgres";
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// A running server; stopped when dropped.
-pub(crate) struct Cluster {
+pub struct Cluster {
     server: Child,
     data: PathBuf,
     sockets: PathBuf,
@@ -36,7 +33,7 @@ fn as_user(program: &str) -> Command {
 
 impl Cluster {
     /// Makes a cluster in `dir` and starts its server.
-    pub(crate) fn start(dir: &Path) -> Result<Self> {
+    pub fn start(dir: &Path) -> Result<Self> {
         let home = dir.join("postgres");
         std::fs::create_dir(&home)?;
         if rustix::process::geteuid().is_root() {
@@ -76,35 +73,16 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn config(&self) -> Config {
+    /// How to reach it.
+    pub fn config(&self) -> Config {
         let mut config = Config::new();
         config.host_path(&self.sockets).user("bench").dbname("postgres");
         config
     }
 
-    fn connect(&self) -> Result<Client> {
+    /// A connection.
+    pub fn connect(&self) -> Result<Client> {
         Ok(self.config().connect(NoTls)?)
-    }
-
-    /// An empty table, after a checkpoint.
-    pub(crate) fn fresh(&self) -> Result<Postgres> {
-        let mut client = self.connect()?;
-        client.batch_execute(
-            "DROP TABLE IF EXISTS log;
-             CREATE TABLE log (position bigserial PRIMARY KEY, record bytea NOT NULL);
-             ALTER TABLE log ALTER COLUMN record SET STORAGE EXTERNAL;
-             CHECKPOINT",
-        )?;
-        let promise = client.query_one(
-            "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
-             current_setting('wal_sync_method')",
-            &[],
-        )?;
-        let promise: [String; 3] = [promise.get(0), promise.get(1), promise.get(2)];
-        ensure!(promise == ["on", "on", "fdatasync"], "PostgreSQL promises {promise:?}");
-        let insert = client
-            .prepare("INSERT INTO log (record) SELECT record FROM unnest($1::bytea[]) AS record")?;
-        Ok(Postgres { config: self.config(), client, insert })
     }
 }
 
@@ -118,40 +96,5 @@ impl Drop for Cluster {
             .current_dir(&self.sockets)
             .status();
         let _ = self.server.wait();
-    }
-}
-
-pub(crate) struct Postgres {
-    config: Config,
-    client: Client,
-    insert: Statement,
-}
-
-impl Contender for Postgres {
-    fn commit(&mut self, group: &[Record]) -> Result<()> {
-        let records: Vec<&[u8]> = group.iter().map(|record| record.bytes.as_slice()).collect();
-        self.client.execute(&self.insert, &[&records])?;
-        Ok(())
-    }
-
-    fn writers(&self, count: usize) -> Result<Option<Vec<Box<dyn Writer>>>> {
-        let connect = || -> Result<Box<dyn Writer>> {
-            let mut client = self.config.connect(NoTls)?;
-            let insert = client.prepare("INSERT INTO log (record) VALUES ($1)")?;
-            Ok(Box::new(Connection { client, insert }))
-        };
-        (0..count).map(|_| connect()).collect::<Result<_>>().map(Some)
-    }
-}
-
-struct Connection {
-    client: Client,
-    insert: Statement,
-}
-
-impl Writer for Connection {
-    fn commit(&mut self, record: &Record) -> Result<()> {
-        self.client.execute(&self.insert, &[&record.bytes])?;
-        Ok(())
     }
 }

@@ -11,27 +11,27 @@ const RESAMPLES: usize = 2000;
 
 /// Latencies of one or more slices.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Latencies(Vec<u64>);
+pub struct Latencies(Vec<u64>);
 
 impl Latencies {
-    pub(crate) fn push(&mut self, took: Duration) {
+    pub fn push(&mut self, took: Duration) {
         self.0.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn extend(&mut self, other: &Self) {
+    pub fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// In microseconds.
-    pub(crate) fn mean(&self) -> f64 {
+    pub fn mean(&self) -> f64 {
         self.0.iter().sum::<u64>() as f64 / 1000.0 / self.0.len().max(1) as f64
     }
 
-    pub(crate) fn quantiles(&self) -> Quantiles {
+    pub fn quantiles(&self) -> Quantiles {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         // The smallest value that at least this share of all does not exceed.
@@ -45,19 +45,19 @@ impl Latencies {
 
 /// In microseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Quantiles {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) max: f64,
+pub struct Quantiles {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
 }
 
 /// A median over rounds, with the interval that holds it in 95 of 100 cases.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct Estimate {
-    pub(crate) median: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+pub struct Estimate {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 fn median(sorted: &[f64]) -> f64 {
@@ -71,7 +71,7 @@ fn median(sorted: &[f64]) -> f64 {
 impl Estimate {
     /// Percentile bootstrap over rounds, which are what is independent here: latencies within a
     /// slice are not.
-    pub(crate) fn of(rounds: &[f64]) -> Self {
+    pub fn of(rounds: &[f64]) -> Self {
         let mut sorted = rounds.to_vec();
         sorted.sort_by(f64::total_cmp);
         let mut rng = StdRng::seed_from_u64(rounds.len() as u64);

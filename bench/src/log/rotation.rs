@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use stemedb_log::{Log, NewEntry};
 
 use crate::contender::{Bare, Contender, open_new};
-use crate::stats::{Latencies, Quantiles};
 use crate::workload::records;
+use stemedb_bench::stats::{Latencies, Quantiles};
 
 /// Clients of a group, and the body of a record.
 const SHAPE: (usize, usize) = (64, 300);

@@ -12,10 +12,10 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use crate::contender::postgres::Cluster;
 use crate::contender::{self, BARE, Contender, OURS, Writer};
-use crate::stats::{Estimate, Latencies, Quantiles};
 use crate::workload::{Record, device_bytes, records};
+use stemedb_bench::cluster::Cluster;
+use stemedb_bench::stats::{Estimate, Latencies, Quantiles};
 
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]

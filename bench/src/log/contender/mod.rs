@@ -12,8 +12,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use self::postgres::Cluster;
 use crate::workload::Record;
+use stemedb_bench::cluster::Cluster;
 
 pub(crate) use self::bare::{BARE, Bare};
 pub(crate) use self::ours::{OURS, open_new};
@@ -63,7 +63,7 @@ pub(crate) fn all(cluster: Option<&Cluster>) -> Vec<Maker<'_>> {
         maker("SQLite", sqlite::Sqlite::new),
     ];
     if let Some(cluster) = cluster {
-        all.push(maker("PostgreSQL", |_| cluster.fresh()));
+        all.push(maker("PostgreSQL", |_| postgres::fresh(cluster)));
     }
     all
 }

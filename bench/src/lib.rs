@@ -1,0 +1,6 @@
+//! What the measurements have in common.
+
+pub mod cluster;
+pub mod machine;
+pub mod page;
+pub mod stats;

@@ -1,0 +1,81 @@
+//! The tables of `docs/performance/resolve.md`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use stemedb_bench::page::{put, thousands, us};
+
+use crate::Results;
+
+const PAGE: &str = "docs/performance/resolve.md";
+
+pub(crate) fn write(dir: &Path, results: &Results) -> Result<()> {
+    put(&dir.join(PAGE), "make bench-resolve WRITE=1", &tables(results))
+}
+
+pub(crate) fn tables(results: &Results) -> String {
+    let (machine, store) = (&results.machine, &results.store);
+    let mut out = format!("{}\n\n", machine.sentence());
+    let _ = writeln!(
+        out,
+        "{} claims in the index: {:.0} bytes a claim, {} records applied a second, opened in {:.2} s \
+         with {} MiB of memory.\n",
+        thousands(store.claims as f64),
+        store.bytes_per_claim,
+        thousands(store.applied_per_second),
+        store.open_seconds,
+        store.memory_mib,
+    );
+    let names: Vec<&str> = results
+        .cells
+        .first()
+        .map(|cell| cell.ours.lenses.iter().map(|(name, _)| name.as_str()).collect())
+        .unwrap_or_default();
+    let _ = writeln!(out, "### By lens: p50 / p99 in µs, nothing written in between\n");
+    let _ = writeln!(out, "| claims | agents | first answer | {} |", names.join(" | "));
+    let _ = writeln!(out, "|---:|---:|---:|{}", "---:|".repeat(names.len()));
+    for cell in &results.cells {
+        let times = cell.ours.lenses.iter().map(|(_, q)| format!("{} / {}", us(q.p50), us(q.p99)));
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            thousands(cell.claims as f64),
+            thousands(cell.agents as f64),
+            thousands(cell.ours.first),
+            times.collect::<Vec<_>>().join(" | ")
+        );
+    }
+    let _ =
+        writeln!(out, "\n### The default lens beside others: p50 in µs, and how many times ours\n");
+    let rivals: Vec<&str> = results
+        .cells
+        .first()
+        .map(|cell| cell.rivals.iter().map(|(name, _)| name.as_str()).collect())
+        .unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "| claims | agents | ours | ours, after a write to the key (p99) | {} | memory, MiB |",
+        rivals.join(" | ")
+    );
+    let _ = writeln!(out, "|---:|---:|---:|---:|{}---:|", "---:|".repeat(rivals.len()));
+    for cell in &results.cells {
+        let default = cell.ours.lenses.iter().find(|(name, _)| name == "authority");
+        let ours = default.map_or(f64::NAN, |(_, found)| found.p50);
+        let rivals = cell.rivals.iter().map(|(_, found)| {
+            format!("{} ({} ×)", thousands(found.p50), thousands(found.p50 / ours))
+        });
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} ({}) | {} | {} |",
+            thousands(cell.claims as f64),
+            thousands(cell.agents as f64),
+            us(ours),
+            us(cell.ours.after_write.p50),
+            us(cell.ours.after_write.p99),
+            rivals.collect::<Vec<_>>().join(" | "),
+            cell.ours.memory_mib,
+        );
+    }
+    out
+}
