@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use stemedb_lens::{Candidates, Options, Question, same_claims};
 use stemedb_model::{Cardinality, Key, Position, PredicateName, Registry, Subject};
 
@@ -66,7 +66,21 @@ impl Questions {
     pub(crate) fn new(bytes: u64) -> Self {
         // The slots are a guess at how many there will be: most keys have a handful of claims.
         let slots = usize::try_from(bytes / (8 << 10)).unwrap_or(usize::MAX).max(16);
-        Self(Cache::with_weighter(slots, bytes, ByBytes))
+        let options = OptionsBuilder::new()
+            // Each shard has its own part of the bytes, and a large question needs them in one.
+            .shards(1)
+            .estimated_items_capacity(slots)
+            .weight_capacity(bytes)
+            .build();
+        Self(match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            Err(_) => Cache::with_weighter(slots, bytes, ByBytes),
+        })
     }
 
     fn entry(&self, key: &Key) -> Arc<Entry> {
@@ -351,5 +365,27 @@ impl Kept {
             true => Err(IndexError::TooLarge { claims, facts, bound }),
             false => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_may_take_most_of_the_memory() {
+        let key = |name: &str| Key {
+            space: stemedb_model::Space::default(),
+            subject: Subject::parse(name).unwrap(),
+            predicate: PredicateName::parse("p").unwrap(),
+        };
+        let questions = Questions::new(1 << 20);
+        let (small, large) = (questions.entry(&key("small")), questions.entry(&key("large")));
+        questions.put(key("large"), 900_000, Arc::clone(&large));
+        assert!(Arc::ptr_eq(&questions.entry(&key("large")), &large));
+        assert!(Arc::ptr_eq(&questions.entry(&key("small")), &small));
+        // What cannot be kept is made anew each time.
+        questions.put(key("large"), 2 << 20, Arc::clone(&large));
+        assert!(!Arc::ptr_eq(&questions.entry(&key("large")), &large));
     }
 }
