@@ -69,6 +69,8 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 /// Paths that are watched for: more segments than a run makes.
 const SEGMENTS: u64 = 40;
 const READERS: usize = 2;
+/// Runs from one line about the progress to the next.
+const PROGRESS_RUNS: usize = 100;
 /// A drain ends within 25 s.
 const END_MAX: Duration = Duration::from_secs(40);
 const CALLS: [&str; 13] = [
@@ -334,8 +336,16 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
                         let report = bench
                             .run(fault.place, Some(fault), *seed, &name)
                             .with_context(|| fault.to_string())?;
-                        reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                        let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                        reports.push(report);
                         bar.inc(1);
+                        // A log file has no bar.
+                        if reports.len().is_multiple_of(PROGRESS_RUNS) {
+                            let broken =
+                                reports.iter().filter(|one| !one.problems().is_empty()).count();
+                            let (done, all) = (reports.len(), chosen.len());
+                            bar.suspend(|| eprintln!("{done} of {all} runs, {broken} broken"));
+                        }
                     }
                 })
             })
