@@ -171,10 +171,19 @@ fn check_source(source: &Source) -> Checked {
 
 fn check_source_key(field: &'static str, key: &SourceKey) -> Checked {
     match key {
-        SourceKey::Evidence(_) => Ok(()),
-        SourceKey::Uri(uri) => line(field, uri, limits::URI_BYTES_MAX),
         SourceKey::Agent(_) => {
             Err(InvalidField::new(field, "an agent, expected an evidence hash or a URI"))
+        }
+        SourceKey::Evidence(_) | SourceKey::Uri(_) => key.check(field),
+    }
+}
+
+impl SourceKey {
+    /// Whether any record can name this source; the error is of `field`.
+    pub fn check(&self, field: &'static str) -> Result<(), InvalidField> {
+        match self {
+            Self::Uri(uri) => line(field, uri, limits::URI_BYTES_MAX),
+            Self::Evidence(_) | Self::Agent(_) => Ok(()),
         }
     }
 }

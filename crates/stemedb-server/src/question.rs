@@ -14,8 +14,8 @@ use stemedb_model::{
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::wire::{
-    self, AgentKey, AsOf, AtLeast, ExplainParams, KeyParams, LifecycleState, PredicateText,
-    QueryParams, ResolveRequest, SpaceText, SubjectText,
+    self, AgentKey, AsOf, AtLeast, ErrorCode, ExplainParams, KeyParams, LifecycleState,
+    PredicateText, QueryParams, ResolveRequest, SpaceText, SubjectText,
 };
 
 /// Reads the parameters of a query string; an error names the parameter.
@@ -136,7 +136,7 @@ impl Asked {
             lifecycle: states(params.lifecycle.as_ref().map(|states| states.0.as_slice())),
             tiers,
             agents: params.agent.map(|agent| BTreeSet::from([agent.0])),
-            sources: uri(params.source.as_ref()),
+            sources: uri(params.source.as_ref())?,
             asserted_before: params.asserted_before.map(|at| at.0),
             valid_at: params.valid_at.map(|at| at.0),
             partial: params.partial.unwrap_or_default(),
@@ -151,7 +151,7 @@ impl Asked {
             lifecycle: states(params.lifecycle.as_ref().map(|states| states.0.as_slice())),
             tiers: tiers(params.tiers.as_ref().map(|tiers| tiers.0.as_slice())),
             agents: params.agent.map(|agent| BTreeSet::from([agent.0])),
-            sources: uri(params.source.as_ref()),
+            sources: uri(params.source.as_ref())?,
             asserted_before: params.asserted_before.map(|at| at.0),
             valid_at: params.valid_at.map(|at| at.0),
             partial: params.partial.unwrap_or_default(),
@@ -200,8 +200,6 @@ impl Asked {
 
     pub(crate) fn resolve(request: &ResolveRequest) -> ApiResult<Self> {
         let agents = |agents: &Vec<AgentKey>| agents.iter().map(|agent| agent.0).collect();
-        let sources =
-            |sources: &Vec<wire::SourceKey>| sources.iter().cloned().map(SourceKey::from).collect();
         Ok(Self {
             epoch_aware: request.epoch_aware,
             decay: request.decay,
@@ -209,7 +207,7 @@ impl Asked {
             lifecycle: states(request.lifecycle.as_deref()),
             tiers: tiers(request.tiers.as_deref()),
             agents: request.agents.as_ref().map(agents),
-            sources: request.sources.as_ref().map(sources),
+            sources: sources("sources", request.sources.as_ref())?,
             asserted_before: request.asserted_before.map(|at| at.0),
             valid_at: request.valid_at.map(|at| at.0),
             partial: request.partial.unwrap_or_default(),
@@ -261,8 +259,27 @@ fn states(states: Option<&[LifecycleState]>) -> Option<BTreeSet<stemedb_model::L
     states.map(|states| states.iter().map(|state| state.0).collect())
 }
 
-fn uri(uri: Option<&wire::UriText>) -> Option<BTreeSet<SourceKey>> {
-    uri.map(|uri| BTreeSet::from([SourceKey::Uri(uri.as_str().into())]))
+fn uri(uri: Option<&wire::UriText>) -> ApiResult<Option<BTreeSet<SourceKey>>> {
+    let Some(uri) = uri else { return Ok(None) };
+    let source = SourceKey::Uri(uri.as_str().into());
+    source.check("source").map_err(bad)?;
+    Ok(Some(BTreeSet::from([source])))
+}
+
+/// The sources that a body names.
+pub(crate) fn sources(
+    field: &'static str,
+    named: Option<&Vec<wire::SourceKey>>,
+) -> ApiResult<Option<BTreeSet<SourceKey>>> {
+    let Some(named) = named else { return Ok(None) };
+    let sources: BTreeSet<SourceKey> = named.iter().cloned().map(SourceKey::from).collect();
+    for source in &sources {
+        source.check(field).map_err(|invalid| {
+            let detail = format!("{}: {}", invalid.field, invalid.problem);
+            ApiError::new(ErrorCode::InvalidField, detail).field(field)
+        })?;
+    }
+    Ok(Some(sources))
 }
 
 fn tiers(tiers: Option<&[wire::Tier]>) -> Option<BTreeSet<Tier>> {

@@ -103,3 +103,18 @@ fn a_receipt_is_made_again_and_a_changed_one_is_told() {
         assert_eq!(refused.status, 400, "{}", refused.text);
     }
 }
+
+/// A source that no record can name is refused, and not echoed.
+#[test]
+fn a_source_that_cannot_be_is_refused() {
+    let server = start();
+    for path in ["explain", "skeptic"] {
+        let answer = server.get(&format!("/v1/{path}?subject=s&predicate=p&source=a%C2%9Bb"));
+        assert_eq!((answer.status, &answer.json()["field"]), (400, &json!("source")), "{path}");
+    }
+    let asked = json!({
+        "keys": [{"subject": "s", "predicate": "p"}], "sources": [{"uri": "a\u{9b}b"}],
+    });
+    let answer = server.post("/v1/resolve", &asked);
+    assert_eq!((answer.status, &answer.json()["field"]), (400, &json!("sources")));
+}

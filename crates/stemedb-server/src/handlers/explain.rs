@@ -8,7 +8,7 @@ use axum::http::{Request, StatusCode, Uri};
 use axum::response::Response;
 use stemedb_engine::AsOf;
 use stemedb_lens::{self as lens, LensName, Options, merkle};
-use stemedb_model::{Hash, Key, Position, SourceKey};
+use stemedb_model::{Hash, Key, Position};
 
 use super::json;
 use crate::answer::{lens_name, lens_of, status};
@@ -18,7 +18,7 @@ use crate::cursor::{After, Cursor, explain_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{QueryProblems, ReplayProblems};
-use crate::question::{Asked, params, predicate, space, subject, view};
+use crate::question::{Asked, params, predicate, sources, space, subject, view};
 use crate::wire::{
     self, AgentKey, Considered, ErrorCode, ExplainParams, Explanation, HashHex, Id, PredicateText,
     Receipt, ReceiptOptions, ReceiptTrust, ReceiptValue, Replay, SpaceText, SubjectText, Tier,
@@ -178,10 +178,7 @@ fn options(receipt: &Receipt) -> ApiResult<Options> {
             .as_ref()
             .map(|all| all.iter().map(|one| stemedb_model::Tier(one.0)).collect()),
         agents: given.agents.as_ref().map(|all| all.iter().map(|one| one.0).collect()),
-        sources: given
-            .sources
-            .as_ref()
-            .map(|all| all.iter().cloned().map(SourceKey::from).collect()),
+        sources: sources("options.sources", given.sources.as_ref())?,
         asserted_before: given.asserted_before.map(|at| at.0),
         valid_at: receipt.valid_at.0,
         ..Options::new(lens_of(receipt.lens), receipt.evaluated_at.0)
