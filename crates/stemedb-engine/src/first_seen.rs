@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use stemedb_model::{Hash, Millis};
 
-/// FirstSeen kept; the oldest goes first. Far more than can be in flight.
+/// Keys kept; the oldest goes first. Far more than can be in flight.
 const KEEP: usize = 64 << 10;
 
 #[derive(Default)]

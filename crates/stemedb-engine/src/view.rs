@@ -138,17 +138,18 @@ impl View {
             false => None,
         };
         let trust = reliability(trust.as_ref());
+        let Some(first) = options.first() else { return Ok(Vec::new()) };
         let defaults = self.options(LensName::Authority);
-        let kept = self.as_of == self.snapshot.position();
-        if !kept || !options.iter().all(|options| same_claims(options, &defaults)) {
+        let one_question =
+            options.iter().all(|one| same_claims(one, &defaults) && one.valid_at == first.valid_at);
+        if self.as_of != self.snapshot.position() || !one_question {
             return Ok(resolve_many(&self.candidates(key)?, options, trust));
         }
         let claims_max = self.shared.config.resolve_claims_max;
-        let answer = |options: &Options| {
-            let answer = |question: &Question| question.answer(options, trust);
-            self.read(|snapshot| snapshot.question(key, options, claims_max, answer))
+        let answers = |question: &Question| {
+            options.iter().map(|options| question.answer(options, trust)).collect()
         };
-        options.iter().map(answer).collect()
+        self.read(|snapshot| snapshot.question(key, first, claims_max, answers))
     }
 
     /// The answer to one key here and at `earlier`, and what became of its claims in between. `options`

@@ -18,7 +18,7 @@ use stemedb_model::{
 
 use crate::candidates::Candidates;
 use crate::choosing::{Choosing, Filter};
-use crate::exclude::{Judgement, Role, judge};
+use crate::exclude::{Judged, Judgement, Role, judge};
 use crate::facts::LiveVote;
 use crate::lookup::{Lookup, Numbers};
 use crate::options::Options;
@@ -278,24 +278,31 @@ impl Statements {
         let Judgement { claims, votes, dependants } =
             judge(changed, self.cardinality, self.choosing, &mut self.lookup);
         self.dependants.extend(dependants);
+        let canon = Canon::new(&self.lookup, &self.key.predicate);
+        let canonical = |judged: &Judged<'_>| match judged.role {
+            Role::Key => Some(canon.value(&judged.claim.object, None)),
+            Role::Opposing => {
+                Some(canon.value(&judged.claim.object, Some(&judged.claim.predicate)))
+            }
+            Role::Related => None,
+        };
+        let values: Vec<Option<Value>> = claims.iter().map(canonical).collect();
         let mut moved = Vec::new();
         let mut touched = Vec::with_capacity(claims.len());
-        for judged in claims {
+        for (judged, value) in claims.into_iter().zip(values) {
             let claim = judged.claim;
             self.under_epochs |= claim.epoch.is_some();
-            if judged.role == Role::Related {
+            let Some(value) = value else {
                 // One of the key's own may be here for what others rest on alone.
                 if self.index(claim.position).is_err() {
                     self.related.insert(claim.position);
                 }
                 continue;
-            }
+            };
             if !judged.kept {
                 continue;
             }
             let opposing = judged.role == Role::Opposing;
-            let canon = Canon::new(&self.lookup, &self.key.predicate);
-            let value = canon.value(&claim.object, opposing.then_some(&claim.predicate));
             self.refers |= matches!(value, Value::Reference(_));
             let statement = Statement {
                 position: claim.position,
