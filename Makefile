@@ -80,6 +80,12 @@ outcomes: ## answers under transient faults of the medium and concurrent copies:
 	FAULTS=$(FAULTS) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked --no-capture \
 		-E 'test(answers_stay_true_under_transient_faults)'
 
+RECEIPTS ?= 10000
+.PHONY: receipts
+receipts: ## receipts made again after a restart and with another index: RECEIPTS=10000 SEED=…
+	RECEIPTS=$(RECEIPTS) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked --no-capture \
+		-E 'test(receipts_are_made_again_bit_for_bit)'
+
 MUTATIONS ?= 20000
 mutate: ## damaged folders of the log: MUTATIONS=20000 SEED=…
 	MUTATIONS=$(MUTATIONS) SEED=$(or $(SEED),$(shell date +%s)) BIT_STEP=1 CUT_STEP=1 \
@@ -134,10 +140,10 @@ bench-log: build ## the log beside the bare device and its rivals: QUICK=1 WRITE
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED)) $(BENCH_FLAGS)
 
 .PHONY: bench-resolve
-bench-resolve: build ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SCRATCH=…
+bench-resolve: ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SCRATCH=…
 	./bench/setup.sh
-	$(BENCH) bench-resolve -- --server $(STEMEDB) --results $(TARGET)/bench-resolve.json \
-		--scratch $(or $(SCRATCH),$(TARGET)) $(if $(QUICK),--quick) $(if $(WRITE),--write) $(BENCH_FLAGS)
+	$(BENCH) bench-resolve -- --results $(TARGET)/bench-resolve.json --scratch $(or $(SCRATCH),$(TARGET)) \
+		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(BENCH_FLAGS)
 
 # SECONDS bounds it, or RUNS; STEPS a run. SKIP leaves steps out, as a failure prints it.
 SIM = cargo run --quiet --release --locked -p stemedb-sim --
