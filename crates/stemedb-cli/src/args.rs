@@ -71,6 +71,7 @@ commands! {
     Resolve(resolve),
     Explain(explain),
     Replay(replay),
+    Conflicts(conflicts),
     Record(record),
     Trace(trace),
     Trust(trust),

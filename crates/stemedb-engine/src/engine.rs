@@ -18,6 +18,7 @@ use crate::applied::Applied;
 use crate::applier::Applier;
 use crate::committer::Committer;
 use crate::config::{AT_AHEAD_MAX_MS, EngineConfig};
+use crate::conflicts;
 use crate::error::{EngineError, ReadError};
 use crate::fates::{Fate, Fates};
 use crate::first_seen::FirstSeen;
@@ -43,9 +44,9 @@ const DROP_BOUND: Duration = Duration::from_secs(25);
 
 /// One database, open on this node.
 ///
-/// Four threads work behind it. A *sequencer* admits, in order; a *committer* owns the log and
+/// Five threads work behind it. A *sequencer* admits, in order; a *committer* owns the log and
 /// makes a group durable while the sequencer fills the next; an *applier* owns the index and
-/// acknowledges; a *watchdog* looks at the clocks. Callers verify signatures on their own threads
+/// acknowledges; a *follower* keeps the list of conflicts; a *watchdog* looks at the clocks. Callers verify signatures on their own threads
 /// before they submit, and read on their own threads from snapshots.
 ///
 /// ```text
@@ -53,7 +54,7 @@ const DROP_BOUND: Duration = Duration::from_secs(25);
 ///           bounded    rights       bounded       sync         snapshot
 /// ```
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     bell: Arc<Bell>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -158,10 +159,11 @@ impl Engine {
         let applier = Applier::new(Arc::clone(shared), durable);
         let committer = Committer::new(Arc::clone(shared), log, to_applier);
         let sequencer = Sequencer::new(Arc::clone(shared));
-        let watched = Arc::clone(shared);
+        let (watched, followed) = (Arc::clone(shared), Arc::clone(shared));
         engine.start("applier", move || applier.run())?;
         engine.start("committer", move || committer.run())?;
         engine.start("sequencer", move || sequencer.run())?;
+        engine.start("follower", move || conflicts::follow(&followed))?;
         engine.start("watchdog", move || watchdog::run(&watched, &bell))?;
         Ok(engine)
     }
@@ -502,6 +504,7 @@ impl Engine {
         self.shared.gate.set_phase(Phase::Stopped);
         self.shared.intake.close();
         self.bell.ring();
+        self.shared.applied.nudge();
         // A log that keeps a group is not at work on it; one that hangs is left behind.
         let held = self.shared.appending().as_ref().is_some_and(|appending| appending.held);
         if report.unfinished == 0 || held {

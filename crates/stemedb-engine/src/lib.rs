@@ -9,6 +9,7 @@ mod applied;
 mod applier;
 mod committer;
 mod config;
+mod conflicts;
 mod engine;
 mod error;
 mod explain;

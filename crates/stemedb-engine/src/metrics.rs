@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+use stemedb_index::ConflictStanding;
 use stemedb_model::{Kind, Position};
 
 use crate::node::NodeState;
@@ -16,6 +17,8 @@ const REJECTED: &str = "stemedb_requests_rejected_total";
 const APPLIED: &str = "stemedb_index_applied_position";
 const DRAINING: &str = "stemedb_node_draining";
 const STATE: &str = "stemedb_node_state";
+const CONFLICTS: &str = "stemedb_conflicts_open";
+const CONFLICTS_POSITION: &str = "stemedb_conflicts_position";
 const QUEUED: &str = "stemedb_write_queue_records";
 const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
@@ -75,6 +78,12 @@ pub(crate) fn register() {
     describe_gauge!(APPLIED, Unit::Count, "newest position that the index has applied");
     describe_gauge!(DRAINING, Unit::Count, "1 while the node drains or is drained");
     describe_gauge!(STATE, Unit::Count, "1 for the state the node is in, 0 for all others");
+    describe_gauge!(CONFLICTS, Unit::Count, "keys in conflict");
+    describe_gauge!(
+        CONFLICTS_POSITION,
+        Unit::Count,
+        "position that the list of conflicts has reached"
+    );
     describe_gauge!(QUEUED, Unit::Count, "records that wait for admission");
     describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "storage operations, by operation");
     describe_counter!(OPERATION_ERRORS, Unit::Count, "failed storage operations, by operation");
@@ -88,6 +97,8 @@ pub(crate) fn register() {
         counter!(OPERATION_ERRORS, "operation" => operation.as_str()).increment(0);
     }
     gauge!(APPLIED).set(0.0);
+    gauge!(CONFLICTS).set(0.0);
+    gauge!(CONFLICTS_POSITION).set(0.0);
     gauge!(QUEUED).set(0.0);
 }
 
@@ -110,6 +121,12 @@ pub(crate) fn rejected(error: &WriteError) {
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]
 pub(crate) fn applied(position: Position) {
     gauge!(APPLIED).set(position.0 as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]
+pub(crate) fn conflicts(standing: &ConflictStanding) {
+    gauge!(CONFLICTS).set(standing.open as f64);
+    gauge!(CONFLICTS_POSITION).set(standing.position.0 as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]

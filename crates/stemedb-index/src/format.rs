@@ -13,7 +13,7 @@
 //!
 //! | table         | key                               | value                           | rows   |
 //! |---------------|-----------------------------------|---------------------------------|--------|
-//! | `meta`        | name (below)                      | by name                         | 4 or 5 |
+//! | `meta`        | name (below)                      | by name                         | 4 to 6 |
 //! | `records`     | position `u64`                    | record row                      | 1 a record |
 //! | `ids`         | record id, 32 bytes               | id row                          | 1 a record |
 //! | `idempotency` | hash of (principal, key), 32      | position `vi`                   | 1 a key |
@@ -24,9 +24,15 @@
 //! | `facts`       | assertion `u64`, position `u64`   | fact row                        | 1 a fact |
 //! | `postings`    | tag, `u64`, position `u64`        | empty                           | 2 to 69 a claim |
 //! | `registry`    | position `u64`                    | empty                           | 1 a registry record |
+//! | `conflicts`   | space 00, conflict place          | conflict row                    | 1 a key in conflict |
+//! | `watched`     | key number `u64`                  | watch row                       | 1 a key that may come to be in conflict |
+//! | `due`         | time `i64`, key number `u64`      | empty                           | 1 a key with validity bounds to come |
+//!
+//! The last three follow the others by themselves: [`crate::conflicts`] says how. They are not a fold
+//! over the log alone, since claims become valid and cease to be with time.
 //!
 //! Lifetime: that of the folder, except that `applied` in `meta` is overwritten by every group,
-//! `lost` by every lost range,
+//! `lost` by every lost range, `conflicts` and the three tables that follow by themselves as they do,
 //! the newest row of `times` by groups of the same millisecond, and a row of `idempotency` when
 //! its key is used again.
 //!
@@ -34,7 +40,9 @@
 //! branch of its log, 16 bytes; `applied` the newest position `vi`, its recorded_at `zz`, then the
 //! counters of [`crate::Counters`] in the order of their declaration, each `vi`; `lost`, where a
 //! repair of the log gave positions up, their ranges in ascending order, each as its first position
-//! `vi` and how many follow it `vi`. Such positions have no rows in any other table.
+//! `vi` and how many follow it `vi`. Such positions have no rows in any other table. `conflicts` is
+//! the position `vi` up to which everything is told in the tables that follow by themselves, then how
+//! many rows `conflicts` has `vi`, and how many keys are too large to be judged `vi`.
 //!
 //! *Record row*: recorded_at `zz`; flags (1 custodial, 2 idempotency hash); principal number `vi`;
 //! the idempotency hash, 32 bytes, if flagged; signature, 64 bytes; the canonical bytes, to the
@@ -73,6 +81,16 @@
 //! 5 premise position, each → the assertions; 6 the new assertion of a supersession → the
 //! supersede records.
 //!
+//! *Conflict place*: the bits of the conflict score and of the effective number of values, both f64 and
+//! inverted, each a `u64`, so that the worst come first; then the key's number `u64`, of an entity the
+//! smallest. *Conflict row*: status (1 unanimous, 2 agreed, 3 contested); margin f64 LE; evidence f64
+//! LE; values `vi`; claims `vi`; the position `vi` and the time `zz` that it was judged at; subject and
+//! predicate, each `vi` length and bytes.
+//!
+//! *Watch row*: flags (1 in conflict, 2 some value refers to a subject, 4 some claim stands by a
+//! cosigner, 8 too large to be judged, 16 due); if due, when `zz`; if in conflict, the rest is its
+//! conflict place.
+//!
 //! A record whose id is already there (the log forbids it) adds its record row and nothing else. A
 //! reference to an id that no record has (its record was lost) is left out.
 
@@ -84,7 +102,7 @@ use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject};
 
 /// The format this build writes and reads. Any change of this page is a new one: an index is
 /// rebuilt, never migrated.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 /// A table of the index. What is in each is on the page of its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,11 +119,14 @@ pub enum Table {
     Facts,
     Postings,
     Registry,
+    Conflicts,
+    Watched,
+    Due,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Records,
         Self::Ids,
@@ -117,7 +138,15 @@ impl Table {
         Self::Facts,
         Self::Postings,
         Self::Registry,
+        Self::Conflicts,
+        Self::Watched,
+        Self::Due,
     ];
+
+    /// Whether it follows the others by itself, instead of by the group.
+    pub fn follows(self) -> bool {
+        matches!(self, Self::Conflicts | Self::Watched | Self::Due)
+    }
 
     /// The name of its keyspace.
     pub fn name(self) -> &'static str {
@@ -133,6 +162,9 @@ impl Table {
             Self::Facts => "facts",
             Self::Postings => "postings",
             Self::Registry => "registry",
+            Self::Conflicts => "conflicts",
+            Self::Watched => "watched",
+            Self::Due => "due",
         }
     }
 
@@ -141,6 +173,9 @@ impl Table {
         let (block_bytes, point_reads, memtable_mib) = match self {
             Self::Meta | Self::Registry => (4 << 10, false, 2),
             Self::Times => (8 << 10, false, 4),
+            Self::Conflicts => (8 << 10, false, 8),
+            Self::Watched => (4 << 10, true, 4),
+            Self::Due => (4 << 10, false, 2),
             Self::Idempotency => (4 << 10, true, 4),
             // Random keys do not compress; small blocks make the lookup cheap.
             Self::Ids => (4 << 10, true, 16),
@@ -192,6 +227,7 @@ pub(crate) mod meta {
     pub(crate) const TIMELINE: &[u8] = b"timeline";
     pub(crate) const APPLIED: &[u8] = b"applied";
     pub(crate) const LOST: &[u8] = b"lost";
+    pub(crate) const CONFLICTS: &[u8] = b"conflicts";
 }
 
 pub(crate) fn position_key(position: Position) -> [u8; 8] {

@@ -25,7 +25,7 @@ pub struct IndexConfig {
     /// Its folder; made if it is missing. Nothing else may be in it.
     pub dir: PathBuf,
     /// Blocks of the tables and names kept in memory, in bytes. Default 256 MiB. Write buffers come
-    /// on top: about 120 MiB while records stream in, up to four times that on a slow medium.
+    /// on top: about 135 MiB while records stream in, up to four times that on a slow medium.
     pub cache_bytes: u64,
     /// What is kept in memory of the keys that are asked about, so that answers need not begin with
     /// their claims, in bytes. Some 500 bytes a claim that takes part, fewer of one that does not.
@@ -125,6 +125,8 @@ pub struct Index {
     store: Arc<Store>,
     cut: RwLock<Arc<Cut>>,
     writer: Mutex<Writer>,
+    /// One at a time follows conflicts.
+    follower: Mutex<()>,
 }
 
 impl Index {
@@ -146,6 +148,7 @@ impl Index {
             store: Arc::new(opened.store),
             cut: RwLock::new(Arc::new(opened.cut)),
             writer: Mutex::new(Writer::new()),
+            follower: Mutex::new(()),
         })
     }
 
@@ -273,6 +276,11 @@ impl Index {
 
     fn current(&self) -> Arc<Cut> {
         self.cut.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds off whoever else follows conflicts.
+    pub(crate) fn follow(&self) -> MutexGuard<'_, ()> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds the writer off, for maintenance.

@@ -6,6 +6,7 @@
 mod bytes;
 mod candidates;
 mod check;
+pub mod conflicts;
 mod entry;
 mod error;
 mod fold;
@@ -21,6 +22,9 @@ mod snapshot;
 mod store;
 
 pub use check::{Report, Stats, TableStats, check};
+pub use conflicts::{
+    Conflict, ConflictFilter, ConflictPage, ConflictPlace, ConflictStanding, Followed,
+};
 pub use entry::Entry;
 pub use error::{ErrorKind, IndexError};
 pub use index::{Counters, Index, IndexConfig};

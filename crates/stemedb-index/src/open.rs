@@ -136,6 +136,9 @@ fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
             table(Table::Facts)?,
             table(Table::Postings)?,
             table(Table::Registry)?,
+            table(Table::Conflicts)?,
+            table(Table::Watched)?,
+            table(Table::Due)?,
         ];
         Ok(Some((db, tables)))
     };

@@ -325,7 +325,7 @@ impl Snapshot {
         Ok(Walk::Keys(numbers))
     }
 
-    fn name_number(&self, tag: NameTag, name: &[u8]) -> Result<Option<u64>, IndexError> {
+    pub(crate) fn name_number(&self, tag: NameTag, name: &[u8]) -> Result<Option<u64>, IndexError> {
         let mut key = Vec::new();
         name_key(&mut key, tag, name);
         self.store().read(self.tables(), Table::Names, &key, number)
@@ -341,7 +341,7 @@ impl Snapshot {
         })
     }
 
-    fn posting(
+    pub(crate) fn posting(
         &self,
         posting: Posting,
         number: u64,
@@ -397,9 +397,9 @@ impl Snapshot {
 
 /// Positions after `after`, up to and including `last`.
 #[derive(Debug, Clone, Copy)]
-struct Span {
-    after: Position,
-    last: Position,
+pub(crate) struct Span {
+    pub(crate) after: Position,
+    pub(crate) last: Position,
 }
 
 type Positions<'a> = Box<dyn Iterator<Item = Result<Position, IndexError>> + 'a>;
@@ -422,7 +422,7 @@ impl KeyFilter {
     }
 
     /// The rows of `keys` that may fit lie from the first, included, to the second, excluded.
-    fn range(&self) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn range(&self) -> (Vec<u8>, Vec<u8>) {
         let mut start = Vec::new();
         if let Some(space) = &self.space {
             start.extend_from_slice(space.as_str().as_bytes());

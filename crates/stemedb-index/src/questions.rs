@@ -12,9 +12,10 @@ use std::sync::{Arc, RwLock};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use stemedb_lens::{Candidates, Options, Question, same_claims};
-use stemedb_model::{Cardinality, Key, Position, PredicateName, Registry, Subject};
+use stemedb_lens::{Candidates, Dispute, LensName, Options, Question, same_claims};
+use stemedb_model::{Cardinality, Key, Millis, Position, PredicateName, Registry, Subject, Value};
 
+use crate::bytes::Malformed;
 use crate::error::IndexError;
 use crate::format::{Table, last_position, pair_key, position_key};
 use crate::rows::ClaimsRow;
@@ -54,13 +55,18 @@ struct Kept {
 }
 
 /// Where claims of a question stand.
-struct Rows {
+pub(crate) struct Rows {
     subject: Subject,
     predicate: PredicateName,
-    opposing: bool,
+    pub(crate) opposing: bool,
     /// The number of that key; `None` until somebody speaks of it.
-    number: Option<u64>,
+    pub(crate) number: Option<u64>,
 }
+
+/// Rows looked at to see whether all claims of a key say the same.
+const ALIKE_MAX: usize = 1 << 10;
+/// Questions about fewer claims are not kept for a list's sake: they are made again as fast.
+const KEPT_FROM: usize = 64;
 
 impl Questions {
     pub(crate) fn new(bytes: u64) -> Self {
@@ -90,6 +96,10 @@ impl Questions {
         let entry = Arc::default();
         self.put(key.clone(), EMPTY_BYTES, Arc::clone(&entry));
         entry
+    }
+
+    fn holds(&self, key: &Key) -> bool {
+        self.0.peek(key).is_some()
     }
 
     fn put(&self, key: Key, bytes: u64, entry: Arc<Entry>) {
@@ -169,6 +179,62 @@ impl Snapshot {
         Ok(answer)
     }
 
+    /// The disagreement about a key, which is named by the smallest subject of its entity and stands in
+    /// `rows`; `None` if all its claims say the same and nobody denies it. Of a key that was asked about
+    /// before, or that has many claims, costs what was recorded since; else its claims.
+    pub(crate) fn dispute(
+        &self,
+        key: &Key,
+        rows: &[Rows],
+        valid_at: Millis,
+        claims_max: usize,
+    ) -> Result<Option<Dispute>, IndexError> {
+        let options = Options::new(LensName::Skeptic, valid_at);
+        let ask = |question: &Question| Some(question.dispute(valid_at));
+        if self.store().questions.holds(key) {
+            return self.question(key, &options, claims_max, ask);
+        }
+        match self.alike(rows)? {
+            Some(true) => Ok(None),
+            Some(false) => {
+                let candidates = self.candidates(key, self.position(), claims_max)?;
+                Ok(ask(&Question::new(&candidates, &options)))
+            }
+            None => self.question(key, &options, claims_max, ask),
+        }
+    }
+
+    /// Whether all claims say the same and nobody denies it; `None` if they are too many to look.
+    fn alike(&self, rows: &[Rows]) -> Result<Option<bool>, IndexError> {
+        let (mut first, mut claims, mut alike): (Option<Value>, usize, bool) = (None, 0, true);
+        for rows in rows {
+            let Some(number) = rows.number else { continue };
+            alike &= !rows.opposing;
+            let range = pair_key(number, Position::NONE)..=pair_key(number, self.position());
+            for row in self.range(Table::Claims, range) {
+                if claims >= if alike { ALIKE_MAX } else { KEPT_FROM } {
+                    return Ok(None);
+                }
+                let (key, row) = row?;
+                claims += 1;
+                if !alike || !ClaimsRow::is_claim(&row) {
+                    continue;
+                }
+                let bad = |Malformed| self.bad(Table::Claims, &key);
+                let position = last_position(&key).ok_or_else(|| bad(Malformed))?;
+                let ClaimsRow::Claim(claim) = ClaimsRow::decode(position, &row).map_err(bad)?
+                else {
+                    continue;
+                };
+                match &first {
+                    Some(first) => alike = *first == claim.object,
+                    None => first = Some(claim.object),
+                }
+            }
+        }
+        Ok(Some(alike))
+    }
+
     fn make(&self, key: &Key, options: &Options, claims_max: usize) -> Result<Kept, IndexError> {
         let candidates = self.candidates(key, self.position(), claims_max)?;
         Ok(Kept {
@@ -180,7 +246,7 @@ impl Snapshot {
     }
 
     /// The keys that make up a question.
-    fn rows_of(&self, key: &Key, registry: &Registry) -> Result<Vec<Rows>, IndexError> {
+    pub(crate) fn rows_of(&self, key: &Key, registry: &Registry) -> Result<Vec<Rows>, IndexError> {
         let as_of = self.position();
         let mut predicates = vec![(key.predicate.clone(), false)];
         if let Some(predicate) = registry.predicate(&key.space, &key.predicate, as_of)

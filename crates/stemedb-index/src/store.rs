@@ -85,6 +85,9 @@ impl Store {
             facts,
             postings,
             registry,
+            conflicts,
+            watched,
+            due,
         ] = &self.tables;
         match table {
             Table::Meta => meta,
@@ -98,6 +101,9 @@ impl Store {
             Table::Facts => facts,
             Table::Postings => postings,
             Table::Registry => registry,
+            Table::Conflicts => conflicts,
+            Table::Watched => watched,
+            Table::Due => due,
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use stemedb_model::{
     Body, Cardinality, Key, LifecycleState, Millis, Position, PredicateName, Record, SourceIdent,
@@ -138,9 +139,11 @@ pub(crate) struct Statements {
     dependants: BTreeSet<(Position, Position)>,
     /// Claims of other keys that statements depend on.
     related: BTreeSet<Position>,
-    /// Some claim was made under an epoch, or refers to a subject.
+    /// Some claim, here or beneath one of these, was made under an epoch, refers to a subject, or was
+    /// ever there for a cosigner.
     under_epochs: bool,
     refers: bool,
+    by_cosigner: bool,
 }
 
 impl Statements {
@@ -181,6 +184,7 @@ impl Statements {
             related: BTreeSet::new(),
             under_epochs: false,
             refers: false,
+            by_cosigner: false,
         }
     }
 
@@ -199,6 +203,23 @@ impl Statements {
     /// How many there are, and how many of them take no part.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.all.len(), self.out.len())
+    }
+
+    /// Whether any value was a subject.
+    pub(crate) fn refers(&self) -> bool {
+        self.refers
+    }
+
+    /// Whether any claim was there for a cosigner instead of its author.
+    pub(crate) fn by_cosigner(&self) -> bool {
+        self.by_cosigner
+    }
+
+    /// When the first statement begins or ceases to be valid after `time`.
+    pub(crate) fn next_bound(&self, time: Millis) -> Option<Millis> {
+        let after = (time, Position(u64::MAX));
+        let mut later = self.bounds.range((Bound::Excluded(after), Bound::Unbounded));
+        later.next().map(|(bound, _)| *bound)
     }
 
     pub(crate) fn find(&self, position: Position) -> Option<&Statement> {
@@ -292,6 +313,7 @@ impl Statements {
         for (judged, value) in claims.into_iter().zip(values) {
             let claim = judged.claim;
             self.under_epochs |= claim.epoch.is_some();
+            self.by_cosigner |= judged.cosign.is_some();
             let Some(value) = value else {
                 // One of the key's own may be here for what others rest on alone.
                 if self.index(claim.position).is_err() {

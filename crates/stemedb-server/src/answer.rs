@@ -468,6 +468,15 @@ pub(crate) fn status(status: lens::Status) -> Status {
     }
 }
 
+pub(crate) fn status_of(status: Status) -> lens::Status {
+    match status {
+        Status::Unknown => lens::Status::Unknown,
+        Status::Unanimous => lens::Status::Unanimous,
+        Status::Agreed => lens::Status::Agreed,
+        Status::Contested => lens::Status::Contested,
+    }
+}
+
 pub(crate) fn lens_name(lens: LensName) -> wire::LensName {
     match lens {
         LensName::Recency => wire::LensName::Recency,

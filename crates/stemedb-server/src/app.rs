@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use stemedb_engine::{Engine, Submission, View};
+use stemedb_engine::{Engine, ReadError, Submission, View};
 use stemedb_io::Env;
 use stemedb_model::{Agent, AgentAct, AgentId, Body, Principal, Record, Signed, SigningKey, Space};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -132,6 +132,25 @@ impl App {
         }
     }
 
+    /// Waits until the list of conflicts tells all up to `at_least`, without holding a thread.
+    pub(crate) async fn reach_conflicts(&self, at_least: stemedb_model::Position) -> ApiResult<()> {
+        self.reach(at_least).await?;
+        let mut pause = Duration::from_millis(5);
+        let end = self.engine.monotonic().saturating_add(self.config.limits.at_least_timeout);
+        loop {
+            let reached = self.engine.conflict_standing()?.position;
+            if reached >= at_least {
+                return Ok(());
+            }
+            if self.engine.monotonic() >= end {
+                let behind = ReadError::Behind { asked: at_least, applied: reached };
+                return Err(behind.into());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until `at_least` is applied, without holding a thread.
     pub(crate) async fn reach(&self, at_least: stemedb_model::Position) -> ApiResult<View> {
         let mut pause = Duration::from_millis(1);
@@ -139,7 +158,7 @@ impl App {
         loop {
             let found = self.engine.view(at_least, Duration::ZERO);
             match found {
-                Err(stemedb_engine::ReadError::Behind { .. }) if self.engine.monotonic() < end => {
+                Err(ReadError::Behind { .. }) if self.engine.monotonic() < end => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_millis(20));
                 }

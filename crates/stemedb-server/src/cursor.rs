@@ -5,20 +5,23 @@
 //! secret or trusted: a made-up cursor reads no more than a question may.
 
 use stemedb_engine::SnapshotToken;
+use stemedb_index::ConflictPlace;
 use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject, Timeline};
 
 use crate::error::{ApiError, ApiResult};
-use crate::wire::{ErrorCode, ExplainParams, QueryParams};
+use crate::wire::{ConflictParams, ErrorCode, ExplainParams, QueryParams};
 
 const VERSION: u8 = 1;
 const KEYS: u8 = b'k';
 const POSITIONS: u8 = b'p';
+const CONFLICTS: u8 = b'c';
 
 /// What the page before ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum After {
     Key(Key),
     Position(Position),
+    Conflict(ConflictPlace),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,11 @@ pub(crate) fn question_hash(asked: &QueryParams) -> [u8; 8] {
 /// The same of a receipt.
 pub(crate) fn explain_hash(asked: &ExplainParams) -> [u8; 8] {
     hash_of(&ExplainParams { cursor: None, at_least: None, ..asked.clone() })
+}
+
+/// The same of a list of conflicts.
+pub(crate) fn conflict_hash(asked: &ConflictParams) -> [u8; 8] {
+    hash_of(&ConflictParams { cursor: None, limit: None, at_least: None, ..asked.clone() })
 }
 
 fn hash_of(same: &impl std::fmt::Debug) -> [u8; 8] {
@@ -58,6 +66,10 @@ impl Cursor {
             After::Position(position) => {
                 out.push(POSITIONS);
                 out.extend_from_slice(&position.0.to_be_bytes());
+            }
+            After::Conflict(place) => {
+                out.push(CONFLICTS);
+                out.extend_from_slice(place.as_bytes());
             }
             After::Key(Key { space, subject, predicate }) => {
                 out.push(KEYS);
@@ -96,6 +108,7 @@ impl Cursor {
         let (kind, rest) = rest.split_first()?;
         let after = match *kind {
             POSITIONS => After::Position(Position(u64::from_be_bytes(rest.try_into().ok()?))),
+            CONFLICTS => After::Conflict(ConflictPlace::from_slice(rest)?),
             KEYS => {
                 let mut parts = std::str::from_utf8(rest).ok()?.split('\0');
                 let key = Key {
@@ -135,7 +148,8 @@ mod tests {
             subject: Subject::parse("drogues/sémaglutide").unwrap(),
             predicate: PredicateName::parse("p").unwrap(),
         };
-        for after in [After::Position(Position(9)), After::Key(key)] {
+        let place = ConflictPlace::from_slice(&[5; 24]).unwrap();
+        for after in [After::Position(Position(9)), After::Key(key), After::Conflict(place)] {
             let cursor = cursor(after);
             let text = cursor.to_text(&[1; 8]);
             assert_eq!(Cursor::parse(&text, &[1; 8]).unwrap(), cursor);

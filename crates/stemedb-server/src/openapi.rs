@@ -125,6 +125,8 @@ problems! {
     KeyProblems: LIMITED, ASKING, READING, RESOLVING;
     /// Error answers of a receipt made again.
     ReplayProblems: LIMITED, ASKING, SENDING, READING, RESOLVING;
+    /// Error answers of the list of conflicts.
+    ConflictProblems: LIMITED, ASKING, READING;
     /// Error answers of what would change.
     WhatIfProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, &[
         ErrorCode::RecordNotFound, ErrorCode::WhatIfTooLarge

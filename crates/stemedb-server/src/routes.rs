@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
 use crate::handlers::{
-    explain, export, feed, import, meta, node, query, read, trust, wal, whatif, write,
+    conflicts, explain, export, feed, import, meta, node, query, read, trust, wal, whatif, write,
 };
 use crate::openapi as document;
 
@@ -53,6 +53,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(query::layered))
         .routes(routes!(explain::receipt))
         .routes(routes!(explain::replay))
+        .routes(routes!(conflicts::conflicts))
         .routes(routes!(whatif::what_if))
         .routes(routes!(trust::learn))
         .routes(routes!(trust::explain))

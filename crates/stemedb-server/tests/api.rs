@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use stemedb_model::{
     Agent, AgentAct, Body, Millis, Record, Role, Signed, SigningKey, SourceClass, Space,
 };
-use stemedb_server::wire::AnyRecord;
-use support::{LOG_ID, Running, key, root, start, start_with};
+use support::{LOG_ID, Running, key, root, signed, start, start_with};
 
 const AT: &str = "2024-07-01T00:00:00Z";
 const QUERY: &str = "/v1/query?subject=drugs/semaglutide&predicate=gastroparesis_risk";
@@ -25,21 +24,6 @@ fn claim(object: impl Into<Value>, at: &str) -> Value {
         "subject": "drugs/semaglutide", "predicate": "gastroparesis_risk",
         "object": object.into(), "at": at
     })
-}
-
-/// The JSON of a record signed by `key`.
-fn signed(body: Body, key: &SigningKey, at: i64) -> Value {
-    let bound = !matches!(body, Body::Assertion(_) | Body::Cosign(_));
-    let record = Record {
-        space: Space::default(),
-        agent: key.agent_id(),
-        at: Millis(at),
-        log_id: bound.then_some(LOG_ID),
-        body,
-    };
-    let signed = Signed::seal(record, key).unwrap();
-    let any = AnyRecord::of(signed.record(), signed.id(), signed.signature());
-    serde_json::to_value(any).unwrap()
 }
 
 /// The same claim by another agent, signed at the client.

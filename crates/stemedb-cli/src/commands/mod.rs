@@ -6,6 +6,7 @@ pub mod alias;
 pub mod assert;
 pub mod completions;
 pub mod config;
+pub mod conflicts;
 pub mod cosign;
 pub mod demo;
 pub mod epoch;

@@ -58,7 +58,7 @@ pub(crate) async fn receipt(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
         evaluated_at = cursor.evaluated_at;
         after = match cursor.after {
             After::Position(position) => position,
-            After::Key(_) => return Err(Cursor::mismatch()),
+            After::Key(_) | After::Conflict(_) => return Err(Cursor::mismatch()),
         };
     }
     let answer = app

@@ -151,7 +151,7 @@ fn resolutions(
     let after = match &page.after {
         None => None,
         Some(After::Key(key)) => Some(key),
-        Some(After::Position(_)) => return Err(Cursor::mismatch()),
+        Some(After::Position(_) | After::Conflict(_)) => return Err(Cursor::mismatch()),
     };
     let keys = view.keys(&filter, after, page.limit)?;
     let mut found = Vec::with_capacity(keys.items.len());
@@ -205,7 +205,7 @@ fn assertions(view: &View, asked: &QueryParams, page: &Page) -> ApiResult<Assert
     let after = match &page.after {
         None => None,
         Some(After::Position(position)) => Some(*position),
-        Some(After::Key(_)) => return Err(Cursor::mismatch()),
+        Some(After::Key(_) | After::Conflict(_)) => return Err(Cursor::mismatch()),
     };
     let (mut entries, next) = view.assertions(&filter, after, page.limit)?;
     entries.retain(|entry| {

@@ -8,6 +8,7 @@
 //! - Sets (`derived_from`, `roles`, …) may come in any order: the canonical form has one.
 
 mod ack;
+mod conflicts;
 mod diff;
 mod node;
 mod object;
@@ -23,6 +24,7 @@ mod trust;
 mod whatif;
 
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
+pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use object::{Object, Tagged};

@@ -14,6 +14,7 @@ use stemedb_log::{Log, MemoryLog};
 use stemedb_model::{
     Body, Genesis, LogId, Millis, Principal, Record, Signed, SigningKey, Space, Timeline,
 };
+use stemedb_server::wire::AnyRecord;
 use stemedb_server::{Server, ServerConfig};
 
 pub const LOG_ID: LogId = LogId([0x1d; 16]);
@@ -24,6 +25,21 @@ pub fn root() -> SigningKey {
 
 pub fn key(n: u8) -> SigningKey {
     SigningKey::from_seed(&[n; 32])
+}
+
+/// The JSON of a record signed by `key`.
+pub fn signed(body: Body, key: &SigningKey, at: i64) -> Value {
+    let bound = !matches!(body, Body::Assertion(_) | Body::Cosign(_));
+    let record = Record {
+        space: Space::default(),
+        agent: key.agent_id(),
+        at: Millis(at),
+        log_id: bound.then_some(LOG_ID),
+        body,
+    };
+    let signed = Signed::seal(record, key).unwrap();
+    let any = AnyRecord::of(signed.record(), signed.id(), signed.signature());
+    serde_json::to_value(any).unwrap()
 }
 
 pub struct Running {
