@@ -1,5 +1,6 @@
 //! Answers for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -152,7 +153,7 @@ pub fn resolution(resolution: &wire::Resolution) -> String {
             "\n  {} of {} claims take no part: {}",
             resolution.excluded_count,
             resolution.considered,
-            reasons(&resolution.excluded),
+            reasons(&resolution.excluded_for),
         );
     }
     if let Some(diff) = &resolution.diff {
@@ -243,15 +244,9 @@ pub fn became(change: &wire::ClaimChange) -> String {
 }
 
 /// How often each reason occurs, most frequent first.
-pub fn reasons(excluded: &[wire::Excluded]) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for one in excluded {
-        match counts.iter_mut().find(|(reason, _)| *reason == one.reason) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((&one.reason, 1)),
-        }
-    }
-    counts.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+pub fn reasons(counts: &BTreeMap<String, u64>) -> String {
+    let mut counts: Vec<(&String, &u64)> = counts.iter().collect();
+    counts.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), *reason));
     let words =
         counts.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " ")));
     words.collect::<Vec<_>>().join(", ")

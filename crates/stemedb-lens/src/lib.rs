@@ -56,4 +56,4 @@ pub use tally::{Strength, Tally, TierSum};
 pub const BECAUSE_MAX: usize = 10;
 
 /// How many of the excluded assertions an answer names: the newest.
-pub const EXCLUDED_MAX: usize = 100;
+pub const EXCLUDED_MAX: usize = 10;

@@ -4,7 +4,7 @@ use stemedb_model::{Hash, Key, Millis, Position, SourceClass, Tier, Value};
 
 use crate::options::LensName;
 
-/// Why an assertion takes no part.
+/// Why an assertion takes no part, in the order of [`Reason::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the reasons are specified in docs/format/answer.md")]
 pub enum Reason {
@@ -183,6 +183,8 @@ pub struct Resolution {
     pub considered: u64,
     /// How many of them are excluded.
     pub excluded_count: u64,
+    /// How many for which reason, in the order of [`Reason::ALL`], none of them 0.
+    pub excluded_for: Vec<(Reason, u64)>,
     /// The newest of the excluded, at most [`crate::EXCLUDED_MAX`], ascending by position; all of them
     /// are told by [`Question::excluded`](crate::Question::excluded).
     pub excluded: Vec<Excluded>,

@@ -11,7 +11,7 @@ use crate::disagreement::{Disagreement, bits, disagree, entropy};
 use crate::lenses::{Reliability, Scales};
 use crate::options::{LensName, Options};
 use crate::question::{Candidate, Question};
-use crate::resolution::{Dissent, Excluded, Layer, Resolution, Status, ValueSupport};
+use crate::resolution::{Dissent, Excluded, Layer, Reason, Resolution, Status, ValueSupport};
 use crate::statements::Standing;
 use crate::{BECAUSE_MAX, EXCLUDED_MAX};
 
@@ -82,8 +82,10 @@ impl Question {
             _ => (Vec::new(), 0.0),
         };
         let (considered, out) = self.statements.counts();
-        let (excluded, excluded_count) = match filter.keeps_all() {
-            true => (self.statements.newest_out(EXCLUDED_MAX), out),
+        let (excluded, excluded_count, excluded_for) = match filter.keeps_all() {
+            true => {
+                (self.statements.newest_out(EXCLUDED_MAX), out, told(self.statements.out_for()))
+            }
             false => newest(self.statements.excluded(&filter)),
         };
         Resolution {
@@ -106,6 +108,7 @@ impl Question {
             evidence: disagreement.evidence,
             considered: considered as u64,
             excluded_count: excluded_count as u64,
+            excluded_for,
             excluded,
             layers,
             cross_tier_conflict,
@@ -129,11 +132,22 @@ fn sides<'a>(camps: &[&'a Camps]) -> Vec<Sides<'a>> {
     camps.iter().map(|camps| camps.sides()).collect()
 }
 
-/// As many of the excluded as an answer names, and how many there are.
-fn newest(mut excluded: Vec<Excluded>) -> (Vec<Excluded>, usize) {
+/// As many of the excluded as an answer names, how many there are, and how many for which reason.
+fn newest(mut excluded: Vec<Excluded>) -> (Vec<Excluded>, usize, Vec<(Reason, u64)>) {
+    let mut counts = [0; Reason::ALL.len()];
+    for one in &excluded {
+        if let Some(count) = counts.get_mut(one.reason as usize) {
+            *count += 1;
+        }
+    }
     let count = excluded.len();
     excluded.drain(..count.saturating_sub(EXCLUDED_MAX));
-    (excluded, count)
+    (excluded, count, told(&counts))
+}
+
+/// The reasons that occur.
+fn told(counts: &[u64; Reason::ALL.len()]) -> Vec<(Reason, u64)> {
+    Reason::ALL.into_iter().zip(*counts).filter(|(_, count)| *count > 0).collect()
 }
 
 /// A value, weighed.

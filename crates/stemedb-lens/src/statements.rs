@@ -82,8 +82,17 @@ pub(crate) struct Statement {
     valid_to: Option<Millis>,
     /// Why it is excluded, whatever the other statements are and whenever it is asked about.
     fallen: Option<(Reason, Option<Position>)>,
-    /// It takes part in the disagreement.
-    in_play: bool,
+    /// Whether it takes part in the disagreement.
+    part: Part,
+}
+
+/// What a statement has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Not settled yet; takes no part.
+    Open,
+    In,
+    Out(Reason),
 }
 
 impl Statement {
@@ -133,8 +142,9 @@ pub(crate) struct Statements {
     children: HashMap<Position, Ranked<Reverse<Position>>>,
     /// When statements begin and cease to be valid.
     bounds: BTreeSet<(Millis, Position)>,
-    /// Those that take no part.
+    /// Those that take no part, and how many for which reason, in the order of [`Reason::ALL`].
     out: BTreeSet<Position>,
+    out_for: [u64; Reason::ALL.len()],
     /// What depends on what, as (what is depended on, what depends on it).
     dependants: BTreeSet<(Position, Position)>,
     /// Claims of other keys that statements depend on.
@@ -180,6 +190,7 @@ impl Statements {
             children: HashMap::new(),
             bounds: BTreeSet::new(),
             out: BTreeSet::new(),
+            out_for: [0; Reason::ALL.len()],
             dependants: BTreeSet::new(),
             related: BTreeSet::new(),
             under_epochs: false,
@@ -222,6 +233,11 @@ impl Statements {
         later.next().map(|(bound, _)| *bound)
     }
 
+    /// How many take no part, by reason.
+    pub(crate) fn out_for(&self) -> &[u64; Reason::ALL.len()] {
+        &self.out_for
+    }
+
     pub(crate) fn find(&self, position: Position) -> Option<&Statement> {
         self.all.get(self.index(position).ok()?)
     }
@@ -238,12 +254,12 @@ impl Statements {
 
     /// The statements that take part, ascending by position. O(n).
     pub(crate) fn in_play(&self) -> impl Iterator<Item = &Statement> {
-        self.all.iter().filter(|statement| statement.in_play)
+        self.all.iter().filter(|statement| statement.part == Part::In)
     }
 
     /// One of them, if it takes part.
     pub(crate) fn playing(&self, position: Position) -> Option<&Statement> {
-        self.find(position).filter(|statement| statement.in_play)
+        self.find(position).filter(|statement| statement.part == Part::In)
     }
 
     /// Values by number; some of them may be nobody's any more.
@@ -347,7 +363,7 @@ impl Statements {
                 valid_from: claim.valid_from,
                 valid_to: claim.valid_to,
                 fallen: judged.reason,
-                in_play: false,
+                part: Part::Open,
             };
             self.put(statement, &mut moved, &mut touched);
         }
@@ -474,9 +490,13 @@ impl Statements {
                 let Some(known) = self.all.get_mut(at) else { return };
                 let was = std::mem::replace(known, statement.clone());
                 self.leave(&was, touched);
-                if was.in_play {
-                    moved.push(Moved::Left(was));
-                    self.out.insert(position);
+                match was.part {
+                    Part::In => {
+                        moved.push(Moved::Left(was));
+                        self.out.insert(position);
+                    }
+                    Part::Out(reason) => self.count(reason, false),
+                    Part::Open => {}
                 }
             }
             Err(at) => {
@@ -579,19 +599,36 @@ impl Statements {
     fn settle(&mut self, position: Position, moved: &mut Vec<Moved>) {
         let Ok(at) = self.index(position) else { return };
         let Some(statement) = self.all.get(at) else { return };
-        let plays = self.why(statement).is_none();
-        let Some(statement) = self.all.get_mut(at) else { return };
-        if statement.in_play == plays {
+        let was = statement.part;
+        let part = self.why(statement).map_or(Part::In, |excluded| Part::Out(excluded.reason));
+        if part == was {
             return;
         }
-        if plays {
-            self.out.remove(&position);
-            moved.push(Moved::Joined(position));
-        } else {
-            self.out.insert(position);
-            moved.push(Moved::Left(statement.clone()));
+        let left = (was == Part::In).then(|| Moved::Left(statement.clone()));
+        if let Some(statement) = self.all.get_mut(at) {
+            statement.part = part;
         }
-        statement.in_play = plays;
+        if let Part::Out(reason) = was {
+            self.count(reason, false);
+        }
+        match part {
+            Part::Out(reason) => {
+                self.count(reason, true);
+                self.out.insert(position);
+            }
+            Part::In | Part::Open => {
+                self.out.remove(&position);
+                moved.push(Moved::Joined(position));
+            }
+        }
+        moved.extend(left);
+    }
+
+    /// One more of those that take no part for this reason, or one fewer.
+    fn count(&mut self, reason: Reason, more: bool) {
+        if let Some(count) = self.out_for.get_mut(reason as usize) {
+            *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Domain to wire: what lenses and the log say, as JSON.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use stemedb_engine::{Diff, RecordView, Relation, Trace, TrustOf, View};
 use stemedb_index::Entry;
@@ -175,6 +175,7 @@ impl<'a> Names<'a> {
                 .collect(),
             considered: found.considered,
             excluded_count: found.excluded_count,
+            excluded_for: reasons(&found.excluded_for),
             excluded,
             layers: layers?,
             cross_tier_conflict: (found.lens == LensName::Layered)
@@ -329,6 +330,7 @@ impl<'a> Names<'a> {
             dissent: Vec::new(),
             considered: count(claims),
             excluded_count: 0,
+            excluded_for: BTreeMap::new(),
             excluded: Vec::new(),
             layers: Vec::new(),
             cross_tier_conflict: None,
@@ -457,6 +459,10 @@ fn support(sum: u128) -> f64 {
 
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn reasons(counts: &[(lens::Reason, u64)]) -> BTreeMap<String, u64> {
+    counts.iter().map(|(reason, count)| (reason.as_str().to_owned(), *count)).collect()
 }
 
 pub(crate) fn status(status: lens::Status) -> Status {

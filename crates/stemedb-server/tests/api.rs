@@ -138,6 +138,7 @@ fn the_answer_of_a_lens_is_frozen() {
         "dissent": [{"class": "anecdotal", "voices": 1, "claims": 1, "support": 1.0}],
         "considered": 3,
         "excluded_count": 1,
+        "excluded_for": {"replaced": 1},
         "excluded": [
             {"id": post, "position": 5, "reason": "replaced", "by": gone}
         ]

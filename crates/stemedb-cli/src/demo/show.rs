@@ -191,7 +191,7 @@ impl Show<'_> {
             resolution.effective_values,
             resolution.considered - resolution.excluded_count,
             resolution.excluded_count,
-            present::reasons(&resolution.excluded),
+            present::reasons(&resolution.excluded_for),
         ))?;
         let mut table = Table::new(["", "", "", ""].map(|name| (name, Align::Left))).indent(4);
         for value in &resolution.candidates {
@@ -330,9 +330,9 @@ impl Show<'_> {
                 Cell::new(present::answer(&authority), BOLD),
                 Cell::new(present::answer(&consensus), BOLD),
                 status(authority.status),
-                Cell::from(match authority.excluded.as_slice() {
-                    [] => "none".to_owned(),
-                    excluded => present::reasons(excluded),
+                Cell::from(match authority.excluded_count {
+                    0 => "none".to_owned(),
+                    _ => present::reasons(&authority.excluded_for),
                 }),
             ]);
         }

@@ -185,7 +185,7 @@ mod tests {
             "evaluated_at": 0, "valid_at": 0, "complete": true, "history_lost": false, "value": null, "winners": [],
             "status": "contested", "conflict_score": 0.0, "effective_values": 1.0, "margin": 0.0,
             "lens_margin": 0.0, "evidence": 1.0, "because": [], "candidates": values,
-            "dissent": [], "considered": 1, "excluded_count": 0, "excluded": [],
+            "dissent": [], "considered": 1, "excluded_count": 0, "excluded_for": {}, "excluded": [],
         }))
         .unwrap()
     }

@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stemedb_lens::{
-    Candidates, Claim, Decay, Dissent, Excluded, Fact, FactKind, Layer, LensName, Options, Reason,
-    Reliability, Resolution, Status, ValueSupport, lens_hash,
+    Candidates, Claim, Decay, Dissent, EXCLUDED_MAX, Excluded, Fact, FactKind, Layer, LensName,
+    Options, Reason, Reliability, Resolution, Status, ValueSupport, lens_hash,
 };
 use stemedb_model::{
     AgentId, Cardinality, LifecycleState, Position, Predicate, PredicateName, SourceClass,
@@ -804,7 +804,14 @@ impl<'a> Reference<'a> {
             evidence: disagreement.evidence,
             considered: considered.len() as u64,
             excluded_count: excluded.len() as u64,
-            excluded,
+            excluded_for: Reason::ALL
+                .into_iter()
+                .map(|reason| {
+                    (reason, excluded.iter().filter(|one| one.reason == reason).count() as u64)
+                })
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            excluded: excluded.split_off(excluded.len().saturating_sub(EXCLUDED_MAX)),
             dissent,
             layers,
             cross_tier_conflict: (across as f64 / 2f64.powi(40)).min(1.0),

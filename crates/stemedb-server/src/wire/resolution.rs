@@ -1,5 +1,7 @@
 //! Answers of lenses.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -172,8 +174,10 @@ pub struct Resolution {
     pub considered: u64,
     /// How many of them are excluded.
     pub excluded_count: u64,
-    /// The newest of the excluded ones, at most 100, ascending by position.
-    #[schema(max_items = 100)]
+    /// How many for which reason.
+    pub excluded_for: BTreeMap<String, u64>,
+    /// The newest of the excluded ones, at most 10, ascending by position; the receipt has all of them.
+    #[schema(max_items = 10)]
     pub excluded: Vec<Excluded>,
     /// Under the layered lens, the tiers that have candidates, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
