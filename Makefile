@@ -139,6 +139,12 @@ bench-log: build ## the log beside the bare device and its rivals: QUICK=1 WRITE
 	$(BENCH) bench-log -- --server $(STEMEDB) --results $(TARGET)/bench-log.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED)) $(BENCH_FLAGS)
 
+.PHONY: bench-upheaval
+bench-upheaval: ## broad facts beside a writer and a reader: QUICK=1 WRITE=1 SCRATCH=…
+	./bench/setup.sh
+	$(BENCH) bench-upheaval -- --results $(TARGET)/bench-upheaval.json --scratch $(or $(SCRATCH),$(TARGET)) \
+		$(if $(QUICK),--quick) $(if $(WRITE),--write)
+
 .PHONY: bench-resolve
 bench-resolve: ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SCRATCH=…
 	./bench/setup.sh

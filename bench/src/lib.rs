@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod machine;
 pub mod page;
+pub mod random;
 pub mod stats;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use stemedb_bench::random::mix;
 use stemedb_index::Entry;
 use stemedb_model::{
     Agent, AgentAct, AgentId, Assertion, Body, Genesis, Key, LifecycleState, LogId, Millis,
@@ -32,14 +33,6 @@ pub(crate) struct Row {
     pub(crate) weight: i64,
     /// 3 to 5: a source that nobody registered is expert at best.
     pub(crate) tier: u8,
-}
-
-/// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
-fn mix(n: u64) -> u64 {
-    let z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl Shape {

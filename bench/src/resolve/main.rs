@@ -33,7 +33,7 @@ struct Args {
     #[arg(long)]
     quick: bool,
     /// Claims on keys that nobody asks about.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 7_800_000)]
     others: u64,
     /// Leave PostgreSQL out.
     #[arg(long)]

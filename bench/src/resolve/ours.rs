@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use stemedb_bench::random::mix;
 use stemedb_bench::stats::{Latencies, Quantiles};
-use stemedb_index::{Entry, Index, IndexConfig};
-use stemedb_lens::{LensName, Options, Resolution};
-use stemedb_model::{Millis, Timeline, Value};
+use stemedb_index::{ConflictFilter, Entry, Index, IndexConfig};
+use stemedb_lens::{LensName, Options, Resolution, resolve};
+use stemedb_model::{Millis, Position, Space, Timeline, Value};
 
 use crate::data::{Entries, LOG, NOW, Row, Shape, key};
 
@@ -29,6 +30,18 @@ pub(crate) struct Store {
     pub(crate) applied_per_second: f64,
     pub(crate) open_seconds: f64,
     pub(crate) memory_mib: u64,
+    pub(crate) conflicts: Conflicts,
+}
+
+/// The list of conflicts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Conflicts {
+    /// Keys in conflict.
+    pub(crate) open: u64,
+    /// How long the list took to follow all that was loaded.
+    pub(crate) followed_seconds: f64,
+    /// A page of 100 after a random place, in microseconds.
+    pub(crate) page: Quantiles,
 }
 
 /// What one key costs, in microseconds.
@@ -40,6 +53,8 @@ pub(crate) struct Times {
     pub(crate) lenses: Vec<(String, Quantiles)>,
     /// The default lens, with a claim about the key written before each answer; without the write.
     pub(crate) after_write: Quantiles,
+    /// The default lens as of a random position among the key's.
+    pub(crate) past: Quantiles,
     pub(crate) memory_mib: u64,
 }
 
@@ -126,14 +141,43 @@ impl Ours {
         let index = open(dir)?;
         let open_seconds = started.elapsed().as_secs_f64();
         let claims = shapes.iter().map(|shape| shape.claims).sum::<u64>() + others;
+        let memory_mib = memory_mib();
+        let conflicts = Self::conflicts(&index)?;
         let store = Store {
             claims,
             bytes_per_claim: bytes_in(dir)? as f64 / claims as f64,
             applied_per_second: count as f64 / spent.as_secs_f64(),
             open_seconds,
-            memory_mib: memory_mib(),
+            memory_mib,
+            conflicts,
         };
         Ok((Self { index, entries }, store))
+    }
+
+    /// Brings the list of conflicts up to date, then reads pages of it.
+    fn conflicts(index: &Index) -> Result<Conflicts> {
+        let started = Instant::now();
+        while index.follow_conflicts(NOW, CLAIMS_MAX, &|| false)?.more {}
+        let followed_seconds = started.elapsed().as_secs_f64();
+        let standing = index.conflict_standing()?;
+        ensure!(standing.too_large == 0, "{} keys were too large", standing.too_large);
+        let all = ConflictFilter::new(Space::default());
+        let mut places = vec![None];
+        while let Some(next) =
+            index.conflicts(&all, places.last().and_then(Option::as_ref), 1_000)?.next
+        {
+            places.push(Some(next));
+        }
+        let mut turn = 0;
+        let page = Self::times(|| {
+            turn += 1;
+            let at = usize::try_from(mix(turn))? % places.len();
+            let page = index.conflicts(&all, places[at].as_ref(), 100)?;
+            ensure!(!page.items.is_empty() || standing.open < 100, "an empty page");
+            black_box(page.items.len());
+            Ok(())
+        })?;
+        Ok(Conflicts { open: standing.open, followed_seconds, page })
     }
 
     fn ask(&self, number: usize, lens: LensName, at: Millis) -> Result<Resolution> {
@@ -182,8 +226,29 @@ impl Ours {
             lenses.push((lens.as_str().to_owned(), took));
         }
         let memory_mib = memory_mib();
+        let past = self.past(number, shape)?;
         let after_write = self.after_writes(number, shape)?;
-        Ok((winner, Times { first, lenses, after_write, memory_mib }))
+        Ok((winner, Times { first, lenses, after_write, past, memory_mib }))
+    }
+
+    /// As it was answered at positions drawn from the key's own.
+    fn past(&self, number: usize, shape: Shape) -> Result<Quantiles> {
+        let key = key(number)?;
+        let snapshot = self.index.snapshot();
+        let options = Options::new(LensName::Authority, NOW);
+        let newest = snapshot.candidates(&key, snapshot.position(), CLAIMS_MAX)?;
+        let positions: Vec<Position> = newest.claims.iter().map(|claim| claim.position).collect();
+        drop(newest);
+        let mut turn = 0;
+        Self::times(|| {
+            turn += 1;
+            let at = usize::try_from(mix(turn) % shape.claims)?;
+            let as_of = *positions.get(at).context("no such claim")?;
+            let then = snapshot.candidates(&key, as_of, CLAIMS_MAX)?;
+            let answer = resolve(&then, &options, None);
+            ensure!(answer.considered == at as u64 + 1, "{} considered", answer.considered);
+            Ok(())
+        })
     }
 
     fn after_writes(&mut self, number: usize, shape: Shape) -> Result<Quantiles> {

@@ -27,6 +27,16 @@ pub(crate) fn tables(results: &Results) -> String {
         store.open_seconds,
         store.memory_mib,
     );
+    let conflicts = &store.conflicts;
+    let _ = writeln!(
+        out,
+        "{} keys in conflict: the list followed everything in {:.0} s; a page of 100 after a random place \
+         takes {} µs, p99 {}.\n",
+        thousands(conflicts.open as f64),
+        conflicts.followed_seconds,
+        us(conflicts.page.p50),
+        us(conflicts.page.p99),
+    );
     let names: Vec<&str> = results
         .cells
         .first()
@@ -55,10 +65,11 @@ pub(crate) fn tables(results: &Results) -> String {
         .unwrap_or_default();
     let _ = writeln!(
         out,
-        "| claims | agents | ours | ours, after a write to the key (p99) | {} | memory, MiB |",
+        "| claims | agents | ours | ours, after a write to the key (p99) | ours, of the past (p99) | {} | \
+         memory, MiB |",
         rivals.join(" | ")
     );
-    let _ = writeln!(out, "|---:|---:|---:|---:|{}---:|", "---:|".repeat(rivals.len()));
+    let _ = writeln!(out, "|---:|---:|---:|---:|---:|{}---:|", "---:|".repeat(rivals.len()));
     for cell in &results.cells {
         let default = cell.ours.lenses.iter().find(|(name, _)| name == "authority");
         let ours = default.map_or(f64::NAN, |(_, found)| found.p50);
@@ -67,12 +78,14 @@ pub(crate) fn tables(results: &Results) -> String {
         });
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} ({}) | {} | {} |",
+            "| {} | {} | {} | {} ({}) | {} ({}) | {} | {} |",
             thousands(cell.claims as f64),
             thousands(cell.agents as f64),
             us(ours),
             us(cell.ours.after_write.p50),
             us(cell.ours.after_write.p99),
+            thousands(cell.ours.past.p50),
+            thousands(cell.ours.past.p99),
             rivals.collect::<Vec<_>>().join(" | "),
             cell.ours.memory_mib,
         );

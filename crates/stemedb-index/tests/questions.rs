@@ -123,3 +123,68 @@ fn the_bound_holds_for_what_is_kept() {
     assert!(more > most, "{more}");
     assert_eq!(ask(more).unwrap(), more);
 }
+
+/// An assertion or other record by an agent nobody registered; an index believes its log.
+fn unsigned(position: u64, agent: u32, body: Body) -> Entry {
+    let mut id = [7; 32];
+    id[..4].copy_from_slice(&agent.to_be_bytes());
+    let log_id = (!matches!(body, Body::Assertion(_))).then_some(LOG);
+    let at = Millis(1_000_000 + position as i64);
+    let record = Record { space: space(0), agent: AgentId(id), at, log_id, body };
+    Entry {
+        position: Position(position),
+        recorded_at: Millis(2_000_000),
+        principal: Principal::parse("svc").unwrap(),
+        custodial: false,
+        idempotency: None,
+        signed: Signed::trusted(record.encode(), Signature([0; 64])).unwrap(),
+    }
+}
+
+/// A write to the key before each read, with few values and with many, some of them within tolerance
+/// of others.
+#[test]
+fn tolerance_is_the_same_for_what_is_kept() {
+    for (values, writes) in [(2u32, 60), (50, 60), (5_000, 8)] {
+        let mut entries = records([]);
+        let predicate = Predicate {
+            name: predicate(0),
+            cardinality: Cardinality::One,
+            value_type: None,
+            unit: None,
+            conversions: Vec::new(),
+            tolerance: Some(Tolerance { absolute: Some(1.0), relative: Some(0.001) }),
+            opposites: Vec::new(),
+            half_life: None,
+        };
+        entries.push(unsigned(2, 0, Body::Predicate(predicate)));
+        // Neighbours are 0.4 apart: a value takes some of its neighbours, and they take others.
+        let claim = |agent: u32, n: u32| {
+            let value = f64::from(n.wrapping_mul(2_654_435_761) % values) * 0.4;
+            let confidence = 1.0 - f64::from(agent % 7) / 10.0;
+            Body::Assertion(Assertion { confidence, ..assertion(0, 0, value) })
+        };
+        entries.extend((0..values).map(|n| unsigned(u64::from(n) + 3, n, claim(n, n))));
+        let folder = Folder::new();
+        let index = folder.open();
+        index.apply(&entries).unwrap();
+        let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+        let options = all_lenses(10);
+        let mut groups = 0;
+        for write in 0..writes {
+            let position = index.applied().0 + 1;
+            // Now an agent that spoke before, now a new one.
+            let agent = if write % 2 == 0 { write } else { values + write };
+            index.apply(&[unsigned(position, agent, claim(agent, write * 31 + 1))]).unwrap();
+            let snapshot = index.snapshot();
+            let bound = 20_000;
+            let found = snapshot
+                .question(&key, &options[0], bound, |question| answers(question, &options))
+                .unwrap();
+            let candidates = snapshot.candidates(&key, snapshot.position(), bound).unwrap();
+            assert_eq!(found, answers(&Question::new(&candidates, &options[0]), &options));
+            groups = found.0[0].values.iter().filter(|value| value.members.len() > 1).count();
+        }
+        assert!(values == 2 || groups > 5, "{groups} groups of {values} values");
+    }
+}
