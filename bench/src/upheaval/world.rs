@@ -121,7 +121,9 @@ impl World {
         Engine::genesis(&mut log, &signed(root(), 0, genesis)?, principal)?;
         let config = IndexConfig::new(dir.join("index"));
         let index = Index::open(&config, log.reader().identity())?;
-        let engine = Engine::open(EngineConfig::default(), env, Box::new(log), index)?;
+        // As one, the two subjects have more claims than an answer is made from by default.
+        let config = EngineConfig { resolve_claims_max: 1_000_000, ..EngineConfig::default() };
+        let engine = Engine::open(config, env, Box::new(log), index)?;
         engine.wait_ready(|_| ())?;
         Ok(engine)
     }
