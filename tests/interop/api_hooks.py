@@ -9,6 +9,7 @@ request that fits the document is sent, it is made true where only that was miss
   names the id, a key of ours signs;
 - an idempotency key is a new one, and a body has a time;
 - integers are written as such, not as 1.0; text is normalized (NFC) and cut to its bound in bytes, which a schema counts in characters;
+- expressions of a lens are of CEL, and a lens that is named is there;
 - parameters of GET /v1/query that need a lens or a whole key, or forbid one, come so.
 
 Nothing else is touched, and requests that break the document are sent as they are.
@@ -44,6 +45,10 @@ IDS = {
     "record": "retractable",
     "supersedes": "epoch",
 }
+# What a schema cannot say of an expression, and of a name.
+FILTERS = ["tier <= 2", "claim.confidence > 0.5 && cosigns == 0", "from('x') || !registered"]
+WEIGHTS = ["confidence", "1", "claim.tier == question.best_tier ? 1.0 : null", "1.0 / confidence"]
+LENSES = ["authority", "consensus", "votes", "skeptic", "layered", "trust", "recency", "confidence"]
 BYTES_MAX = {
     "description": 4096,
     "filter": 4096,
@@ -121,6 +126,8 @@ def before_call(context, case, kwargs):
             ids["position"] = 1 + next(COUNT) % 2
         if "id" in ids and case.method == "GET":
             ids["id"] = known("assertion")
+        if path.startswith("/v1/lenses/"):
+            ids["name"] = lens(ids["name"])
         if case.method == "GET" and ids:
             # It is in one space, and was not always there.
             for name in ("space", "as_of"):
@@ -195,6 +202,13 @@ def fit_body(body):
         body["input_position"] = 1
     if "version" in body and "aggregate" in body:
         body["version"] = next(COUNT) + 1
+        body["weight"] = WEIGHTS[next(COUNT) % len(WEIGHTS)]
+        if "filter" in body:
+            body["filter"] = FILTERS[next(COUNT) % len(FILTERS)]
+    if "lenses" in body:
+        body["lenses"] = [lens(one) for one in body["lenses"]]
+    if "lens" in body and "lens_hash" in body:
+        body["lens"] = lens(body["lens"])
     if "cardinality" in body:
         fit_predicate(body)
     if "valid_from" in body and "valid_to" in body:
@@ -225,6 +239,11 @@ def fit(value, field=None):
         # Of an integer JSON Schema allows the form 1.0, which few programs write.
         return int(value)
     return value
+
+
+def lens(name):
+    """One that is there."""
+    return name if name in LENSES else LENSES[next(COUNT) % len(LENSES)]
 
 
 def fit_predicate(body):
@@ -261,6 +280,8 @@ def fit_query(path, query):
         if isinstance(value, str):
             query[name] = text(value, BYTES_MAX.get(name, 65536))
     fit_reading(query)
+    if isinstance(query.get("lens"), str):
+        query["lens"] = lens(query["lens"])
     # A cursor is what an earlier answer gave; nobody can make one up.
     query.pop("cursor", None)
     if path == "/v1/query":

@@ -38,11 +38,8 @@ pub fn status_name(status: wire::Status) -> &'static str {
 }
 
 /// The name of a lens.
-pub fn lens_name(lens: wire::LensName) -> String {
-    serde_json::to_value(lens)
-        .ok()
-        .and_then(|name| Some(name.as_str()?.to_owned()))
-        .unwrap_or_default()
+pub fn lens_name(lens: &wire::LensName) -> String {
+    lens.as_str().to_owned()
 }
 
 /// A value as text.
@@ -106,7 +103,7 @@ pub fn resolution(resolution: &wire::Resolution) -> String {
         "{BOLD}{}  {}{BOLD:#}  {DIM}{} at position {}{DIM:#}",
         text_of(&resolution.subject),
         text_of(&resolution.predicate),
-        lens_name(resolution.lens),
+        lens_name(&resolution.lens),
         resolution.position,
     );
     let exact: Vec<String> = resolution.winners.iter().map(object).collect();

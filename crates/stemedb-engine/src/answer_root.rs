@@ -129,7 +129,7 @@ impl Walk<'_> {
         // By default all lenses hear the same claims: one question, and one list of the excluded.
         let Some(first) = self.options.first() else { return Ok(()) };
         let question = Question::new(&candidates, first);
-        let excluded = question.excluded(first);
+        let excluded = question.excluded(first, trust);
         let ids = self.ids(&excluded)?;
         // Every position asked for is in the map; another id would be another root.
         let id = |position| ids.get(&position).copied().unwrap_or(RecordId([0; 32]));

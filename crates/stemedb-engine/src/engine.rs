@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use stemedb_index::{Index, IndexError, Lost};
 use stemedb_io::Env;
+use stemedb_lens::CustomLens;
 use stemedb_log::{Commit, Log, LogReader, LogState, NewEntry};
 use stemedb_model::{
-    Hash, Head, Kind, Known, LogId, Millis, Policy, Position, Principal, RecordId, Registry,
+    Body, Hash, Head, Kind, Known, LogId, Millis, Policy, Position, Principal, RecordId, Registry,
     Signed, Tier, Timeline, admit,
 };
 
@@ -252,6 +253,12 @@ impl Engine {
         let (at, now) = (submission.signed.record().at, self.now());
         if at.0.saturating_sub(now.0) > AT_AHEAD_MAX_MS {
             return Err(Err(WriteError::AtAhead { at, now }));
+        }
+        // Compiled and thrown away: a read compiles what it needs.
+        if let Body::Lens(lens) = &submission.signed.record().body
+            && let Err(problem) = CustomLens::new(Arc::new(lens.clone()))
+        {
+            return Err(Err(WriteError::Lens(problem)));
         }
         let bytes = submission.signed.bytes().len();
         let wait =

@@ -1,6 +1,7 @@
 //! Why a database could not be opened, and why a read has no answer.
 
 use stemedb_index::{IndexError, Lost};
+use stemedb_lens::LensProblem;
 use stemedb_log::LogError;
 use stemedb_model::{Millis, Position, RecordId, Refusal, Timeline};
 
@@ -168,6 +169,22 @@ pub enum ReadError {
         position: Position,
         /// Why not.
         reason: String,
+    },
+    /// There is no such lens in the space, as of the position that is read.
+    #[error("there is no lens {asked:?} here; there are {}", .known.join(", "))]
+    LensUnknown {
+        /// What was asked for.
+        asked: String,
+        /// Some of those there are.
+        known: Vec<String>,
+    },
+    /// A lens was defined before definitions were checked as they are by this build.
+    #[error("the lens {name:?} cannot be used: {problem}; define a version that can")]
+    LensUnusable {
+        /// `name@version`.
+        name: String,
+        /// Why not.
+        problem: LensProblem,
     },
     /// What is supposed to be gone could matter to more keys than the bound.
     #[error("it could matter to more than {most} keys, which is as many as are looked at")]

@@ -4,7 +4,7 @@ use stemedb_lens::{Considered, Options, Question, Receipt};
 use stemedb_model::Key;
 
 use crate::error::ReadError;
-use crate::trust::{asks_for_trust, reliability};
+use crate::trust::reliability;
 use crate::view::View;
 
 impl View {
@@ -20,7 +20,7 @@ impl View {
     ) -> Result<(Receipt, Vec<Considered>), ReadError> {
         let candidates = self.candidates(key)?;
         let question = Question::new(&candidates, options);
-        let (snapshot, table) = match asks_for_trust(options.lens) {
+        let (snapshot, table) = match options.uses_trust() {
             true => (self.trust_snapshot(&key.space), self.trust(&key.space)?),
             false => (None, None),
         };

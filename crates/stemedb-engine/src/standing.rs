@@ -118,10 +118,11 @@ impl View {
         let own = Options { agents: Some([*agent].into()), ..all.clone() };
         let candidates = self.candidates(key)?;
         let question = Question::new(&candidates, &all);
-        if question.excluded(&own).iter().any(|excluded| excluded.position == position) {
+        let trust = reliability(table);
+        let excluded = question.excluded(&own, trust);
+        if excluded.iter().any(|excluded| excluded.position == position) {
             return Ok(None);
         }
-        let trust = reliability(table);
         let (all, own) = (question.answer(&all, trust), question.answer(&own, trust));
         let says = own.values.iter().find(|value| value.because.contains(&position));
         let Some(says) = says else { return Ok(None) };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stemedb_lens::LensProblem;
 use stemedb_log::Outcome;
 use stemedb_model::Refusal;
 use stemedb_model::{Hash, Millis, Position, Principal, RecordId, Signed};
@@ -63,6 +64,9 @@ pub enum WriteError {
         /// Time of this node.
         now: Millis,
     },
+    /// The definition of a lens that could not be used.
+    #[error(transparent)]
+    Lens(LensProblem),
     /// The idempotency key stands for another record.
     #[error("the idempotency key was used before, for record {first}")]
     IdempotencyConflict {
@@ -144,6 +148,7 @@ impl WriteError {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::AtAhead { .. } => "at_ahead",
+            Self::Lens(_) => "lens",
             Self::IdempotencyConflict { .. } => "idempotency_conflict",
             Self::QueueFull { .. } => "queue_full",
             Self::Draining { .. } => "draining",

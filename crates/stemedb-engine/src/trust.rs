@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use stemedb_index::KeyFilter;
 use stemedb_io::{Open, Vfs};
+use stemedb_lens::Reliability;
 use stemedb_lens::trust::{Evidence, Table, configuration_hash, learn};
-use stemedb_lens::{LensName, Reliability};
 use stemedb_model::{Position, Space, TrustSnapshot, TrustState};
 
 use crate::error::ReadError;
@@ -150,11 +150,6 @@ fn file_name(snapshot: &TrustSnapshot) -> String {
 /// A table as the lenses take it.
 pub(crate) fn reliability(table: Option<&Arc<Table>>) -> Option<&dyn Reliability> {
     table.map(|table| &**table as &dyn Reliability)
-}
-
-/// Whether a lens asks for learned trust.
-pub(crate) fn asks_for_trust(lens: LensName) -> bool {
-    matches!(lens, LensName::Trust | LensName::Votes)
 }
 
 impl View {

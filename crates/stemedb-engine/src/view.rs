@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use stemedb_index::{Entry, Filter, KeyFilter, Page, Snapshot};
 use stemedb_lens::{
-    Candidates, Change, Excluded, Fact, FactKind, LensName, Options, Question, Reason, Resolution,
-    Standing, changes, resolve, resolve_many, same_claims, standings,
+    Candidates, Change, CustomLens, Excluded, Fact, FactKind, LensName, Options, Question, Reason,
+    Resolution, Standing, changes, resolve_many, same_claims, standings,
 };
-use stemedb_model::{Body, Hash, Key, Kind, Millis, Position, RecordId};
+use stemedb_model::{Body, Hash, Key, Kind, LensState, Millis, Position, RecordId, Space};
 
 use crate::error::ReadError;
 use crate::fates::Fate;
 use crate::metrics::{self, Operation};
 use crate::shared::Shared;
 use crate::token::SnapshotToken;
-use crate::trust::{asks_for_trust, reliability};
+use crate::trust::reliability;
+
+/// How many lenses are named to somebody who asked for another.
+const LENSES_TOLD: usize = 40;
 
 /// Which past is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +128,31 @@ impl View {
         Options::new(lens, self.evaluated_at)
     }
 
+    /// A lens of one's own as it stands here: this version, or the highest one.
+    pub fn lens(
+        &self,
+        space: &Space,
+        name: &str,
+        version: Option<u64>,
+    ) -> Result<(LensState, Arc<CustomLens>), ReadError> {
+        let registry = self.snapshot.registry();
+        let Some(state) = registry.lens(space, name, version, self.as_of) else {
+            let asked = version.map_or(name.to_owned(), |version| format!("{name}@{version}"));
+            let built_in = LensName::ALL.iter().map(|lens| lens.as_str().to_owned());
+            let own = registry.lenses(space, self.as_of).into_iter();
+            let own = own.map(|state| format!("{}@{}", state.lens.name, state.lens.version));
+            let known = built_in.chain(own).take(LENSES_TOLD).collect();
+            return Err(ReadError::LensUnknown { asked, known });
+        };
+        match CustomLens::new(Arc::clone(&state.lens)) {
+            Ok(lens) => Ok((state, Arc::new(lens))),
+            Err(problem) => {
+                let name = format!("{}@{}", state.lens.name, state.lens.version);
+                Err(ReadError::LensUnusable { name, problem })
+            }
+        }
+    }
+
     /// Answers one key under each of `options`, in their order. Of the newest position, and with the
     /// claims that take part by default, costs the distinct values of the key and what was recorded
     /// about it since it was asked about last; else its claims.
@@ -133,7 +161,7 @@ impl View {
     /// [`IndexError::TooLarge`](stemedb_index::IndexError::TooLarge). Lenses that ask for learned
     /// trust need its table: see [`View::trust`].
     pub fn resolve(&self, key: &Key, options: &[Options]) -> Result<Vec<Resolution>, ReadError> {
-        let trust = match options.iter().any(|options| asks_for_trust(options.lens)) {
+        let trust = match options.iter().any(Options::uses_trust) {
             true => self.trust(&key.space)?,
             false => None,
         };
@@ -162,24 +190,24 @@ impl View {
     ) -> Result<Diff, ReadError> {
         let (here, there) = (self.candidates(key)?, earlier.candidates(key)?);
         let answer = |view: &Self, candidates: &Candidates, options: &Options| {
-            let trust = match asks_for_trust(options.lens) {
+            let trust = match options.uses_trust() {
                 true => view.trust(&key.space)?,
                 false => None,
             };
-            Ok::<_, ReadError>(resolve(candidates, options, reliability(trust.as_ref())))
+            let (question, trust) =
+                (Question::new(candidates, options), reliability(trust.as_ref()));
+            let standings = question.standings(options, trust);
+            Ok::<_, ReadError>((question.answer(options, trust), standings))
         };
+        let (answer_now, standings_now) = answer(self, &here, now)?;
+        let (answer_then, standings_then) = answer(earlier, &there, then)?;
         let predicate =
             |at: Position| self.snapshot.registry().predicate(&key.space, &key.predicate, at);
         Ok(Diff {
             predicate_changed: predicate(self.as_of) != predicate(earlier.as_of),
-            now: answer(self, &here, now)?,
-            then: answer(earlier, &there, then)?,
-            changes: changes(
-                &standings(&there, then),
-                &standings(&here, now),
-                &here,
-                earlier.position(),
-            ),
+            now: answer_now,
+            then: answer_then,
+            changes: changes(&standings_then, &standings_now, &here, earlier.position()),
         })
     }
 

@@ -10,7 +10,7 @@ use stemedb_model::{
 };
 
 use crate::error::ReadError;
-use crate::trust::{asks_for_trust, reliability};
+use crate::trust::reliability;
 use crate::view::{View, key_of};
 
 /// Positions asked for at a time.
@@ -82,7 +82,7 @@ impl View {
     ) -> Result<Option<WhatIf>, ReadError> {
         let Some(supposed) = self.suppose(space, dropped)? else { return Ok(None) };
         let keys = self.concerned(space, dropped, &supposed.registry, bounds.keys_max)?;
-        let trust = match options.iter().any(|options| asks_for_trust(options.lens)) {
+        let trust = match options.iter().any(Options::uses_trust) {
             true => self.trust(space)?,
             false => None,
         };

@@ -24,7 +24,7 @@ fn all_lenses(at: i64) -> Vec<Options> {
 
 fn answers(question: &Question, options: &[Options]) -> Answers {
     let resolutions = options.iter().map(|options| question.answer(options, None)).collect();
-    (resolutions, question.excluded(&options[0]), question.standings(&options[0]))
+    (resolutions, question.excluded(&options[0], None), question.standings(&options[0], None))
 }
 
 fn kept(snapshot: &Snapshot, key: &Key, options: &[Options]) -> Answers {

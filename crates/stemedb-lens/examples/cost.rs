@@ -15,13 +15,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stemedb_lens::{
-    Candidates, Claim, Decay, Fact, FactKind, LensName, Options, Question, resolve, resolve_many,
-    root_options,
+    Candidates, Claim, CustomLens, Decay, Fact, FactKind, LensName, Options, Question, resolve,
+    resolve_many, root_options,
 };
 use stemedb_model::{
-    AgentId, Key, LifecycleState, Millis, Position, PredicateName, Principal, Registry,
-    SourceClass, SourceKey, Space, Subject, Value,
+    AgentId, Aggregate, Key, Lens, LifecycleState, Millis, Position, PredicateName, Principal,
+    Registry, SourceClass, SourceKey, Space, Subject, Value,
 };
+
+/// Lenses of one's own: the least there is to work out, a filter, and more than most would write.
+const OWN: [(&str, Option<&str>, &str); 3] = [
+    ("own: 1.0", None, "1.0"),
+    ("own: filtered", Some("claim.tier <= 5"), "claim.confidence"),
+    (
+        "own: long",
+        Some("claim.confidence > 0.1 && !(claim.state == 'rejected' || claim.denies)"),
+        "claim.tier == question.best_tier ? claim.confidence * exp2(-claim.age_days / 30.0) * \
+         claim.reliability + steady(claim.votes_for - claim.votes_against) : null",
+    ),
+];
 
 const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -114,6 +126,21 @@ fn main() {
             let kept = time(|| question.answer(&options, None).values.len());
             let (made, kept) = (micros(made), micros(kept));
             println!("{claims:>8} {values:>8}  {:<24} {made:>12.1} {kept:>12.1}", lens.as_str());
+        }
+        for (name, filter, weight) in OWN {
+            let lens = CustomLens::new(Arc::new(Lens {
+                name: name.into(),
+                version: 1,
+                filter: filter.map(Into::into),
+                weight: weight.into(),
+                aggregate: Aggregate::Sum,
+                ties: Vec::new(),
+            }));
+            let options = Options::custom(Arc::new(lens.expect("a lens")), NOW);
+            let made = time(|| resolve(&candidates, &options, None).values.len());
+            let kept = time(|| question.answer(&options, None).values.len());
+            let (made, kept) = (micros(made), micros(kept));
+            println!("{claims:>8} {values:>8}  {name:<24} {made:>12.1} {kept:>12.1}");
         }
         println!("{claims:>8} {values:>8}  about {} bytes", question.weight());
         let decayed = Options { decay: Decay::PerClass, ..Options::new(LensName::Authority, NOW) };

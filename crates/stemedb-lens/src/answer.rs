@@ -11,17 +11,26 @@ use crate::resolution::{Excluded, Resolution};
 /// are never taken for one another.
 pub const LENS_VERSION: u64 = 1;
 
-/// The name of a policy: BLAKE3 over the DAG-CBOR map of lens name, options and version. The
+/// The name of a policy: BLAKE3 over the DAG-CBOR map of lens name, options and version; of a lens of
+/// one's own its definition's hash too. The
 /// times of evaluation and validity are no part of it; `asserted_before` is.
 pub fn lens_hash(options: &Options) -> Hash {
     let mut out = Vec::with_capacity(96);
-    cbor::map(&mut out, 3);
+    let (name, version) = match &options.custom {
+        Some(custom) => (&*custom.definition().name, custom.definition().version),
+        None => (options.lens.as_str(), LENS_VERSION),
+    };
+    cbor::map(&mut out, 3 + usize::from(options.custom.is_some()));
     cbor::text(&mut out, "name");
-    cbor::text(&mut out, options.lens.as_str());
+    cbor::text(&mut out, name);
     cbor::text(&mut out, "options");
     write_options(&mut out, options);
     cbor::text(&mut out, "version");
-    cbor::uint(&mut out, LENS_VERSION);
+    cbor::uint(&mut out, version);
+    if let Some(custom) = &options.custom {
+        cbor::text(&mut out, "definition");
+        cbor::bytes(&mut out, custom.hash().as_bytes());
+    }
     Hash(*blake3::hash(&out).as_bytes())
 }
 
@@ -29,6 +38,7 @@ pub fn lens_hash(options: &Options) -> Hash {
 pub(crate) fn write_options(out: &mut Vec<u8>, options: &Options) {
     let Options {
         lens: _,
+        custom: _,
         epoch_aware,
         decay,
         min_confidence,

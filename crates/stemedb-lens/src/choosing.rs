@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use stemedb_model::{LifecycleState, Millis, Tier};
+use stemedb_model::{LifecycleState, Millis, Position, Tier};
 
 use crate::lookup::Lookup;
 use crate::options::Options;
@@ -50,6 +50,8 @@ pub(crate) struct Filter {
     tiers: Option<BTreeSet<Tier>>,
     agents: Option<HashSet<u32>>,
     sources: Option<HashSet<u32>>,
+    /// What a lens of one's own leaves out.
+    dropped: HashSet<Position>,
 }
 
 impl Filter {
@@ -67,16 +69,23 @@ impl Filter {
             tiers: options.tiers.clone(),
             agents,
             sources,
+            dropped: HashSet::new(),
         }
     }
 
+    /// Leaves out these too.
+    pub(crate) fn drop(&mut self, positions: &HashSet<Position>) {
+        self.dropped.extend(positions);
+    }
+
     pub(crate) fn keeps_all(&self) -> bool {
-        let Self { min_confidence, lifecycle, tiers, agents, sources } = self;
+        let Self { min_confidence, lifecycle, tiers, agents, sources, dropped } = self;
         min_confidence.is_none()
             && lifecycle.is_none()
             && tiers.is_none()
             && agents.is_none()
             && sources.is_none()
+            && dropped.is_empty()
     }
 
     pub(crate) fn passes(&self, statement: &Statement) -> bool {
@@ -88,5 +97,6 @@ impl Filter {
             && allows(&self.tiers, |tiers| tiers.contains(&statement.tier))
             && allows(&self.agents, |agents| agents.contains(&statement.author))
             && allows(&self.sources, |sources| sources.contains(&statement.source))
+            && !self.dropped.contains(&statement.position)
     }
 }

@@ -61,6 +61,11 @@ impl Weight {
         }
     }
 
+    /// What it adds to the sum of its bucket.
+    pub(crate) fn mantissa(self) -> u64 {
+        self.mantissa
+    }
+
     /// Times `factor` in 2^-30, rounded down.
     #[must_use]
     pub fn scaled(self, factor: u64) -> Self {

@@ -44,6 +44,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) tier: Tier,
     pub(crate) state: LifecycleState,
     pub(crate) cosign: Option<Position>,
+    /// Agents other than the author that stand by it.
+    pub(crate) cosigns: u32,
     /// The first reason in the order of the model.
     pub(crate) reason: Option<(Reason, Option<Position>)>,
 }
@@ -79,6 +81,7 @@ pub(crate) fn judge<'a>(
             tier: fall.tier,
             state: fall.state,
             cosign: fall.cosign,
+            cosigns: fall.cosigns,
             reason: fall.reason,
         });
     }
@@ -174,6 +177,7 @@ struct Fall<'a> {
     author: u32,
     source: u32,
     cosign: Option<Position>,
+    cosigns: u32,
 }
 
 impl Fall<'_> {
@@ -226,6 +230,7 @@ fn judge_alone<'a>(
             author: author.agent,
             source: named.source,
             cosign: cosign.map(|cosign| cosign.position),
+            cosigns: cosigners(claim, author.agent, facts, lookup),
         };
         if let Some(by) = facts.retracted.get(&claim.position) {
             fall.note(Reason::Retracted, Some(*by));
@@ -250,6 +255,14 @@ fn judge_alone<'a>(
         fall
     };
     table.nodes.iter().map(&mut judge).collect()
+}
+
+/// How many agents other than the author stand by a claim.
+fn cosigners(claim: &Claim, author: u32, facts: &Facts<'_>, lookup: &mut Lookup) -> u32 {
+    let cosigns = facts.cosigns.get(&claim.position).into_iter().flatten();
+    let agents: HashSet<u32> =
+        cosigns.map(|cosign| lookup.signer(&cosign.agent, &cosign.principal).agent).collect();
+    u32::try_from(agents.iter().filter(|agent| **agent != author).count()).unwrap_or(u32::MAX)
 }
 
 /// The live cosign by another agent with the lowest ceiling number, then the oldest.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use stemedb_model::{AgentId, Key, Tier};
 
 use crate::camp::Camp;
+use crate::custom::Weighed;
 use crate::decay::{Sum, WEIGHT_BITS, WEIGHT_ONE, Weight, half_life};
 use crate::options::{Decay, LensName, Options};
 use crate::question::{Ballot, Question};
@@ -34,6 +35,8 @@ pub(crate) struct Scales<'q> {
     pub(crate) question: &'q Question,
     pub(crate) options: &'q Options,
     pub(crate) trust: Option<&'q dyn Reliability>,
+    /// What claims weigh under a lens of one's own.
+    pub(crate) weighed: Option<&'q Weighed>,
 }
 
 impl Scales<'_> {
@@ -48,6 +51,7 @@ impl Scales<'_> {
             LensName::Trust => self.trust(camp),
             LensName::Votes => self.votes(camp, ballots),
             LensName::Skeptic => 0,
+            LensName::Custom => self.weighed.map_or(0, |weighed| weighed.weigh(camp, self)),
         }
     }
 
@@ -142,6 +146,11 @@ impl Scales<'_> {
             Decay::Off => camp.tally.support().cast_signed(),
             _ => self.sum(camp, |claim| self.weight(claim, claim.strength().confidence())),
         };
+        support.saturating_add(self.moved(ballots)).max(0)
+    }
+
+    /// What voters add to a side of a value or take from it, in 2^-30.
+    pub(crate) fn moved(&self, ballots: &[&Ballot]) -> i128 {
         let mut voters: HashMap<u32, (i128, u64)> = HashMap::new();
         for ballot in ballots {
             let (sum, reliability) = voters.entry(ballot.voice).or_insert((0, WEIGHT_ONE));
@@ -149,12 +158,11 @@ impl Scales<'_> {
             *reliability = self.reliability(ballot.agent).min(*reliability);
         }
         let one = i128::from(WEIGHT_ONE);
-        let moved: i128 = voters
+        voters
             .values()
             // Division rounds towards zero, so a vote against is the exact mirror of one for.
             .map(|(sum, reliability)| (*sum).clamp(-one, one) * i128::from(*reliability) / one)
-            .sum();
-        support.saturating_add(moved).max(0)
+            .sum()
     }
 
     fn statement(&self, claim: &Strength) -> Option<&Statement> {
@@ -185,7 +193,8 @@ impl Scales<'_> {
         Weight::new(confidence, time, half_life)
     }
 
-    fn reliability(&self, agent: u32) -> u64 {
+    /// How reliable an agent is on the topic of the question, in 2^-30.
+    pub(crate) fn reliability(&self, agent: u32) -> u64 {
         const UNKNOWN: u64 = 1 << (WEIGHT_BITS - 1);
         let learned = self.trust.and_then(|trust| {
             let statements = &self.question.statements;

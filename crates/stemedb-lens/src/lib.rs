@@ -8,7 +8,7 @@
 //! 2. one voice each ([`Tally`], `camp`);
 //! 3. what counts as one value (`values`);
 //! 4. the disagreement, the same under every lens (`disagreement`);
-//! 5. the answer, by the lens (`lenses`, `resolve`).
+//! 5. the answer, by the lens (`lenses`, `resolve`), built in or a lens record (`custom`).
 //!
 //! The first four may be kept between answers and kept up to date: [`Question`].
 
@@ -17,6 +17,7 @@ mod camp;
 mod candidates;
 mod choosing;
 mod components;
+mod custom;
 mod decay;
 mod diff;
 mod disagreement;
@@ -40,6 +41,10 @@ mod values;
 pub use answer::{AnswerRoot, LENS_VERSION, answer_leaf, lens_hash, root_options};
 pub use candidates::{Candidates, Claim, Fact, FactKind};
 pub use choosing::same_claims;
+pub use custom::{
+    CustomLens, DEFINITION_RULES, INPUTS, InputDoc, LensFault, LensProblem, Published, STEPS_MAX,
+    definition_hash, published,
+};
 pub use decay::{Sum, WEIGHT_ONE, Weight};
 pub use diff::{Became, Change, changes};
 pub use dispute::Dispute;

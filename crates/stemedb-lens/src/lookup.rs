@@ -218,6 +218,11 @@ impl Lookup {
         self.sources.name(number)
     }
 
+    /// Whether the source that a number stands for is registered.
+    pub(crate) fn registered(&self, number: u32) -> bool {
+        matches!(self.sources.name(number), Some(SourceIdent::Registered(_)))
+    }
+
     /// The number of the agent that a key belongs to, if it was met.
     pub(crate) fn agent_number(&self, key: &AgentId) -> Option<u32> {
         self.agents.known(&self.lineage(key))

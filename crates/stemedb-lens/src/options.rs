@@ -1,10 +1,14 @@
 //! What a reader may ask for.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use stemedb_model::{AgentId, LifecycleState, Millis, SourceKey, Tier};
 
-/// The built-in lenses, in the order of answer roots.
+use crate::custom::CustomLens;
+
+/// The lenses: the built-in ones in the order of answer roots, then any of one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the rule of each stands on its `resolve` function")]
 pub enum LensName {
@@ -16,6 +20,8 @@ pub enum LensName {
     Votes,
     Skeptic,
     Layered,
+    /// The definition in [`Options::custom`].
+    Custom,
 }
 
 impl LensName {
@@ -42,10 +48,11 @@ impl LensName {
             Self::Votes => "votes",
             Self::Skeptic => "skeptic",
             Self::Layered => "layered",
+            Self::Custom => "custom",
         }
     }
 
-    /// The lens of this name.
+    /// The built-in lens of this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|lens| lens.as_str() == name)
     }
@@ -68,6 +75,8 @@ pub enum Decay {
 pub struct Options {
     /// The lens. Default: authority.
     pub lens: LensName,
+    /// The definition, of the lens [`LensName::Custom`] and of no other.
+    pub custom: Option<Arc<CustomLens>>,
     /// Claims of replaced epochs retire. Default: true.
     pub epoch_aware: bool,
     /// Fading of weights. Default: off.
@@ -97,6 +106,7 @@ impl Options {
     pub fn new(lens: LensName, evaluated_at: Millis) -> Self {
         Self {
             lens,
+            custom: None,
             epoch_aware: true,
             decay: Decay::Off,
             min_confidence: None,
@@ -107,6 +117,27 @@ impl Options {
             asserted_before: None,
             evaluated_at,
             valid_at: evaluated_at,
+        }
+    }
+
+    /// The defaults of a lens of one's own, at `evaluated_at`.
+    pub fn custom(lens: Arc<CustomLens>, evaluated_at: Millis) -> Self {
+        Self { custom: Some(lens), ..Self::new(LensName::Custom, evaluated_at) }
+    }
+
+    /// The name of the lens in answers and receipts: of one's own `name@version`.
+    pub fn lens_name(&self) -> Cow<'static, str> {
+        match &self.custom {
+            Some(custom) => custom.name().into(),
+            None => self.lens.as_str().into(),
+        }
+    }
+
+    /// Whether the lens asks for learned trust.
+    pub fn uses_trust(&self) -> bool {
+        match &self.custom {
+            Some(custom) => custom.uses_trust(),
+            None => matches!(self.lens, LensName::Trust | LensName::Votes),
         }
     }
 }

@@ -224,6 +224,11 @@ impl Question {
         on
     }
 
+    /// Live votes by assertion.
+    pub(crate) fn ballots(&self) -> &BTreeMap<Position, Vec<Ballot>> {
+        &self.ballots
+    }
+
     fn group_of(&self, value: u32) -> Option<usize> {
         self.group_of.get(value as usize).copied().flatten().map(|group| group as usize)
     }

@@ -118,8 +118,9 @@ impl Receipt {
         trust: Option<(TrustSnapshot, &dyn Reliability)>,
         mut id: impl FnMut(Position) -> Result<RecordId, E>,
     ) -> Result<(Self, Vec<Considered>), E> {
-        let answer = question.answer(options, trust.as_ref().map(|(_, table)| *table));
-        let mut excluded = question.excluded(options).into_iter().peekable();
+        let table = trust.as_ref().map(|(_, table)| *table);
+        let answer = question.answer(options, table);
+        let mut excluded = question.excluded(options, table).into_iter().peekable();
         let mut considered = Vec::with_capacity(question.claims());
         for statement in question.statements.iter() {
             let position = statement.position;
@@ -172,7 +173,7 @@ impl Receipt {
             cbor::text(out, value);
         };
         cbor::map(&mut out, 17 - usize::from(self.trust.is_none()));
-        text(&mut out, "lens", options.lens.as_str());
+        text(&mut out, "lens", &options.lens_name());
         cbor::text(&mut out, "root");
         cbor::bytes(&mut out, self.root.as_bytes());
         text(&mut out, "space", self.key.space.as_str());

@@ -1,7 +1,10 @@
 //! The answer, with the disagreement and the reasons.
 
+use std::sync::Arc;
+
 use stemedb_model::{Hash, Key, Millis, Position, SourceClass, Tier, Value};
 
+use crate::custom::{CustomLens, LensFault};
 use crate::options::LensName;
 
 /// Why an assertion takes no part, in the order of [`Reason::ALL`].
@@ -154,6 +157,10 @@ pub struct Resolution {
     pub key: Key,
     /// The lens.
     pub lens: LensName,
+    /// Its definition, if it is one's own.
+    pub custom: Option<Arc<CustomLens>>,
+    /// Claims that the definition has no value for, ascending by position: they are `filtered`.
+    pub faults: Vec<LensFault>,
     /// Hash of the lens and its options.
     pub lens_hash: Hash,
     /// The answer is what the log up to here says.

@@ -1,11 +1,12 @@
 //! Step 5, the answer: values weighed, ordered, and told with their reasons.
 
-use stemedb_model::{Position, SourceClass};
+use stemedb_model::{Position, SourceClass, TieRule};
 
 use crate::answer::lens_hash;
 use crate::camp::{Camp, Camps, Sides};
 use crate::candidates::Candidates;
 use crate::choosing::Filter;
+use crate::custom::{Say, Weighed};
 use crate::decay::{as_number, share, tiers};
 use crate::disagreement::{Disagreement, bits, disagree, entropy};
 use crate::lenses::{Reliability, Scales};
@@ -61,7 +62,7 @@ impl Question {
     /// each value (`trust`, `votes`), in the claims or voices too.
     pub fn answer(&self, options: &Options, trust: Option<&dyn Reliability>) -> Resolution {
         debug_assert!(self.fits(options) && self.ready(options.valid_at), "not that question");
-        let filter = Filter::new(&self.statements.lookup, options);
+        let (filter, weighed) = self.filter(options, trust);
         let candidates: Vec<Candidate<'_>> = self.candidates().collect();
         let filtered = (!filter.keeps_all()).then(|| self.heard(&filter));
         let all: Vec<&Camps> = candidates.iter().map(|candidate| candidate.camps).collect();
@@ -71,7 +72,7 @@ impl Question {
         };
         let (all, heard_sides) = (sides(&all), sides(&heard));
         let disagreement = disagree(&all, self.many);
-        let scales = Scales { question: self, options, trust };
+        let scales = Scales { question: self, options, trust, weighed: weighed.as_ref() };
         let ranking = rank(&scales, &candidates, &all, &disagreement, &heard_sides);
         let winners = match options.lens {
             LensName::Skeptic => Vec::new(),
@@ -113,18 +114,36 @@ impl Question {
             layers,
             cross_tier_conflict,
             values: ranking.rows.into_iter().map(|row| row.support).collect(),
+            custom: options.custom.clone(),
+            faults: weighed.map(|weighed| weighed.faults).unwrap_or_default(),
         }
     }
 
+    /// What keeps claims from the answer, and under a lens of one's own what the others weigh.
+    fn filter(
+        &self,
+        options: &Options,
+        trust: Option<&dyn Reliability>,
+    ) -> (Filter, Option<Weighed>) {
+        let filter = || Filter::new(&self.statements.lookup, options);
+        let Some(custom) = &options.custom else { return (filter(), None) };
+        let scales = Scales { question: self, options, trust, weighed: None };
+        let weighed = Weighed::new(&scales, custom, filter());
+        let mut filter = filter();
+        filter.drop(&weighed.dropped);
+        (filter, Some(weighed))
+    }
+
     /// Every assertion of the key that has no part in the answer under `options`, and why, ascending by
-    /// position. The question must fit the options and be ready for them. O(those), with filters O(n).
-    pub fn excluded(&self, options: &Options) -> Vec<Excluded> {
-        self.statements.excluded(&Filter::new(&self.statements.lookup, options))
+    /// position. The question must fit the options and be ready for them. `trust` is that of
+    /// [`Question::answer`]: a lens of one's own may filter by it. O(those), with filters O(n).
+    pub fn excluded(&self, options: &Options, trust: Option<&dyn Reliability>) -> Vec<Excluded> {
+        self.statements.excluded(&self.filter(options, trust).0)
     }
 
     /// Every assertion of the key and how it stands under `options`, ascending by position. O(n).
-    pub fn standings(&self, options: &Options) -> Vec<Standing> {
-        self.statements.standings(options)
+    pub fn standings(&self, options: &Options, trust: Option<&dyn Reliability>) -> Vec<Standing> {
+        self.statements.standings(&self.filter(options, trust).0)
     }
 }
 
@@ -235,13 +254,20 @@ fn rank(
             None => (weigh(heard.yes, false), weigh(heard.no, true)),
         };
         let (yes, only) = (heard.yes, scales.hears_only(best));
-        let with_a_say = only.map_or(yes.len() as u64, |tier| yes.of_tier(tier));
+        let say = match scales.weighed {
+            Some(weighed) => weighed.say(yes, scales),
+            None => Say {
+                claims: only.map_or(yes.len() as u64, |tier| yes.of_tier(tier)),
+                agents: yes.agents(only),
+                newest: yes.newest(only),
+            },
+        };
         let best_tier = yes.tally.best_tier().or(base.yes.tally.best_tier());
         rows.push(Row {
             value,
-            eligible: with_a_say > 0,
-            agents: yes.agents(only),
-            newest: yes.newest(only),
+            eligible: say.claims > 0,
+            agents: say.agents,
+            newest: say.newest,
             support: ValueSupport {
                 value: candidate.value.clone(),
                 members: candidate.members(),
@@ -260,11 +286,20 @@ fn rank(
         });
     }
     lens_shares(&mut rows, lens, question.many);
+    let ties = match &scales.options.custom {
+        Some(custom) => custom.ties(),
+        None => &[TieRule::Agents, TieRule::Newest],
+    };
     rows.sort_unstable_by(|a, b| {
-        let by_lens = |row: &Row| (row.eligible, row.support.lens_weight, row.agents, row.newest);
         let by_share = |row: &Row| (row.eligible, row.support.share);
         let order = if a.eligible && b.eligible {
-            by_lens(b).cmp(&by_lens(a))
+            let by_weight = b.support.lens_weight.cmp(&a.support.lens_weight);
+            let tie = |rule: &TieRule| match rule {
+                TieRule::Agents => b.agents.cmp(&a.agents),
+                TieRule::Newest => b.newest.cmp(&a.newest),
+                TieRule::Bytes => a.support.value.cmp(&b.support.value),
+            };
+            ties.iter().fold(by_weight, |order, rule| order.then_with(|| tie(rule)))
         } else {
             let ((a, a_share), (b, b_share)) = (by_share(a), by_share(b));
             b.cmp(&a).then(b_share.total_cmp(&a_share))

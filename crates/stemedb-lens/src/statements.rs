@@ -50,11 +50,12 @@ pub struct Standing {
 }
 
 /// Judges every assertion of the key (and, under cardinality many, of its opposites) under
-/// `options`, ascending by position. The options' lens, decay and `evaluated_at` play no part.
+/// `options`, ascending by position. The options' lens, decay and `evaluated_at` play no part: for what
+/// a lens of one's own filters, ask a [`Question`](crate::Question).
 /// Time O(n log n) in claims, premises and facts.
 pub fn standings(candidates: &Candidates, options: &Options) -> Vec<Standing> {
     let (statements, _) = Statements::of(candidates, options);
-    statements.standings(options)
+    statements.standings(&Filter::new(&statements.lookup, options))
 }
 
 /// An assertion with all that the later steps ask about it.
@@ -75,6 +76,8 @@ pub(crate) struct Statement {
     /// Number of its value, in the form in which values are compared.
     pub(crate) value: u32,
     cosign: Option<Position>,
+    /// Agents other than the author that stand by it.
+    pub(crate) cosigns: u32,
     parent: Option<Position>,
     /// Which predicate it was made under: 0 is the one asked about.
     predicate: u32,
@@ -355,6 +358,7 @@ impl Statements {
                 time: claim.at.min(claim.recorded_at),
                 value: self.values.of(value),
                 cosign: judged.cosign,
+                cosigns: judged.cosigns,
                 parent: claim.parent.filter(|parent| *parent < claim.position),
                 predicate: match opposing {
                     true => self.predicate(&claim.predicate),
@@ -437,9 +441,8 @@ impl Statements {
         excluded
     }
 
-    pub(crate) fn standings(&self, options: &Options) -> Vec<Standing> {
-        let filter = Filter::new(&self.lookup, options);
-        let mut excluded = self.excluded(&filter).into_iter().peekable();
+    pub(crate) fn standings(&self, filter: &Filter) -> Vec<Standing> {
+        let mut excluded = self.excluded(filter).into_iter().peekable();
         let standing = |one: &Statement| Standing {
             position: one.position,
             opposing: one.opposing,

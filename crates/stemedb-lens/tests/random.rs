@@ -13,12 +13,12 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use reference::Reference;
 use stemedb_lens::{
-    Became, Candidates, Decay, FactKind, LensName, Options, Question, Reason, Reliability,
-    Resolution, changes, resolve, resolve_many, standings,
+    Became, Candidates, CustomLens, Decay, FactKind, LensName, Options, Question, Reason,
+    Reliability, Resolution, changes, published, resolve, resolve_many, standings,
 };
 use stemedb_model::{
-    AgentId, Cardinality, EpochMode, Key, LifecycleState, Millis, Position, Role, SourceClass,
-    SourceKey, Tier, Value,
+    AgentId, Aggregate, Cardinality, EpochMode, Key, Lens, LifecycleState, Millis, Position, Role,
+    SourceClass, SourceKey, TieRule, Tier, Value,
 };
 use support::*;
 
@@ -289,6 +289,43 @@ fn ask(world: &World, n: [u8; 12]) -> (Candidates, Options, Option<&'static dyn 
     (world.candidates_at(("s", "p"), as_of), options(world, n), trust)
 }
 
+/// The same options with a lens of one's own.
+fn own(options: Options, n: u8) -> Options {
+    const FORMS: [(Option<&str>, &str, Aggregate, &[TieRule]); 5] = [
+        (
+            Some("confidence > 0.2 && !(class == 'anecdotal' && cosigns == 0)"),
+            "confidence * (1.0 + double(cosigns)) * reliability - 0.25 * votes_against",
+            Aggregate::Sum,
+            &[TieRule::Newest],
+        ),
+        // Of the confidence 0.5 there is none.
+        (None, "1.0 / (confidence - 0.5)", Aggregate::Sum, &[]),
+        (None, "voters > 0 ? double(1000 / voters) * votes_for : null", Aggregate::Max, &[]),
+        (
+            Some("1 / (tier - 3) >= 0 || state == 'approved'"),
+            "double(question.claims - rank) / double(value.agents + value.voices) + age_days",
+            Aggregate::Max,
+            &[TieRule::Bytes],
+        ),
+        (
+            Some("from('x') || registered || value_type != 'text' || position % 2 == 0"),
+            "value.claims > 1 ? steady(exp2(number / 10.0)) - value.votes : confidence",
+            Aggregate::Sum,
+            &[TieRule::Agents, TieRule::Bytes],
+        ),
+    ];
+    let (filter, weight, aggregate, ties) = pick(&FORMS, n);
+    let lens = CustomLens::new(Arc::new(Lens {
+        name: "own".into(),
+        version: 1,
+        filter: filter.map(Into::into),
+        weight: weight.into(),
+        aggregate,
+        ties: ties.to_vec(),
+    }));
+    Options { lens: LensName::Custom, custom: Some(Arc::new(lens.unwrap())), ..options }
+}
+
 /// The histories are rich enough for the properties to mean something.
 #[test]
 fn histories_reach_everything() {
@@ -424,12 +461,13 @@ fn kept_is_made_anew(
         step(&mut world, *kind, *n);
         kept += u32::from(bring(&mut question, &world, &choosing));
         let all = world.candidates();
-        for n in asked {
+        let custom = asked.iter().take(1).map(|n| own(options(&world, *n), n[0]));
+        for asked in asked.iter().map(|n| options(&world, *n)).chain(custom) {
             let options = Options {
                 epoch_aware: choosing.epoch_aware,
                 asserted_before: choosing.asserted_before,
                 lifecycle: choosing.lifecycle.clone(),
-                ..options(&world, *n)
+                ..asked
             };
             question.prepare(options.valid_at);
             let expected = Question::new(&all, &options);
@@ -437,8 +475,13 @@ fn kept_is_made_anew(
                 question.answer(&options, Some(&Table)),
                 expected.answer(&options, Some(&Table))
             );
-            prop_assert_eq!(question.excluded(&options), expected.excluded(&options));
-            prop_assert_eq!(question.standings(&options), standings(&all, &options));
+            let trust: Option<&dyn Reliability> = Some(&Table);
+            prop_assert_eq!(question.excluded(&options, trust), expected.excluded(&options, trust));
+            let standing = question.standings(&options, trust);
+            if options.custom.is_none() {
+                prop_assert_eq!(&standing, &standings(&all, &options));
+            }
+            prop_assert_eq!(standing, expected.standings(&options, trust));
         }
     }
     Ok(kept)
@@ -476,6 +519,7 @@ proptest! {
     fn order_of_input_does_not_matter(steps in history(50), asked: [u8; 12], shift in 1usize..50) {
         let world = play(&steps);
         let (candidates, options, trust) = ask(&world, asked);
+        let mine = own(options.clone(), asked[0]);
         let mut turned = candidates.clone();
         turned.claims.reverse();
         turned.opposing.reverse();
@@ -483,10 +527,12 @@ proptest! {
         let (facts, related) = (turned.facts.len(), turned.related.len());
         turned.facts.rotate_left(shift % facts.max(1));
         turned.related.rotate_left(shift % related.max(1));
-        prop_assert_eq!(
-            resolve(&turned, &options, trust),
-            resolve(&candidates, &options, trust)
-        );
+        for options in [options, mine] {
+            prop_assert_eq!(
+                resolve(&turned, &options, trust),
+                resolve(&candidates, &options, trust)
+            );
+        }
     }
 
     /// Several lenses at once are each alone.
@@ -517,7 +563,7 @@ proptest! {
         prop_assert_eq!(with.status, without.status);
         prop_assert_eq!(with.margin, without.margin);
         prop_assert_eq!(with.evidence, without.evidence);
-        let all = |of: &World| Question::new(&of.candidates(), &options).excluded(&options);
+        let all = |of: &World| Question::new(&of.candidates(), &options).excluded(&options, None);
         let mut excluded = all(&after);
         excluded.retain(|excluded| excluded.position != made);
         prop_assert_eq!(excluded, all(&world));
@@ -616,4 +662,82 @@ proptest! {
         let after = resolve(&world.candidates(), &options, None);
         prop_assert_eq!(shares(&after), shares(&before));
     }
+}
+
+/// What a built-in lens and its definition must agree on.
+fn essentials(answer: &Resolution, in_order: bool) -> String {
+    let mut values: Vec<String> = answer
+        .values
+        .iter()
+        .map(|value| {
+            let lens_weight = in_order.then_some((value.lens_weight, value.lens_against));
+            let mut value = value.clone();
+            (value.lens_weight, value.lens_against) = (0, 0);
+            format!("{value:?} {lens_weight:?}")
+        })
+        .collect();
+    let mut winners: Vec<&String> = answer.winners.iter().map(|winner| &values[*winner]).collect();
+    if !in_order {
+        winners.sort_unstable();
+    }
+    let winners = format!("{winners:?}");
+    if !in_order {
+        values.sort_unstable();
+    }
+    let Resolution { status, margin, lens_margin, evidence, considered, .. } = answer;
+    let Resolution { excluded, excluded_count, dissent, faults, .. } = answer;
+    format!(
+        "{winners}\n{values:?}\n{status:?} {margin} {lens_margin} {evidence} {considered}\n\
+         {excluded:?} {excluded_count} {dissent:?} {faults:?}"
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// A built-in lens and its published definition are one, under all options.
+    #[test]
+    fn built_ins_are_their_definitions(steps in history(50), asked: [u8; 12]) {
+        let world = play(&steps);
+        let (candidates, options, trust) = ask(&world, asked);
+        for one in published() {
+            let Some(definition) = one.compiled() else { continue };
+            let built_in = Options { lens: one.lens, ..options.clone() };
+            let as_data = Options {
+                lens: LensName::Custom,
+                custom: Some(Arc::new(definition)),
+                ..options.clone()
+            };
+            // Its weights are moments.
+            let in_order = one.lens != LensName::Recency;
+            let built_in = resolve(&candidates, &built_in, trust);
+            let as_data = resolve(&candidates, &as_data, trust);
+            prop_assert_eq!(
+                essentials(&as_data, in_order),
+                essentials(&built_in, in_order),
+                "{:?}", one.lens
+            );
+        }
+    }
+}
+
+/// The definitions above do something: they leave claims out, fault, and give some no say.
+#[test]
+fn own_lenses_reach_everything() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (history(50), any::<[u8; 12]>());
+    let (mut faults, mut filtered, mut silent, mut decided) = (0, 0, 0, 0);
+    for n in 0..400 {
+        let (steps, asked) = strategy.new_tree(&mut runner).unwrap().current();
+        let world = play(&steps);
+        let (candidates, options, trust) = ask(&world, asked);
+        let answer = resolve(&candidates, &own(options, n as u8), trust);
+        faults += answer.faults.len();
+        filtered += answer.excluded.iter().filter(|e| e.reason == Reason::Filtered).count();
+        silent +=
+            usize::from(answer.winners.is_empty() && answer.values.iter().any(|v| v.claims > 0));
+        decided += usize::from(answer.values.iter().any(|value| value.lens_weight > 0));
+    }
+    let counts = [faults, filtered, silent, decided];
+    assert!(counts.iter().all(|count| *count >= 20), "{counts:?}");
 }

@@ -137,13 +137,24 @@ impl<'a> Names<'a> {
             let id = self.id(one.position)?;
             excluded.push(wire::Excluded { id, position: one.position.0, reason, by });
         }
+        let skipped = found.faults.len().saturating_sub(lens::EXCLUDED_MAX);
+        let faults = found.faults.iter().skip(skipped);
+        let faults: ApiResult<Vec<wire::LensFault>> = faults
+            .map(|fault| {
+                Ok(wire::LensFault {
+                    claim: self.reference(fault.position)?,
+                    field: fault.field.to_owned(),
+                    problem: fault.problem.to_owned(),
+                })
+            })
+            .collect();
         let layers: ApiResult<Vec<wire::Layer>> =
             found.layers.iter().map(|layer| self.layer(layer)).collect();
         Ok(wire::Resolution {
             space: SpaceText(found.key.space.to_string()),
             subject: SubjectText(found.key.subject.to_string()),
             predicate: PredicateText(found.key.predicate.to_string()),
-            lens: lens_name(found.lens),
+            lens: wire::LensName(answered_by(found)),
             lens_hash: HashHex(found.lens_hash),
             trust_snapshot: trust_snapshot(self.view, found),
             position: found.position.0,
@@ -180,6 +191,7 @@ impl<'a> Names<'a> {
             layers: layers?,
             cross_tier_conflict: (found.lens == LensName::Layered)
                 .then_some(found.cross_tier_conflict),
+            faults: faults?,
             diff: None,
         })
     }
@@ -308,7 +320,7 @@ impl<'a> Names<'a> {
             space: SpaceText(key.space.to_string()),
             subject: SubjectText(key.subject.to_string()),
             predicate: PredicateText(key.predicate.to_string()),
-            lens: lens_name(options.lens),
+            lens: wire::LensName(options.lens_name().into_owned()),
             lens_hash: HashHex(lens::lens_hash(options)),
             position: self.view.position().0,
             snapshot: self.view.token().to_string(),
@@ -335,6 +347,7 @@ impl<'a> Names<'a> {
             layers: Vec::new(),
             cross_tier_conflict: None,
             trust_snapshot: None,
+            faults: Vec::new(),
             diff: None,
         }
     }
@@ -483,38 +496,20 @@ pub(crate) fn status_of(status: Status) -> lens::Status {
     }
 }
 
-pub(crate) fn lens_name(lens: LensName) -> wire::LensName {
-    match lens {
-        LensName::Recency => wire::LensName::Recency,
-        LensName::Consensus => wire::LensName::Consensus,
-        LensName::Confidence => wire::LensName::Confidence,
-        LensName::Authority => wire::LensName::Authority,
-        LensName::Trust => wire::LensName::Trust,
-        LensName::Votes => wire::LensName::Votes,
-        LensName::Skeptic => wire::LensName::Skeptic,
-        LensName::Layered => wire::LensName::Layered,
-    }
-}
-
-/// The other way.
-pub(crate) fn lens_of(lens: wire::LensName) -> LensName {
-    match lens {
-        wire::LensName::Recency => LensName::Recency,
-        wire::LensName::Consensus => LensName::Consensus,
-        wire::LensName::Confidence => LensName::Confidence,
-        wire::LensName::Authority => LensName::Authority,
-        wire::LensName::Trust => LensName::Trust,
-        wire::LensName::Votes => LensName::Votes,
-        wire::LensName::Skeptic => LensName::Skeptic,
-        wire::LensName::Layered => LensName::Layered,
+/// The lens that gave an answer.
+pub(crate) fn answered_by(found: &lens::Resolution) -> String {
+    match &found.custom {
+        Some(custom) => custom.name(),
+        None => found.lens.as_str().to_owned(),
     }
 }
 
 /// The trust snapshot that an answer rests on, if its lens asks for one.
 fn trust_snapshot(view: &View, found: &lens::Resolution) -> Option<Reference> {
-    let in_force = match found.lens {
-        LensName::Trust | LensName::Votes => view.trust_snapshot(&found.key.space)?,
-        _ => return None,
+    let asks = match &found.custom {
+        Some(custom) => custom.uses_trust(),
+        None => matches!(found.lens, LensName::Trust | LensName::Votes),
     };
+    let in_force = view.trust_snapshot(&found.key.space).filter(|_| asks)?;
     Some(Reference { id: Id(in_force.id), position: in_force.position.0 })
 }

@@ -9,7 +9,7 @@ use stemedb_index::ConflictPlace;
 use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject, Timeline};
 
 use crate::error::{ApiError, ApiResult};
-use crate::wire::{ConflictParams, ErrorCode, ExplainParams, QueryParams};
+use crate::wire::{ConflictParams, ErrorCode, ExplainParams, LensesParams, QueryParams};
 
 const VERSION: u8 = 1;
 const KEYS: u8 = b'k';
@@ -34,6 +34,11 @@ pub(crate) struct Cursor {
 /// A hash of everything that must stay the same from page to page.
 pub(crate) fn question_hash(asked: &QueryParams) -> [u8; 8] {
     hash_of(&QueryParams { cursor: None, limit: None, at_least: None, ..asked.clone() })
+}
+
+/// The same of a list of lenses.
+pub(crate) fn lenses_hash(asked: &LensesParams) -> [u8; 8] {
+    hash_of(&LensesParams { cursor: None, limit: None, at_least: None, ..asked.clone() })
 }
 
 /// The same of a receipt.

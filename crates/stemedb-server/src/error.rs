@@ -96,6 +96,8 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::InvalidParameter
         | ErrorCode::KeyReplaced
         | ErrorCode::KeyRevoked
+        | ErrorCode::LensInvalid
+        | ErrorCode::LensNotFound
         | ErrorCode::Lost
         | ErrorCode::MalformedJson
         | ErrorCode::MethodNotAllowed
@@ -207,6 +209,9 @@ impl From<WriteError> for ApiError {
         let mut api = match error {
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::AtAhead { .. } => Self::new(ErrorCode::AtAhead, detail).field("at"),
+            WriteError::Lens(problem) => {
+                Self::new(ErrorCode::InvalidField, detail).field(problem.field)
+            }
             WriteError::IdempotencyConflict { first } => {
                 Self::new(ErrorCode::IdempotencyConflict, detail).id(first)
             }
@@ -269,6 +274,8 @@ impl From<ReadError> for ApiError {
                 error.problem.position = Some(position.0);
                 error
             }
+            ReadError::LensUnknown { .. } => Self::new(ErrorCode::LensNotFound, detail),
+            ReadError::LensUnusable { .. } => Self::new(ErrorCode::LensInvalid, detail),
             ReadError::WhatIfTooLarge { .. } => Self::new(ErrorCode::WhatIfTooLarge, detail),
             ReadError::TrustTooLarge { .. } => Self::new(ErrorCode::TrustTooLarge, detail),
             ReadError::Index(index) => index.into(),

@@ -235,7 +235,9 @@ impl Drop for InFlight {
 }
 
 const NO_LENS: &str = "none";
+/// All lenses of one's own: their names are not ours to count by.
+const CUSTOM: &str = "custom";
 
 fn lens_labels() -> impl Iterator<Item = &'static str> {
-    stemedb_lens::LensName::ALL.into_iter().map(|lens| lens.as_str()).chain([NO_LENS])
+    stemedb_lens::LensName::ALL.into_iter().map(|lens| lens.as_str()).chain([CUSTOM, NO_LENS])
 }

@@ -45,6 +45,8 @@ const READING: &[ErrorCode] = &[
 /// Of every endpoint that resolves.
 const RESOLVING: &[ErrorCode] =
     &[ErrorCode::ResolveTooLarge, ErrorCode::TrustPending, ErrorCode::TrustUnavailable];
+/// Of every endpoint that takes the name of a lens.
+const THROUGH: &[ErrorCode] = &[ErrorCode::LensInvalid, ErrorCode::LensNotFound];
 /// Of every endpoint that writes.
 const WRITING: &[ErrorCode] = &[
     ErrorCode::AgentUnregistered,
@@ -120,23 +122,27 @@ problems! {
         ErrorCode::DeadlineExceeded, ErrorCode::IndexDamaged, ErrorCode::NotReady
     ];
     /// Error answers of a query.
-    QueryProblems: LIMITED, ASKING, READING, RESOLVING, &[ErrorCode::CursorMismatch];
+    QueryProblems: LIMITED, ASKING, READING, RESOLVING, THROUGH, &[ErrorCode::CursorMismatch];
     /// Error answers of the endpoints about one key.
     KeyProblems: LIMITED, ASKING, READING, RESOLVING;
     /// Error answers of a receipt made again.
-    ReplayProblems: LIMITED, ASKING, SENDING, READING, RESOLVING;
+    ReplayProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, THROUGH;
     /// Error answers of the list of conflicts.
     ConflictProblems: LIMITED, ASKING, READING;
     /// Error answers of what would change.
-    WhatIfProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, &[
+    WhatIfProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, THROUGH, &[
         ErrorCode::RecordNotFound, ErrorCode::WhatIfTooLarge
     ];
     /// Error answers of the learning of trust.
     LearnProblems: LIMITED, ASKING, READING, &[ErrorCode::TrustTooLarge];
     /// Error answers of what is known about an agent.
     TrustProblems: LIMITED, ASKING, READING, RESOLVING;
+    /// Error answers of a list of lenses.
+    LensesProblems: LIMITED, ASKING, READING, &[ErrorCode::CursorMismatch];
+    /// Error answers of one lens.
+    LensProblems: LIMITED, ASKING, READING, &[ErrorCode::LensNotFound];
     /// Error answers of a bulk resolution.
-    ResolveProblems: LIMITED, ASKING, SENDING, READING, RESOLVING;
+    ResolveProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, THROUGH;
 }
 
 /// One answer a status, its description listing the codes that have it.

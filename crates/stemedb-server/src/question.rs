@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::Uri;
 use serde::de::DeserializeOwned;
 use stemedb_engine::{self as engine, SnapshotToken, View};
-use stemedb_lens::{Decay, LensName, Options};
+use stemedb_lens::{CustomLens, Decay, LensName, Options};
 use stemedb_model::{
     AgentId, InvalidField, Millis, Position, PredicateName, SourceKey, Space, Subject, Tier,
 };
@@ -103,6 +103,71 @@ pub(crate) fn earlier(app: &App, newest: &View, as_of: &AsOf) -> ApiResult<View>
         AsOf::Snapshot(text) => newest.as_of(engine::AsOf::Position(token(app, "as_of", text)?))?,
         AsOf::Time(time) => newest.as_of(engine::AsOf::Time(time.0))?,
     })
+}
+
+/// A lens that was found.
+#[derive(Debug, Clone)]
+pub(crate) enum Lens {
+    BuiltIn(LensName),
+    Own(Arc<CustomLens>),
+}
+
+impl Lens {
+    /// The lens of this name as it stands in a view; of none, `authority`. `field` is where it was asked
+    /// for.
+    pub(crate) fn find(
+        view: &View,
+        space: &Space,
+        asked: Option<&wire::LensName>,
+        field: &str,
+    ) -> ApiResult<Self> {
+        let Some(asked) = asked else { return Ok(Self::BuiltIn(LensName::Authority)) };
+        let text = asked.as_str();
+        if let Some(built_in) = LensName::parse(text) {
+            return Ok(Self::BuiltIn(built_in));
+        }
+        let (name, version) = name_and_version(text);
+        let found = view.lens(space, name, version);
+        let (_, lens) = found.map_err(|error| ApiError::from(error).field(field))?;
+        Ok(Self::Own(lens))
+    }
+
+    pub(crate) fn options(&self, evaluated_at: Millis) -> Options {
+        match self {
+            Self::BuiltIn(lens) => Options::new(*lens, evaluated_at),
+            Self::Own(lens) => Options::custom(Arc::clone(lens), evaluated_at),
+        }
+    }
+
+    /// For metrics: all of one's own are `custom`.
+    pub(crate) fn label(&self) -> LensName {
+        match self {
+            Self::BuiltIn(lens) => *lens,
+            Self::Own(_) => LensName::Custom,
+        }
+    }
+
+    /// All lenses that a body asks for.
+    pub(crate) fn all(
+        view: &View,
+        space: &Space,
+        asked: Option<&[wire::LensName]>,
+    ) -> ApiResult<Vec<Self>> {
+        let Some(asked) = asked else { return Ok(vec![Self::BuiltIn(LensName::Authority)]) };
+        asked.iter().map(|asked| Self::find(view, space, Some(asked), "lenses")).collect()
+    }
+}
+
+/// `name@version`; a name that holds an `@` itself is meant unless digits follow its last one.
+pub(crate) fn name_and_version(text: &str) -> (&str, Option<u64>) {
+    match text.rsplit_once('@') {
+        Some((name, digits))
+            if !name.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            digits.parse().map_or((text, None), |version| (name, Some(version)))
+        }
+        _ => (text, None),
+    }
 }
 
 /// What all lenses of one question share.
@@ -215,7 +280,7 @@ impl Asked {
     }
 
     /// The options of one lens, at a time.
-    pub(crate) fn options(&self, lens: LensName, evaluated_at: Millis) -> Options {
+    pub(crate) fn options(&self, lens: &Lens, evaluated_at: Millis) -> Options {
         Options {
             epoch_aware: self.epoch_aware.unwrap_or(true),
             decay: self.decay.map(Decay::from).unwrap_or_default(),
@@ -226,7 +291,7 @@ impl Asked {
             sources: self.sources.clone(),
             asserted_before: self.asserted_before,
             valid_at: self.valid_at.unwrap_or(evaluated_at),
-            ..Options::new(lens, evaluated_at)
+            ..lens.options(evaluated_at)
         }
     }
 

@@ -18,7 +18,8 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::guard::guard;
 use crate::handlers::{
-    conflicts, explain, export, feed, import, meta, node, query, read, trust, wal, whatif, write,
+    conflicts, explain, export, feed, import, lens, meta, node, query, read, trust, wal, whatif,
+    write,
 };
 use crate::openapi as document;
 
@@ -54,6 +55,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(explain::receipt))
         .routes(routes!(explain::replay))
         .routes(routes!(conflicts::conflicts))
+        .routes(routes!(lens::list))
+        .routes(routes!(lens::show))
         .routes(routes!(whatif::what_if))
         .routes(routes!(trust::learn))
         .routes(routes!(trust::explain))

@@ -210,9 +210,9 @@ fn bodies() {
         (
             "/v1/resolve",
             r#"{"keys":[{"subject":"s","predicate":"p"}],"lenses":["best"]}"#.into(),
-            400,
-            "invalid_field",
-            "lenses[0]",
+            404,
+            "lens_not_found",
+            "there is no lens \"best\" here; there are recency, consensus",
         ),
         (
             "/v1/resolve",
@@ -261,7 +261,6 @@ fn parameters() {
         ("/v1/query?subject=a&subject=b".into(), "invalid_parameter", "subject"),
         ("/v1/query?subject=".into(), "invalid_parameter", "1 to 512"),
         (format!("/v1/query?subject={}", "x".repeat(513)), "invalid_parameter", "1 to 512"),
-        ("/v1/query?lens=best".into(), "invalid_parameter", "lens"),
         ("/v1/query?limit=0".into(), "invalid_parameter", "1 to 1000"),
         ("/v1/query?limit=1001".into(), "invalid_parameter", "1 to 1000"),
         ("/v1/query?limit=x".into(), "invalid_parameter", "limit"),
@@ -296,6 +295,7 @@ fn parameters() {
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(names), "{path}: {detail}");
     }
+    is_problem(&server.get("/v1/query?lens=best"), 404, "lens_not_found", "an unknown lens");
     let absent = format!("/v1/records/{}", "ab".repeat(32));
     is_problem(&server.get(&absent), 404, "record_not_found", &absent);
     for position in [0, 999, u64::MAX] {

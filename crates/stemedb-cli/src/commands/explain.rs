@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::files;
 use crate::present::{self, BOLD, DIM, WIDTH};
-use crate::question::{LENSES, LensArgs, ReadArgs};
+use crate::question::{LensArgs, ReadArgs};
 use crate::table::{Align, Cell, Table, cut};
 
 /// How wide a value is shown.
@@ -31,8 +31,9 @@ pub struct Args {
     subject: String,
     /// The property.
     predicate: String,
-    /// The lens.
-    #[arg(long, default_value = "authority", value_parser = LENSES)]
+    /// The lens: built in (recency, consensus, confidence, authority, trust, votes, skeptic,
+    /// layered), or NAME or NAME@VERSION of one's own: see `stemedb lens list`.
+    #[arg(long, default_value = "authority", value_name = "LENS")]
     lens: String,
     /// Keep the receipt in this file.
     #[arg(long, value_name = "FILE")]
@@ -142,7 +143,7 @@ pub fn shown(
         "{BOLD}{}  {}{BOLD:#}  {DIM}{}, position {}{DIM:#}\n",
         receipt.subject.as_str(),
         receipt.predicate.as_str(),
-        present::lens_name(receipt.lens),
+        present::lens_name(&receipt.lens),
         receipt.position,
     );
     for (index, value) in receipt.values.iter().enumerate() {

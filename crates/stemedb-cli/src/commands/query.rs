@@ -6,7 +6,7 @@ use stemedb_server::wire;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::present;
-use crate::question::{LENSES, LensArgs, Parameters, ReadArgs};
+use crate::question::{LensArgs, Parameters, ReadArgs};
 use crate::remote::Remote;
 use crate::table::{Align, Table};
 
@@ -26,8 +26,10 @@ pub struct Args {
     subject: Option<String>,
     /// The property.
     predicate: Option<String>,
-    /// How contradictions are resolved. Default with a whole key: authority.
-    #[arg(long, value_parser = LENSES)]
+    /// How contradictions are resolved. Default with a whole key: authority. A lens that is
+    /// built in (recency, consensus, confidence, authority, trust, votes, skeptic,
+    /// layered), or NAME or NAME@VERSION of one's own: see `stemedb lens list`.
+    #[arg(long, value_name = "LENS")]
     lens: Option<String>,
     /// List the claims of the key instead of resolving them.
     #[arg(long, conflicts_with = "lens")]

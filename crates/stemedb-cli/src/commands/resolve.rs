@@ -8,7 +8,7 @@ use stemedb_server::wire;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::question::{LENSES, LensArgs, ReadArgs};
+use crate::question::{LensArgs, ReadArgs};
 use crate::remote::Remote;
 use crate::table::{Align, Table};
 use crate::{files, present};
@@ -24,8 +24,9 @@ pub const KEYS_MAX: usize = 1000;
 pub struct Args {
     /// The file; `-` is standard input. Other fields on a line are ignored.
     keys: PathBuf,
-    /// The lenses, with commas between.
-    #[arg(long, value_delimiter = ',', default_value = "authority", value_parser = LENSES)]
+    /// The lenses, with commas between: built in (recency, consensus, confidence, authority, trust, votes, skeptic,
+    /// layered), or NAME or NAME@VERSION of one's own: see `stemedb lens list`.
+    #[arg(long, value_delimiter = ',', default_value = "authority", value_name = "LENSES")]
     lens: Vec<String>,
     #[command(flatten)]
     options: LensArgs,
@@ -100,7 +101,7 @@ fn batch(
     let mut table = Table::new(columns).width_max(present::WIDTH);
     for one in result.results.iter().flat_map(|key| &key.resolutions) {
         table.row([
-            present::lens_name(one.lens),
+            present::lens_name(&one.lens),
             present::status_name(one.status).to_owned(),
             format!("{:.2}", one.conflict_score),
             present::answer(one),

@@ -7,7 +7,6 @@ use stemedb_server::wire;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::present::{self, BOLD, DIM};
-use crate::question::LENSES;
 use crate::remote::RemoteArgs;
 use crate::table::{Align, Cell, Table, cut};
 
@@ -27,8 +26,9 @@ const VALUE_WIDTH: usize = 24;
 pub struct Args {
     #[command(flatten)]
     drop: DropArgs,
-    /// The lenses, with commas between.
-    #[arg(long, value_delimiter = ',', default_value = "authority", value_parser = LENSES)]
+    /// The lenses, with commas between: built in (recency, consensus, confidence, authority, trust, votes, skeptic,
+    /// layered), or NAME or NAME@VERSION of one's own: see `stemedb lens list`.
+    #[arg(long, value_delimiter = ',', default_value = "authority", value_name = "LENSES")]
     lens: Vec<String>,
     /// Show so many answers, up to 1,000.
     #[arg(long, default_value_t = 100)]
@@ -97,7 +97,7 @@ pub fn shown(answer: &wire::WhatIfAnswer) -> String {
         let key = format!("{}  {}", one.subject.as_str(), one.predicate.as_str());
         table.row([
             cut(&key, KEY_WIDTH).into(),
-            Cell::new(present::lens_name(one.lens), DIM),
+            Cell::new(present::lens_name(&one.lens), DIM),
             cut(&winners(&one.now), VALUE_WIDTH).into(),
             Cell::new(winners(&one.then), BOLD),
         ]);

@@ -160,7 +160,7 @@ impl Show<'_> {
                 _ => "–".to_owned(),
             };
             table.row([
-                present::lens_name(resolution.lens).into(),
+                present::lens_name(&resolution.lens).into(),
                 Cell::new(present::answer(resolution), BOLD),
                 share.into(),
                 status(resolution.status),
@@ -170,9 +170,9 @@ impl Show<'_> {
         }
         self.table(&table)?;
         for resolution in answers.iter().flatten() {
-            match resolution.lens {
-                wire::LensName::Skeptic => self.map(resolution)?,
-                wire::LensName::Layered => self.layers(resolution)?,
+            match resolution.lens.as_str() {
+                "skeptic" => self.map(resolution)?,
+                "layered" => self.layers(resolution)?,
                 _ => {}
             }
         }

@@ -591,6 +591,7 @@ impl<'a> Reference<'a> {
                 (support + moved).max(0)
             }
             LensName::Skeptic => 0,
+            LensName::Custom => unreachable!("it has no reference but itself"),
         }
     }
 
@@ -787,6 +788,8 @@ impl<'a> Reference<'a> {
         Resolution {
             key: self.c.key.clone(),
             lens: self.o.lens,
+            custom: None,
+            faults: vec![],
             lens_hash: lens_hash(self.o),
             position: self.c.as_of,
             evaluated_at: self.o.evaluated_at,

@@ -164,6 +164,25 @@ impl Registry {
         Some(LensState { id: held.id, position: held.position, lens: lens.clone() })
     }
 
+    /// All live lens definitions of a space as of `at`, by name and then version.
+    pub fn lenses(&self, space: &Space, at: Position) -> Vec<LensState> {
+        let lists = self.tables(space).into_iter().flat_map(|tables| tables.lenses.values());
+        let held = lists.flatten().filter(|held| self.live(held, at, None));
+        let mut found: Vec<LensState> = held
+            .filter_map(|held| match &held.what {
+                What::Lens(lens) => {
+                    Some(LensState { id: held.id, position: held.position, lens: lens.clone() })
+                }
+                _ => None,
+            })
+            .collect();
+        found.sort_by(|one, other| {
+            let order = |state: &LensState| (state.lens.name.clone(), state.lens.version);
+            order(one).cmp(&order(other))
+        });
+        found
+    }
+
     /// The record that defined a version of a lens up to `at`, live or not: it is defined once.
     pub(crate) fn lens_defined(
         &self,

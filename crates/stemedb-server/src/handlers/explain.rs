@@ -7,18 +7,18 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode, Uri};
 use axum::response::Response;
 use stemedb_engine::AsOf;
-use stemedb_lens::{self as lens, LensName, Options, merkle};
+use stemedb_lens::{self as lens, Options, merkle};
 use stemedb_model::{Hash, Key, Position};
 
 use super::json;
-use crate::answer::{lens_name, lens_of, status};
+use crate::answer::status;
 use crate::app::App;
 use crate::body::read_json;
 use crate::cursor::{After, Cursor, explain_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{QueryProblems, ReplayProblems};
-use crate::question::{Asked, params, predicate, sources, space, subject, view};
+use crate::question::{Asked, Lens, params, predicate, sources, space, subject, view};
 use crate::wire::{
     self, AgentKey, Considered, ErrorCode, ExplainParams, Explanation, HashHex, Id, PredicateText,
     Receipt, ReceiptOptions, ReceiptTrust, ReceiptValue, Replay, SpaceText, SubjectText, Tier,
@@ -41,7 +41,6 @@ pub(crate) async fn receipt(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
     let began = app.engine.monotonic();
     let asked: ExplainParams = params(&uri)?;
     let hash = explain_hash(&asked);
-    let lens = asked.lens.map_or(LensName::Authority, lens_of);
     let options = Asked::explain(&asked)?;
     let key = Key {
         space: space(asked.space.as_ref())?,
@@ -61,9 +60,11 @@ pub(crate) async fn receipt(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
             After::Key(_) | After::Conflict(_) => return Err(Cursor::mismatch()),
         };
     }
+    let lens = Lens::find(&view, &key.space, asked.lens.as_ref(), "lens")?;
+    let label = lens.label();
     let answer = app
         .read(move || {
-            let options = options.options(lens, evaluated_at);
+            let options = options.options(&lens, evaluated_at);
             let (receipt, considered) = view.explain(&key, &options)?;
             let begin = considered.partition_point(|one| one.position <= after);
             let page = begin / merkle::PAGE;
@@ -88,7 +89,7 @@ pub(crate) async fn receipt(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
             })
         })
         .await?;
-    app.metrics.asked(Question::Explain, Some(lens), 1);
+    app.metrics.asked(Question::Explain, Some(label), 1);
     app.metrics.answered(Question::Explain, app.engine.monotonic().saturating_sub(began));
     json(StatusCode::OK, &answer)
 }
@@ -118,11 +119,12 @@ pub(crate) async fn replay(
         subject: subject(&given.subject)?,
         predicate: predicate(&given.predicate)?,
     };
-    let options = options(&given)?;
     let view = app.reach(Position::NONE).await?;
     let view = view
         .as_of(AsOf::Position(Position(given.position)))
         .map_err(|error| ApiError::from(error).field("position"))?;
+    let lens = Lens::find(&view, &key.space, Some(&given.lens), "lens")?;
+    let options = options(&given, &lens)?;
     let answer = app
         .read(move || {
             let view = view.evaluated(options.evaluated_at);
@@ -157,9 +159,9 @@ fn differences(given: &Receipt, here: &Receipt) -> ApiResult<Vec<String>> {
 }
 
 /// Lens, options and times of a receipt.
-fn options(receipt: &Receipt) -> ApiResult<Options> {
+fn options(receipt: &Receipt, lens: &Lens) -> ApiResult<Options> {
     let given = &receipt.options;
-    if receipt.version != lens::RECEIPT_VERSION {
+    if receipt.version != stemedb_lens::RECEIPT_VERSION {
         let problem = format!("version: {}, this build knows 1", receipt.version);
         return Err(ApiError::new(ErrorCode::InvalidField, problem).field("version"));
     }
@@ -181,7 +183,7 @@ fn options(receipt: &Receipt) -> ApiResult<Options> {
         sources: sources("options.sources", given.sources.as_ref())?,
         asserted_before: given.asserted_before.map(|at| at.0),
         valid_at: receipt.valid_at.0,
-        ..Options::new(lens_of(receipt.lens), receipt.evaluated_at.0)
+        ..lens.options(receipt.evaluated_at.0)
     })
 }
 
@@ -193,7 +195,7 @@ impl From<&lens::Receipt> for Receipt {
             space: SpaceText(receipt.key.space.to_string()),
             subject: SubjectText(receipt.key.subject.to_string()),
             predicate: PredicateText(receipt.key.predicate.to_string()),
-            lens: lens_name(options.lens),
+            lens: wire::LensName(options.lens_name().into_owned()),
             options: ReceiptOptions {
                 epoch_aware: options.epoch_aware,
                 decay: options.decay.into(),

@@ -5,6 +5,7 @@ pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod feed;
 pub(crate) mod import;
+pub(crate) mod lens;
 pub(crate) mod meta;
 pub(crate) mod node;
 pub(crate) mod query;

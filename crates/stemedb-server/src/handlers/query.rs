@@ -12,14 +12,14 @@ use stemedb_lens::{LensName, Options};
 use stemedb_model::{Body as RecordBody, Key, Millis, Position, SourceKey};
 
 use super::json;
-use crate::answer::{Names, lens_of, stored};
+use crate::answer::{Names, stored};
 use crate::app::App;
 use crate::body::read_json;
 use crate::cursor::{After, Cursor, question_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{KeyProblems, QueryProblems, ResolveProblems};
-use crate::question::{Asked, earlier, params, predicate, space, subject, view, within};
+use crate::question::{Asked, Lens, earlier, params, predicate, space, subject, view, within};
 use crate::wire::{
     AssertionPage, ErrorCode, KeyParams, PredicateText, QueryParams, QueryResult, Resolution,
     ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, SubjectText, Time, from_json,
@@ -82,7 +82,11 @@ pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
         evaluated_at = cursor.evaluated_at;
     }
     let page = Page { hash, limit, evaluated_at, after: cursor.map(|c| c.after) };
-    let lens = asked.lens.map(lens_of);
+    let lens = match &asked.lens {
+        None => None,
+        named => Some(Lens::find(&view, &space(asked.space.as_ref())?, named.as_ref(), "lens")?),
+    };
+    let label = lens.as_ref().map(Lens::label);
     let since = match &asked.diff {
         None => None,
         Some(since) => Some(earlier(&app, &view, since).map_err(|error| error.field("diff"))?),
@@ -90,10 +94,10 @@ pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
     let (answer, answers) = app
         .read(move || match lens {
             None => assertions(&view, &asked, &page).map(|page| (QueryResult::Assertions(page), 1)),
-            Some(lens) => resolutions((&view, since.as_ref()), &asked, &options, lens, &page),
+            Some(lens) => resolutions((&view, since.as_ref()), &asked, &options, &lens, &page),
         })
         .await?;
-    app.metrics.asked(Question::Query, lens, answers);
+    app.metrics.asked(Question::Query, label, answers);
     app.metrics.answered(Question::Query, app.engine.monotonic().saturating_sub(began));
     json(StatusCode::OK, &answer)
 }
@@ -116,7 +120,7 @@ fn resolutions(
     (view, since): (&View, Option<&View>),
     asked: &QueryParams,
     options: &Asked,
-    lens: LensName,
+    lens: &Lens,
     page: &Page,
 ) -> ApiResult<(QueryResult, u64)> {
     if asked.epoch.is_some() {
@@ -131,7 +135,9 @@ fn resolutions(
     if let (Some(subject), Some(predicate), None) = (&subject, &predicate, &asked.subject_prefix) {
         let key = Key { space, subject: subject.clone(), predicate: predicate.clone() };
         if let (Some(since), [now]) = (since, &one) {
-            let then = options.options(lens, since.evaluated_at());
+            // The definition as it stood then.
+            let then = Lens::find(since, &key.space, asked.lens.as_ref(), "lens")?;
+            let then = options.options(&then, since.evaluated_at());
             let found = view.diff(since, &key, [now, &then])?;
             return Ok((QueryResult::Resolution(Box::new(names.diff(since, &found)?)), 1));
         }
@@ -252,12 +258,9 @@ pub(crate) async fn resolve_many(
     let field = |name: &str, problem: String| {
         ApiError::new(ErrorCode::InvalidField, format!("{name}: {problem}")).field(name)
     };
-    let lenses: Vec<LensName> = match &asked.lenses {
-        None => vec![LensName::Authority],
-        Some(lenses) => lenses.iter().copied().map(lens_of).collect(),
-    };
+    let lenses = asked.lenses.as_ref().map_or(1, Vec::len);
     for (name, found, most) in
-        [("keys", asked.keys.len(), KEYS_MAX), ("lenses", lenses.len(), LENSES_MAX)]
+        [("keys", asked.keys.len(), KEYS_MAX), ("lenses", lenses, LENSES_MAX)]
     {
         if !(1..=most).contains(&found) {
             return Err(field(name, format!("{found} items, expected 1 to {most}")));
@@ -279,12 +282,13 @@ pub(crate) async fn resolve_many(
     }
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);
-    let through = lenses.clone();
+    let lenses = Lens::all(&view, &space, asked.lenses.as_deref())?;
+    let labels: Vec<LensName> = lenses.iter().map(Lens::label).collect();
     let answer = app
         .read(move || {
             let evaluated_at = view.evaluated_at();
             let options: Vec<Options> =
-                through.iter().map(|lens| asked_options.options(*lens, evaluated_at)).collect();
+                lenses.iter().map(|lens| asked_options.options(lens, evaluated_at)).collect();
             let mut results = Vec::with_capacity(keys.len());
             for key in &keys {
                 let mut names = Names::new(&view);
@@ -304,7 +308,7 @@ pub(crate) async fn resolve_many(
             })
         })
         .await?;
-    for lens in lenses {
+    for lens in labels {
         app.metrics.asked(Question::Resolve, Some(lens), count);
     }
     app.metrics.answered(Question::Resolve, app.engine.monotonic().saturating_sub(began));
@@ -328,7 +332,7 @@ async fn one_lens(
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let answer = app
         .read(move || {
-            let one = [options.options(lens, view.evaluated_at())];
+            let one = [options.options(&Lens::BuiltIn(lens), view.evaluated_at())];
             let found = resolve(&view, &mut Names::new(&view), &key, &one, options.partial)?.pop();
             found.ok_or_else(|| ApiError::internal("a lens gave no answer"))
         })

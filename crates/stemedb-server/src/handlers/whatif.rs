@@ -7,20 +7,20 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use stemedb_engine::{Dropped, WhatIfBounds};
-use stemedb_lens::{LensName, Resolution};
+use stemedb_lens::Resolution;
 use stemedb_model::{Position, SourceKey};
 
 use super::json;
 use super::query::LENSES_MAX;
-use crate::answer::{lens_name, lens_of, status};
+use crate::answer::{answered_by, status};
 use crate::app::App;
 use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::WhatIfProblems;
-use crate::question::{space, within};
+use crate::question::{Lens, space, within};
 use crate::wire::{
-    ChangedAnswer, Drop, ErrorCode, PredicateText, ShortAnswer, SubjectText, Time, WhatIfAnswer,
-    WhatIfRequest, from_json,
+    ChangedAnswer, Drop, ErrorCode, LensName, PredicateText, ShortAnswer, SubjectText, Time,
+    WhatIfAnswer, WhatIfRequest, from_json,
 };
 
 /// Answers shown, unless asked otherwise, and at most.
@@ -49,12 +49,9 @@ pub(crate) async fn what_if(
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let asked: WhatIfRequest = from_json(&body)?;
     let shown_max = within("limit", asked.limit, SHOWN, SHOWN_MAX)?;
-    let lenses: Vec<LensName> = match &asked.lenses {
-        None => vec![LensName::Authority],
-        Some(lenses) => lenses.iter().copied().map(lens_of).collect(),
-    };
-    if !(1..=LENSES_MAX).contains(&lenses.len()) {
-        let problem = format!("lenses: {} items, expected 1 to {LENSES_MAX}", lenses.len());
+    let lenses = asked.lenses.as_ref().map_or(1, Vec::len);
+    if !(1..=LENSES_MAX).contains(&lenses) {
+        let problem = format!("lenses: {lenses} items, expected 1 to {LENSES_MAX}");
         return Err(ApiError::new(ErrorCode::InvalidField, problem).field("lenses"));
     }
     let space = space(asked.space.as_ref())?;
@@ -77,9 +74,11 @@ pub(crate) async fn what_if(
         }
     };
     let view = app.reach(Position::NONE).await?;
+    let lenses = Lens::all(&view, &space, asked.lenses.as_deref())?;
     let answer = app
         .read(move || {
-            let options: Vec<_> = lenses.iter().map(|lens| view.options(*lens)).collect();
+            let options: Vec<_> =
+                lenses.iter().map(|lens| lens.options(view.evaluated_at())).collect();
             let bounds = WhatIfBounds { keys_max: KEYS_MAX, shown_max };
             let found = view.what_if(&space, &dropped, &options, bounds)?.ok_or_else(|| {
                 let detail = format!("there is nothing like that in space {space}");
@@ -88,7 +87,7 @@ pub(crate) async fn what_if(
             let changed = found.changed.iter().map(|one| ChangedAnswer {
                 subject: SubjectText(one.now.key.subject.to_string()),
                 predicate: PredicateText(one.now.key.predicate.to_string()),
-                lens: lens_name(one.now.lens),
+                lens: LensName(answered_by(&one.now)),
                 now: short(&one.now),
                 then: short(&one.then),
             });

@@ -10,6 +10,7 @@
 mod ack;
 mod conflicts;
 mod diff;
+mod lens;
 mod node;
 mod object;
 mod params;
@@ -26,6 +27,7 @@ mod whatif;
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
 pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
+pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use object::{Object, Tagged};
 pub use params::{
@@ -35,9 +37,8 @@ pub use params::{
 pub use point::{AsOf, AtLeast, Decay, Tier};
 pub use problem::{ErrorCode, Problem};
 pub use read::{
-    AssertionPage, Fact, FactKind, KeyRef, LensName, QueryResult, RecordAnswer, Relation,
-    ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, Standing, StoredRecord,
-    TraceAnswer, TraceLink,
+    AssertionPage, Fact, FactKind, KeyRef, QueryResult, RecordAnswer, Relation, ResolutionPage,
+    ResolveRequest, ResolveResult, ResolvedKey, Standing, StoredRecord, TraceAnswer, TraceLink,
 };
 pub use receipt::{
     Considered, ExplainParams, Explanation, Receipt, ReceiptOptions, ReceiptTrust, ReceiptValue,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::lens::LensName;
 use super::point::{AsOf, AtLeast, Decay, Tier};
-use super::read::LensName;
 use super::scalar::{
     AgentKey, Class, Id, KindName, LifecycleState, List, PredicateText, SpaceText, SubjectText,
     TimeParam, UriText,

@@ -80,6 +80,8 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, false, "A parameter is not as it must be";
     KeyReplaced = "key_replaced", 403, false, "The key gave its place to another";
     KeyRevoked = "key_revoked", 403, false, "The key is revoked";
+    LensInvalid = "lens_invalid", 422, false, "The definition of the lens cannot be used";
+    LensNotFound = "lens_not_found", 404, false, "There is no such lens";
     Lost = "lost", 410, false, "The record was lost to damage, and a repair of the log gave it up";
     MalformedJson = "malformed_json", 400, false, "The body is not JSON";
     MethodNotAllowed = "method_not_allowed", 405, false, "The path has no such method";

@@ -4,36 +4,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ack::Exclusion;
+use super::lens::LensName;
 use super::point::{AsOf, AtLeast, Decay, Tier};
 use super::record::{AnyRecord, SourceKey};
 use super::resolution::Resolution;
 use super::scalar::{
     AgentKey, Class, Id, LifecycleState, PredicateText, SpaceText, SubjectText, Time,
 };
-
-/// A built-in lens.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum LensName {
-    /// The value of the newest claimed time.
-    Recency,
-    /// One vote per independent agent.
-    Consensus,
-    /// The highest single confidence.
-    Confidence,
-    /// The best tier that has candidates decides.
-    Authority,
-    /// Weighed by learned reliability.
-    Trust,
-    /// Weighed by votes.
-    Votes,
-    /// No winner: the map of disagreement.
-    Skeptic,
-    /// Each tier's winner, and conflict across tiers.
-    Layered,
-}
 
 /// A key inside the space of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::lens::LensName;
 use super::object::ClaimedValue;
 use super::point::{AsOf, AtLeast, Decay, Tier};
-use super::read::LensName;
 use super::record::SourceKey;
 use super::resolution::Status;
 use super::scalar::{

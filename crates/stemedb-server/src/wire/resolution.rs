@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::diff::Diff;
+use super::lens::{LensFault, LensName};
 use super::object::ClaimedValue;
-use super::read::LensName;
 use super::scalar::{Class, HashHex, Id, PredicateText, SpaceText, SubjectText, Time};
 
 /// A record, by both of its names.
@@ -185,6 +185,11 @@ pub struct Resolution {
     /// Under the layered lens, conflict between the tiers' winners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_tier_conflict: Option<f64>,
+    /// Of a lens of one's own: the newest of the claims that it has no value for, at most 10, ascending
+    /// by position. They are `filtered`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10)]
+    pub faults: Vec<LensFault>,
     /// What changed since `diff`, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<Box<Diff>>,

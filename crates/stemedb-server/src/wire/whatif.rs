@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::lens::LensName;
 use super::object::ClaimedValue;
-use super::read::LensName;
 use super::record::SourceKey;
 use super::resolution::Status;
 use super::scalar::{AgentKey, Id, PredicateText, SpaceText, SubjectText, Time};
