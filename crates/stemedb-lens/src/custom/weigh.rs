@@ -20,7 +20,7 @@ const DAY_MS: f64 = 86_400_000.0;
 /// What the claims of a question weigh under a definition.
 #[derive(Debug, Default)]
 pub(crate) struct Weighed {
-    /// What the definition leaves out, ascending faults among it.
+    /// What the definition leaves out, the faults among it.
     pub(crate) dropped: HashSet<Position>,
     pub(crate) faults: Vec<LensFault>,
     /// Of claims that have a say.
