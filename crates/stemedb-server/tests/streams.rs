@@ -245,6 +245,43 @@ fn an_export_is_what_an_import_takes() {
     assert_eq!(moved[0]["id"], live[2]["record"]["id"]);
 }
 
+/// Contradicting claims both come out, neither as a fact; what does not count stays out.
+#[test]
+fn an_export_is_quads_for_graph_stores() {
+    let server = start();
+    let claim = |object: Value, at| {
+        server.claim(json!({"subject": "a b", "predicate": "p", "object": object, "at": at}))
+    };
+    let (gone, _) = claim(json!("gone"), 1);
+    server.post("/v1/retract", &json!({"record": gone, "at": 1}));
+    let (kept, position) = claim(json!({"type": "number", "value": 47e6, "unit": "USD"}), 2);
+    let body: String = (0..300).map(|n| line(n) + "\n").collect();
+    server.import(&body);
+    let quads = |query: &str| {
+        let answer = server.get(&format!("/v1/export?format=nquads{query}"));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.header("content-type"), Some("application/n-quads"));
+        assert_eq!(answer.header("stemedb-snapshot").map(str::len), Some(48));
+        answer.text
+    };
+    let live = quads("");
+    let log_id = "1d".repeat(16);
+    let expected = format!(
+        "<urn:stemedb:record:{kept}> <http://www.w3.org/1999/02/22-rdf-syntax-ns#reifies> \
+         <<( <urn:stemedb:subject:default:a%20b> <urn:stemedb:predicate:default:p> \
+         \"4.7E7\"^^<urn:stemedb:unit:USD> )>> <urn:stemedb:graph:{log_id}:default> ."
+    );
+    assert!(live.lines().any(|line| line == expected), "{live}");
+    assert!(!live.contains(&gone));
+    let claims = |text: &str| text.matches("#reifies>").count();
+    assert_eq!(claims(&live), 301);
+    let all = quads("&live=false");
+    assert_eq!(claims(&all), 302);
+    assert!(all.lines().all(|line| line.starts_with("<urn:stemedb:record:")));
+    assert_eq!(claims(&quads(&format!("&after={position}"))), 300);
+    assert_eq!(quads("&space=other"), "");
+}
+
 #[test]
 fn counters_stand_at_zero_and_count() {
     let server = start();

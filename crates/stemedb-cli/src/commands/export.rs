@@ -1,4 +1,4 @@
-//! `export`: every record, as lines that `import` takes.
+//! `export`: every record, as lines that `import` takes, or as quads for other stores.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -9,12 +9,16 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::remote::RemoteArgs;
 
-/// Write all records of a snapshot as JSON, one a line.
+/// Write all records of a snapshot as JSON, one a line, or as N-Quads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stemedb export > records.jsonl
-  stemedb export --all --output records.jsonl")]
+  stemedb export --all --output records.jsonl
+  stemedb export --format nquads --space default > claims.nq")]
 pub struct Args {
+    /// The form; only ndjson can be imported again.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    format: Format,
     /// Write to this new file instead of standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -34,9 +38,22 @@ pub struct Args {
     remote: RemoteArgs,
 }
 
+/// The form of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One JSON record a line.
+    Ndjson,
+    /// Quads of RDF 1.2, for graph stores.
+    Nquads,
+}
+
 /// Streams them; memory does not grow with their number.
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let mut parameters = Vec::new();
+    let (name, things) = match args.format {
+        Format::Ndjson => ("ndjson", "records"),
+        Format::Nquads => ("nquads", "quads"),
+    };
+    let mut parameters = vec![("format", name.to_owned())];
     if args.all {
         parameters.push(("live", "false".to_owned()));
     }
@@ -44,7 +61,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     parameters.extend(args.after.map(|position| ("after", position.to_string())));
     parameters.extend(args.as_of.map(|when| ("as_of", when)));
     let input = BufReader::new(args.remote.connect()?.stream("/v1/export", &parameters)?);
-    let bar = context.progress(None, "records");
+    let bar = context.progress(None, things);
     bar.set_message("export");
     let count = match &args.output {
         None => copy(input, std::io::stdout().lock(), &bar)?,
@@ -61,7 +78,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         }
     };
     bar.finish_and_clear();
-    context.say(&format!("{count} records"));
+    context.say(&format!("{count} {things}"));
     Ok(())
 }
 

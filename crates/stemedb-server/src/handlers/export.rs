@@ -1,4 +1,4 @@
-//! The log out again, as newline-delimited JSON.
+//! The log out again, as newline-delimited JSON or as N-Quads.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use http_body_util::channel::{Channel, Sender};
 use stemedb_engine::{ReadError, View};
 use stemedb_index::{Entry, IndexError};
 use stemedb_lens::{LensName, Reason, standings};
-use stemedb_model::{Body as RecordBody, Key, Position, RecordId, RetractTarget, Space};
+use stemedb_model::{Body as RecordBody, Key, LogId, Position, RecordId, RetractTarget, Space};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ExportProblems;
 use crate::question::{params, space, view};
-use crate::wire::ExportParams;
+use crate::wire::{ExportFormat, ExportParams, Exported, NQUADS, write_record};
 
 /// Records that are read and sent together.
 const PAGE: usize = 256;
@@ -30,16 +30,17 @@ const PIECES: usize = 4;
 /// Keys whose excluded claims are kept at hand; past it they are worked out anew.
 const KEYS_KEPT: usize = 100_000;
 
-/// The records of a snapshot, a line each, ascending by position.
+/// The records of a snapshot, ascending by position: a line of JSON each, or the quads of each.
 #[utoipa::path(
     get,
     path = "/v1/export",
     tag = "records",
     params(ExportParams),
     responses(
-        (status = 200, description = "A StoredRecord a line; an export that could not be finished \
-                                      is cut, and its connection closed",
-            body = String, content_type = "application/x-ndjson"),
+        (status = 200, description = "A StoredRecord a line, or with `format=nquads` its quads; an \
+                                      export that could not be finished is cut, and its \
+                                      connection closed",
+            content((String = "application/x-ndjson"), (String = "application/n-quads"))),
         ExportProblems
     )
 )]
@@ -50,8 +51,11 @@ pub(crate) async fn export(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let snapshot = view.token().to_string();
     let (lines, body) = Channel::new(PIECES);
+    let form = asked.format.unwrap_or(ExportFormat::Ndjson);
     let export = Export {
         view,
+        form,
+        log_id: app.engine.log_id(),
         only,
         live: asked.live.unwrap_or(true),
         excluded: HashMap::new(),
@@ -63,8 +67,11 @@ pub(crate) async fn export(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || export.run(after, lines, &runtime));
     let mut response = Response::new(Body::new(body));
-    let ndjson = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(header::CONTENT_TYPE, ndjson);
+    let media_type = HeaderValue::from_static(match form {
+        ExportFormat::Ndjson => "application/x-ndjson",
+        ExportFormat::Nquads => NQUADS,
+    });
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     if let Ok(snapshot) = HeaderValue::from_str(&snapshot) {
         response.headers_mut().insert("stemedb-snapshot", snapshot);
     }
@@ -73,6 +80,8 @@ pub(crate) async fn export(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
 
 struct Export {
     view: View,
+    form: ExportFormat,
+    log_id: LogId,
     only: Option<Space>,
     live: bool,
     /// The claims of a key that take no part.
@@ -130,9 +139,26 @@ impl Export {
                 self.left_out.insert(entry.signed.id());
                 continue;
             }
-            serde_json::to_writer(&mut out, &stored(&entry))
-                .map_err(|error| ApiError::internal(error.to_string()))?;
-            out.push(b'\n');
+            match self.form {
+                ExportFormat::Ndjson => {
+                    serde_json::to_writer(&mut out, &stored(&entry))
+                        .map_err(|error| ApiError::internal(error.to_string()))?;
+                    out.push(b'\n');
+                }
+                ExportFormat::Nquads => {
+                    let exported = Exported {
+                        log_id: self.log_id,
+                        position: entry.position,
+                        recorded_at: entry.recorded_at,
+                        principal: &entry.principal,
+                        custodial: entry.custodial,
+                        signed: &entry.signed,
+                    };
+                    let mut quads = String::new();
+                    write_record(&mut quads, &exported);
+                    out.extend_from_slice(quads.as_bytes());
+                }
+            }
         }
         Ok((out, next))
     }

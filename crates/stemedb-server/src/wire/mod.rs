@@ -12,6 +12,7 @@ mod conflicts;
 mod diff;
 mod lens;
 mod node;
+mod nquads;
 mod object;
 mod params;
 mod point;
@@ -29,6 +30,7 @@ pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
+pub use nquads::{Exported, NQUADS, write_record};
 pub use object::{Object, Tagged};
 pub use params::{
     DrainParams, ExportFormat, ExportParams, FeedParams, ImportParams, ImportResults, KeyParams,

@@ -153,7 +153,7 @@ pub struct ExportParams {
     /// Records after this position.
     #[param(minimum = 0, maximum = 9223372036854775807_i64)]
     pub after: Option<u64>,
-    /// The form; `ndjson` is the only one yet.
+    /// The form. Default: `ndjson`, which an import takes.
     pub format: Option<ExportFormat>,
     /// Export what the database held then.
     pub as_of: Option<AsOf>,
@@ -167,6 +167,8 @@ pub struct ExportParams {
 pub enum ExportFormat {
     /// One JSON record a line, ascending by position.
     Ndjson,
+    /// Quads of RDF 1.2, a record after the other, ascending by position.
+    Nquads,
 }
 
 /// What GET /v1/feed asks.
