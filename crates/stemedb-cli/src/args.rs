@@ -83,6 +83,7 @@ commands! {
     Eval(eval),
     Key(key),
     Admin(admin),
+    Audit(audit),
     Wal(wal),
     Config(config),
     Completions(completions),

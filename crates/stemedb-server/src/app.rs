@@ -9,6 +9,7 @@ use stemedb_io::Env;
 use stemedb_model::{Agent, AgentAct, AgentId, Body, Principal, Record, Signed, SigningKey, Space};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::audit::Audit;
 use crate::config::ServerConfig;
 use crate::custodial;
 use crate::error::{ApiError, ApiResult};
@@ -23,6 +24,8 @@ pub(crate) struct App {
     pub(crate) engine: Arc<Engine>,
     pub(crate) config: ServerConfig,
     pub(crate) metrics: Metrics,
+    /// Takes down what is read.
+    pub(crate) audit: Arc<Audit>,
     pub(crate) principal: Principal,
     /// The key by which the server signs for its caller, if it does.
     pub(crate) custodial: Option<SigningKey>,
@@ -44,8 +47,11 @@ impl App {
             false => None,
         };
         let limits = &config.limits;
+        let metrics = Metrics::install(&config.commit);
+        let audit = Audit::open(env, &config.data_dir, engine.log_id(), &config.audit);
         Ok(Self {
-            metrics: Metrics::install(&config.commit),
+            metrics,
+            audit: Arc::new(audit),
             requests: Arc::new(Semaphore::new(limits.requests)),
             reads: Arc::new(Semaphore::new(limits.reads)),
             streams: Arc::new(Semaphore::new(limits.streams)),

@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, header};
 use http_body_util::BodyExt;
 
+use crate::audit::Note;
 use crate::error::{ApiError, ApiResult};
 use crate::wire::ErrorCode;
 
@@ -58,13 +59,19 @@ pub(crate) async fn read_json(
     timeout: Duration,
 ) -> ApiResult<Bytes> {
     let checked = check_type(request.headers(), JSON);
+    let note = request.extensions().get::<Note>().cloned();
     let mut body = request.into_body();
     let read = async {
         checked?;
         read_all(&mut body, bytes_max, timeout).await
     };
     match read.await {
-        Ok(bytes) => Ok(bytes),
+        Ok(bytes) => {
+            if let Some(note) = note {
+                note.leave(&bytes);
+            }
+            Ok(bytes)
+        }
         Err(error) => {
             discard(body).await;
             Err(error)

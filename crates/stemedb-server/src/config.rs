@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use stemedb_model::{Role, SourceClass};
 
+use crate::audit::AuditConfig;
+
 /// Settings of the HTTP server. Times and sizes that nobody would set well are constants beside
 /// their use, each with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Signing for callers without keys.
     pub signing: SigningConfig,
+    /// Which reads are taken down.
+    pub audit: AuditConfig,
     /// Bounds on requests.
     pub limits: Limits,
     /// How often to look whether trust is to be learned again; `None`: never. Default one hour, at
@@ -79,6 +83,7 @@ impl ServerConfig {
         Self {
             data_dir: data_dir.into(),
             signing: SigningConfig::default(),
+            audit: AuditConfig::default(),
             limits: Limits::default(),
             learn_every: Some(Duration::from_secs(3_600)),
             drain_timeout: Duration::from_secs(25),
@@ -130,6 +135,7 @@ impl ServerConfig {
                 problems.push(format!("{key} is {ms}, expected {least} to {most}"));
             }
         }
+        problems.extend(self.audit.problems());
         if self.signing.roles.iter().enumerate().any(|(index, role)| {
             self.signing.roles.iter().take(index).any(|earlier| earlier == role)
         }) {
@@ -202,6 +208,15 @@ mod tests {
         assert_eq!(with(|c| c.limits.body_timeout = Duration::ZERO), 1);
         assert_eq!(with(|c| c.drain_timeout = Duration::from_secs(600)), 0);
         assert_eq!(with(|c| c.drain_timeout = Duration::from_millis(600_001)), 1);
+        assert_eq!(with(|c| c.audit.rotate_bytes = 1 << 30), 1);
+        assert_eq!(with(|c| c.audit.rotate_bytes = (64 << 10) - 1), 1);
+        assert_eq!(with(|c| c.audit.keep_bytes = 32 << 20), 0);
+        assert_eq!(with(|c| c.audit.keep_bytes = (32 << 20) - 1), 1);
+        assert_eq!(with(|c| c.audit.keep_bytes = 0), 0);
+        assert_eq!(with(|c| c.audit.sync_every = Duration::from_secs(61)), 1);
+        assert_eq!(with(|c| c.audit.endpoints = vec!["/v1/assert".into()]), 1);
+        let required = |c: &mut ServerConfig| (c.audit.enabled, c.audit.required) = (false, true);
+        assert_eq!(with(required), 1);
         assert_eq!(with(|c| c.signing.roles = vec![Role::Trust, Role::Trust]), 1);
     }
 

@@ -66,7 +66,8 @@ impl ApiError {
 /// When to try again: soon where a queue drains by itself, later where somebody has to act.
 fn retry_after(code: ErrorCode) -> Option<Duration> {
     match code {
-        ErrorCode::Overloaded
+        ErrorCode::AuditUnavailable
+        | ErrorCode::Overloaded
         | ErrorCode::PositionAhead
         | ErrorCode::QueueFull
         | ErrorCode::TrustPending => Some(Duration::from_secs(1)),
@@ -76,6 +77,7 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::Indeterminate => Some(Duration::from_secs(5)),
         ErrorCode::AgentUnregistered
         | ErrorCode::AtAhead
+        | ErrorCode::AuditEntryNotFound
         | ErrorCode::BadSignature
         | ErrorCode::BodyTimeout
         | ErrorCode::BodyTooLarge

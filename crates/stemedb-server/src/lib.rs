@@ -6,6 +6,7 @@
 
 mod answer;
 mod app;
+mod audit;
 mod body;
 mod config;
 mod cursor;
@@ -21,6 +22,10 @@ mod routes;
 mod serve;
 pub mod wire;
 
+pub use audit::{
+    AuditConfig, AuditFile, AuditFinding, AuditReport, audit_dir, chain_at as audit_chain_at,
+    verify as verify_audit,
+};
 pub use config::{Limits, NotLoopback, ServerConfig, SigningConfig, check_loopback};
 pub use custodial::{custodial_dir, open_key, read_key, write_key};
 pub use metrics::install_recorder;

@@ -42,6 +42,8 @@ const READING: &[ErrorCode] = &[
     ErrorCode::PositionAhead,
     ErrorCode::WrongTimeline,
 ];
+/// Of every endpoint whose reads are taken down.
+const AUDITED: &[ErrorCode] = &[ErrorCode::AuditUnavailable];
 /// Of every endpoint that resolves.
 const RESOLVING: &[ErrorCode] =
     &[ErrorCode::ResolveTooLarge, ErrorCode::TrustPending, ErrorCode::TrustUnavailable];
@@ -106,15 +108,15 @@ problems! {
     /// Error answers of an import, before it begins.
     ImportProblems: LIMITED, ASKING, &[ErrorCode::Draining, ErrorCode::NotReady];
     /// Error answers of an export, before it begins.
-    ExportProblems: LIMITED, ASKING, READING;
+    ExportProblems: LIMITED, AUDITED, ASKING, READING;
     /// Error answers of a feed, before it begins.
-    FeedProblems: LIMITED, ASKING, READING;
+    FeedProblems: LIMITED, AUDITED, ASKING, READING;
     /// Error answers of the endpoints that show one record.
-    ReadRecordProblems: LIMITED, ASKING, READING, &[
+    ReadRecordProblems: LIMITED, AUDITED, ASKING, READING, &[
         ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::RecordNotFound
     ];
     /// Error answers of the endpoint that shows the record at a position.
-    ReadPositionProblems: LIMITED, ASKING, READING, &[
+    ReadPositionProblems: LIMITED, AUDITED, ASKING, READING, &[
         ErrorCode::Indeterminate, ErrorCode::IndexFailed, ErrorCode::Lost, ErrorCode::RecordNotFound
     ];
     /// Error answers of the roots.
@@ -122,27 +124,35 @@ problems! {
         ErrorCode::DeadlineExceeded, ErrorCode::IndexDamaged, ErrorCode::NotReady
     ];
     /// Error answers of a query.
-    QueryProblems: LIMITED, ASKING, READING, RESOLVING, THROUGH, &[ErrorCode::CursorMismatch];
+    QueryProblems: LIMITED, AUDITED, ASKING, READING, RESOLVING, THROUGH, &[ErrorCode::CursorMismatch];
     /// Error answers of the endpoints about one key.
-    KeyProblems: LIMITED, ASKING, READING, RESOLVING;
+    KeyProblems: LIMITED, AUDITED, ASKING, READING, RESOLVING;
     /// Error answers of a receipt made again.
-    ReplayProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, THROUGH;
+    ReplayProblems: LIMITED, AUDITED, ASKING, SENDING, READING, RESOLVING, THROUGH;
     /// Error answers of the list of conflicts.
-    ConflictProblems: LIMITED, ASKING, READING;
+    ConflictProblems: LIMITED, AUDITED, ASKING, READING, &[ErrorCode::CursorMismatch];
     /// Error answers of what would change.
-    WhatIfProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, THROUGH, &[
+    WhatIfProblems: LIMITED, AUDITED, ASKING, SENDING, READING, RESOLVING, THROUGH, &[
         ErrorCode::RecordNotFound, ErrorCode::WhatIfTooLarge
     ];
     /// Error answers of the learning of trust.
     LearnProblems: LIMITED, ASKING, READING, &[ErrorCode::TrustTooLarge];
     /// Error answers of what is known about an agent.
-    TrustProblems: LIMITED, ASKING, READING, RESOLVING;
+    TrustProblems: LIMITED, AUDITED, ASKING, READING, RESOLVING;
     /// Error answers of a list of lenses.
     LensesProblems: LIMITED, ASKING, READING, &[ErrorCode::CursorMismatch];
     /// Error answers of one lens.
     LensProblems: LIMITED, ASKING, READING, &[ErrorCode::LensNotFound];
+    /// Error answers of the audit's list.
+    AuditProblems: LIMITED, AUDITED, ASKING, &[
+        ErrorCode::CursorMismatch, ErrorCode::DeadlineExceeded
+    ];
+    /// Error answers of one entry of the audit.
+    AuditEntryProblems: LIMITED, AUDITED, ASKING, &[
+        ErrorCode::AuditEntryNotFound, ErrorCode::DeadlineExceeded
+    ];
     /// Error answers of a bulk resolution.
-    ResolveProblems: LIMITED, ASKING, SENDING, READING, RESOLVING, THROUGH;
+    ResolveProblems: LIMITED, AUDITED, ASKING, SENDING, READING, RESOLVING, THROUGH;
 }
 
 /// One answer a status, its description listing the codes that have it.

@@ -15,10 +15,11 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
+use crate::audit::watch;
 use crate::error::ApiError;
 use crate::guard::guard;
 use crate::handlers::{
-    conflicts, explain, export, feed, import, lens, meta, node, query, read, trust, wal, whatif,
+    audit, conflicts, explain, export, feed, import, lens, meta, node, query, read, trust, wal, whatif,
     write,
 };
 use crate::openapi as document;
@@ -60,6 +61,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(whatif::what_if))
         .routes(routes!(trust::learn))
         .routes(routes!(trust::explain))
+        .routes(routes!(audit::queries))
+        .routes(routes!(audit::query))
         .routes(routes!(node::livez))
         .routes(routes!(node::readyz))
         .routes(routes!(node::health))
@@ -102,6 +105,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, serde_json::Error> {
             ApiError::internal("a handler broke off; the log of the server says where")
                 .into_response()
         }))
+        .layer(from_fn_with_state(Arc::clone(app), watch))
         .layer(from_fn_with_state(Arc::clone(app), guard)))
 }
 

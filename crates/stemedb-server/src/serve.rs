@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -16,8 +18,10 @@ use stemedb_io::Env;
 use stemedb_model::SigningKey;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 use crate::app::{App, register_custodial};
+use crate::audit::Client;
 use crate::config::{ServerConfig, check_loopback};
 use crate::learner;
 use crate::metrics::UPKEEP_EVERY;
@@ -80,6 +84,7 @@ impl Server {
                 metrics.upkeep();
             }
         });
+        let audit = tokio::spawn(Arc::clone(&self.app.audit).run());
         let learner = tokio::spawn(learner::run(Arc::clone(&self.app)));
         let connections = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
@@ -94,8 +99,8 @@ impl Server {
                 () = &mut shutdown => break,
                 accepted = accept => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -106,7 +111,11 @@ impl Server {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "no TCP_NODELAY");
             }
-            let service = TowerToHyperService::new(self.router.clone());
+            let from = move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(Client(peer));
+                request
+            };
+            let service = TowerToHyperService::new(self.router.clone().map_request(from));
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
@@ -120,6 +129,8 @@ impl Server {
         if tokio::time::timeout(self.app.config.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests were still under way when the drain timeout passed");
         }
+        self.app.audit.close().await;
+        audit.abort();
         upkeep.abort();
         learner.abort();
         Ok(())

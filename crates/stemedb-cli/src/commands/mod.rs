@@ -4,6 +4,7 @@ pub mod admin;
 pub mod agent;
 pub mod alias;
 pub mod assert;
+pub mod audit;
 pub mod completions;
 pub mod config;
 pub mod conflicts;

@@ -10,7 +10,7 @@ use stemedb_engine::EngineConfig;
 use stemedb_index::IndexConfig;
 use stemedb_log::WalConfig;
 use stemedb_model::{AgentId, Role, SourceClass};
-use stemedb_server::ServerConfig;
+use stemedb_server::{AuditConfig, ServerConfig};
 
 /// All of `api.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub server: Server,
     /// What the node signs for callers.
     pub signing: Signing,
+    /// Who asked what, and was told what.
+    pub audit: Audit,
     /// Bounds on what callers may ask for.
     pub limits: Limits,
     /// The write-ahead log.
@@ -90,6 +92,39 @@ impl Default for Signing {
             custodial: true,
             ceiling: Class::Expert,
             roles: vec!["curator".into(), "reviewer".into(), "trust".into()],
+        }
+    }
+}
+
+/// Who asked what, and was told what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Whether reads are taken down, in `<server.data_dir>/node/audit`.
+    pub enabled: bool,
+    /// Whether a read is answered only once it is durably taken down, and refused (503) where it
+    /// cannot be. If not, the audit never stops a read, and says how many it lacks.
+    pub required: bool,
+    /// The endpoints whose reads are taken down.
+    pub endpoints: Vec<String>,
+    /// A file that is longer is closed, and another begun; 65,536 to 1,073,741,824.
+    pub rotate_bytes: u64,
+    /// How much is kept; the oldest files go. At least twice `rotate_bytes`; 0: nothing goes.
+    pub keep_bytes: u64,
+    /// How long an entry that nobody waits for may be written but not durable; at most 60,000.
+    pub sync_ms: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        let audit = AuditConfig::default();
+        Self {
+            enabled: audit.enabled,
+            required: audit.required,
+            endpoints: audit.endpoints,
+            rotate_bytes: audit.rotate_bytes,
+            keep_bytes: audit.keep_bytes,
+            sync_ms: u64::try_from(audit.sync_every.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -343,6 +378,14 @@ impl Config {
         };
         config.signing.roles =
             self.signing.roles.iter().filter_map(|name| Role::parse(name)).collect();
+        config.audit = AuditConfig {
+            enabled: self.audit.enabled,
+            required: self.audit.required,
+            endpoints: self.audit.endpoints.clone(),
+            rotate_bytes: self.audit.rotate_bytes,
+            keep_bytes: self.audit.keep_bytes,
+            sync_every: millis(self.audit.sync_ms),
+        };
         config.limits = stemedb_server::Limits {
             body_bytes: self.limits.body_bytes,
             line_bytes: self.limits.line_bytes,

@@ -114,6 +114,17 @@ fn every_bound_that_fails_is_reported() {
         (vec![("log.filter", "x=y=z")], vec!["log.filter"]),
         (vec![("limits.body_bytes", "65535")], vec!["limits.body_bytes"]),
         (vec![("query.claims_max", "0")], vec!["query.claims_max"]),
+        (vec![("audit.keep_bytes", "0"), ("audit.required", "true")], vec![]),
+        (vec![("audit.enabled", "false"), ("audit.required", "true")], vec!["audit.required"]),
+        (
+            vec![
+                ("audit.keep_bytes", "1"),
+                ("audit.rotate_bytes", "1"),
+                ("audit.sync_ms", "60001"),
+            ],
+            vec!["audit.rotate_bytes", "audit.keep_bytes", "audit.sync_ms"],
+        ),
+        (vec![("audit.endpoints", "[\"/v1/assert\"]")], vec!["audit.endpoints"]),
     ] {
         let flags: Vec<_> = flags.iter().map(|(key, value)| flag(key, value)).collect();
         let loaded = load(None, env(&[]), &flags).unwrap();

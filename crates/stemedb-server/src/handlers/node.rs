@@ -107,9 +107,11 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
 )]
 pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
     let status = app.engine.node();
-    let (code, word) = match (status.state, &status.degraded) {
-        (NodeState::Ready, None) => (StatusCode::OK, "ok"),
-        (NodeState::Ready, Some(_)) => (StatusCode::OK, "degraded"),
+    let audit = app.audit.health();
+    let degraded = status.degraded.is_some() || matches!(&*audit.state, "failing" | "damaged");
+    let (code, word) = match (status.state, degraded) {
+        (NodeState::Ready, false) => (StatusCode::OK, "ok"),
+        (NodeState::Ready, true) => (StatusCode::OK, "degraded"),
         (NodeState::ReadOnly, _) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
         (
             NodeState::Starting
@@ -126,6 +128,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
         node: node(&status),
         root_public_key: app.root().map(AgentKey),
         custodial_agent: app.custodial.as_ref().map(|key| AgentKey(key.agent_id())),
+        audit,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: app.config.commit.clone(),
         snapshot: token.to_string(),

@@ -9,6 +9,7 @@
 
 mod ack;
 mod conflicts;
+mod audit;
 mod diff;
 mod lens;
 mod node;
@@ -27,6 +28,9 @@ mod whatif;
 
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
 pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
+pub use audit::{
+    AuditEntry, AuditFence, AuditHeader, AuditHealth, AuditKind, AuditPage, AuditParams, AuditTold,
+};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::audit::AuditHealth;
 use super::scalar::{AgentKey, HashHex, LogIdHex, Time, TimeParam, TimelineHex};
 
 /// Why the node is not simply ready.
@@ -56,6 +57,8 @@ pub struct Health {
     /// The key by which the server signs for its caller, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub custodial_agent: Option<AgentKey>,
+    /// The audit of reads. The node is `degraded` while it is failing or damaged.
+    pub audit: AuditHealth,
     /// Version of the server.
     #[schema(example = "0.1.0")]
     pub version: String,

@@ -57,6 +57,8 @@ macro_rules! codes {
 codes! {
     AgentUnregistered = "agent_unregistered", 403, false, "This database takes records of registered agents only";
     AtAhead = "at_ahead", 400, false, "The claimed time lies more than five minutes ahead";
+    AuditEntryNotFound = "audit_entry_not_found", 404, false, "The audit holds no such entry";
+    AuditUnavailable = "audit_unavailable", 503, true, "Reads cannot be taken down, or what was taken down cannot be read";
     BadSignature = "bad_signature", 401, false, "The signature is not one of the record's agent";
     BodyTimeout = "body_timeout", 408, true, "The body came too slowly";
     BodyTooLarge = "body_too_large", 413, false, "The body is over the limit";
