@@ -119,6 +119,10 @@ class Node:
         for n in range(20):
             target = known["assertion"][n]
             known["retractable"].append(post("/v1/vote", assertion=target, weight=n / 20))
+        # Something for the audit to tell of, and time for it to be durable.
+        self.call("GET", "/v1/query?lens=votes&subject=drugs/1&predicate=risk")
+        while not self.call("GET", "/v1/health")["audit"]["last"]:
+            time.sleep(0.05)
         known["custodial"] = health["custodial_agent"]
         known["snapshot"].append(self.call("GET", "/v1/health")["snapshot"])
         known["position"] = self.call("GET", "/v1/health")["node"]["position"]

@@ -110,7 +110,7 @@ fn every_read_is_taken_down_with_what_was_told() {
     );
     assert_eq!(found[1]["method"], "POST");
     assert_eq!(found[1]["question"]["keys"], json!([{"predicate": "p", "subject": "c"}]));
-    assert_eq!(found[1]["told"][0]["winners"], json!([2]));
+    assert_eq!(found[1]["told"][0]["winners"], json!([2.0]));
     assert_eq!(found[1]["told"][1]["lens"], "skeptic");
     assert_eq!(found[2]["path"], format!("/v1/records/{id}"));
     assert_eq!(found[2]["told"], json!([{"id": id}]));
@@ -132,7 +132,7 @@ fn every_read_is_taken_down_with_what_was_told() {
     assert_eq!(count("?principal=local&endpoint=%2Fv1%2Frecords%2F%7Bid%7D"), 2);
     assert_eq!(count("?principal=somebody"), 0);
     assert_eq!(count("?to=2020-01-01T00:00:00Z"), 0);
-    assert!(count("?from=2020-01-01T00:00:00Z") > 8);
+    assert!(count("?from=2020-01-01T00:00:00Z") >= 8);
     // What was read of the audit is in it.
     reach(&server, 9);
     assert!(count("?endpoint=%2Fv1%2Faudit%2Fqueries") > 0);

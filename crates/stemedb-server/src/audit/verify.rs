@@ -155,8 +155,11 @@ fn check_header(report: &mut AuditReport, number: u64, walk: &Walk) {
 /// Numbers must go on from file to file; then everything in the order of people.
 fn finish(report: &mut AuditReport, walks: &[(u64, Walk)]) {
     for pair in walks.windows(2) {
-        let [(later, after), (_, before)] = pair else { continue };
-        if after.first != before.last + 1 && before.damaged.is_empty() && after.damaged.is_empty() {
+        let [(later, after), (earlier, before)] = pair else { continue };
+        let linked = after.header.as_ref().and_then(|header| header.previous);
+        let next = linked.is_some_and(|fence| fence.file == *earlier);
+        let whole = before.damaged.is_empty() && after.damaged.is_empty();
+        if next && whole && after.first != before.last + 1 {
             let problem = format!(
                 "{} begins with entry {}, expected {}",
                 name(*later),

@@ -8,7 +8,7 @@ use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Hash;
 
 use super::chain::{CHAIN_BYTES, ORIGIN, link, open};
-use crate::wire::{AuditEntry, AuditHeader};
+use crate::wire::{AuditEntry, AuditFence, AuditHeader};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 256 << 10;
@@ -156,6 +156,16 @@ pub(super) fn header(
     Ok(proved)
 }
 
+/// What the first line of a file says that it is linked to, whatever hash it states.
+fn linked_to(rest: &[u8]) -> Option<Hash> {
+    #[derive(serde::Deserialize)]
+    struct Linked {
+        previous: Option<AuditFence>,
+    }
+    let linked: Linked = serde_json::from_slice(&[b"{", rest].concat()).ok()?;
+    Some(linked.previous.map_or(ORIGIN, |fence| fence.chain.0))
+}
+
 /// Reads a file; `None` if nothing in it counts. With `fence`, bytes behind it are void, and all
 /// before it were durable.
 pub(super) fn walk(
@@ -193,15 +203,24 @@ pub(super) fn walk(
             doubtful.push(Bad { byte, line: count, id });
             // Either the hash was changed, or what it is of.
             let rest = line.get(CHAIN_BYTES..).unwrap_or_default();
+            if byte == 0 {
+                before.extend(linked_to(rest));
+            }
             let made: Vec<Hash> = before.iter().map(|one| link(one, rest)).collect();
             before = opened.map(|(stated, _)| stated).into_iter().chain(made).collect();
             before.truncate(CANDIDATES_MAX);
             continue;
         };
         if !known {
-            // The first line is damaged. It was durable if what followed was.
-            doubtful.iter_mut().for_each(|bad| bad.id = entry.id);
-            (walk.first, id, known) = (entry.id, entry.id, true);
+            // The first line is damaged: counted back from here. It was durable if the first entry
+            // was.
+            let mut back = doubtful.len() as u64;
+            for (index, bad) in doubtful.iter_mut().enumerate() {
+                back -= u64::from(index != 1);
+                bad.id = entry.id.saturating_sub(back);
+            }
+            walk.first = doubtful.first().map_or(entry.id, |bad| bad.id);
+            (id, known) = (entry.id, true);
         }
         // What an entry says was durable is so; the rest stays in doubt.
         let synced = entry.synced;

@@ -54,6 +54,8 @@ pub(super) struct Writer {
     log_id: LogId,
     config: AuditConfig,
     shared: Arc<Shared>,
+    /// Whether the folder and its name are known to be durable.
+    dir_named: bool,
     /// Whether the files of earlier starts were looked at.
     recovered: bool,
     current: Option<Current>,
@@ -93,6 +95,7 @@ impl Writer {
             log_id,
             config,
             shared,
+            dir_named: false,
             recovered: false,
             current: None,
             fence: None,
@@ -335,8 +338,9 @@ impl Writer {
     }
 
     /// The folder and its name, durable.
-    fn make_dir(&self) -> io::Result<()> {
-        if self.env.vfs.exists(&self.dir)? {
+    fn make_dir(&mut self) -> io::Result<()> {
+        // That it is there does not say so: an earlier attempt may have been cut short.
+        if self.dir_named {
             return Ok(());
         }
         self.env.vfs.create_dir_all(&self.dir)?;
@@ -346,6 +350,7 @@ impl Writer {
                 break;
             }
         }
+        self.dir_named = true;
         Ok(())
     }
 
