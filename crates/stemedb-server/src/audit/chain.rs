@@ -4,7 +4,8 @@ use serde::Serialize;
 use stemedb_model::Hash;
 
 const DOMAIN: &[u8] = b"stemedb/v1/audit\0";
-const START: &[u8] = b"{\"chain\":\"";
+/// How every line begins.
+pub(super) const START: &[u8] = b"{\"chain\":\"";
 const DIGITS: usize = 2 * Hash::LEN;
 const MIDDLE: &[u8] = b"\",";
 

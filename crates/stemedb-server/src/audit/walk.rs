@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use stemedb_io::{Open, Vfs, VfsFile};
 use stemedb_model::Hash;
 
-use super::chain::{CHAIN_BYTES, ORIGIN, link, open};
+use super::chain::{CHAIN_BYTES, ORIGIN, START, link, open};
 use crate::wire::{AuditEntry, AuditFence, AuditHeader};
 
 /// Bytes that are read at once.
@@ -166,6 +166,18 @@ fn linked_to(rest: &[u8]) -> Option<Hash> {
     Some(linked.previous.map_or(ORIGIN, |fence| fence.chain.0))
 }
 
+/// A line; two, where the end of the first was changed.
+fn apart(byte: u64, line: &[u8], ended: bool) -> impl Iterator<Item = (u64, &[u8], bool)> {
+    // Inside of a text the quotes are escaped.
+    let at = line.windows(START.len()).skip(1).position(|found| found == START);
+    let two = at.and_then(|at| line.split_at_checked(at + 1));
+    let (first, second) = match two {
+        None => ((byte, line, ended), None),
+        Some((one, other)) => ((byte, one, false), Some((byte + one.len() as u64, other, ended))),
+    };
+    std::iter::once(first).chain(second)
+}
+
 /// Reads a file; `None` if nothing in it counts. With `fence`, bytes behind it are void, and all
 /// before it were durable.
 pub(super) fn walk(
@@ -194,47 +206,50 @@ pub(super) fn walk(
     let mut lines = Lines::new(file, walk.end, fence.map_or(length, |fence| fence.min(length)));
     let (mut count, mut id) = (u64::from(known), walk.last);
     while let Some((byte, line, ended)) = lines.next()? {
-        (count, id) = (count + 1, id + 1);
-        let opened = open(line).filter(|_| ended);
-        let good = opened
-            .filter(|(stated, rest)| before.iter().any(|one| link(one, rest) == *stated))
-            .and_then(|(stated, _)| Some((stated, serde_json::from_slice(line).ok()?)));
-        let Some((stated, entry)): Option<(Hash, AuditEntry)> = good else {
-            doubtful.push(Bad { byte, line: count, id });
-            // Either the hash was changed, or what it is of.
-            let rest = line.get(CHAIN_BYTES..).unwrap_or_default();
-            if byte == 0 {
-                before.extend(linked_to(rest));
+        for (byte, line, ended) in apart(byte, line, ended) {
+            (count, id) = (count + 1, id + 1);
+            let opened = open(line).filter(|_| ended);
+            let good = opened
+                .filter(|(stated, rest)| before.iter().any(|one| link(one, rest) == *stated))
+                .and_then(|(stated, _)| Some((stated, serde_json::from_slice(line).ok()?)));
+            let Some((stated, entry)): Option<(Hash, AuditEntry)> = good else {
+                doubtful.push(Bad { byte, line: count, id });
+                // Either the hash was changed, or what it is of.
+                let rest = line.get(CHAIN_BYTES..).unwrap_or_default();
+                if byte == 0 {
+                    before.extend(linked_to(rest));
+                }
+                let made: Vec<Hash> = before.iter().map(|one| link(one, rest)).collect();
+                let stated = open(line).map(|(stated, _)| stated);
+                before = stated.into_iter().chain(made).collect();
+                before.truncate(CANDIDATES_MAX);
+                continue;
+            };
+            if !known {
+                // The first line is damaged: counted back from here. It was durable if the first entry
+                // was.
+                let mut back = doubtful.len() as u64;
+                for (index, bad) in doubtful.iter_mut().enumerate() {
+                    back -= u64::from(index != 1);
+                    bad.id = entry.id.saturating_sub(back);
+                }
+                walk.first = doubtful.first().map_or(entry.id, |bad| bad.id);
+                (id, known) = (entry.id, true);
             }
-            let made: Vec<Hash> = before.iter().map(|one| link(one, rest)).collect();
-            before = opened.map(|(stated, _)| stated).into_iter().chain(made).collect();
-            before.truncate(CANDIDATES_MAX);
-            continue;
-        };
-        if !known {
-            // The first line is damaged: counted back from here. It was durable if the first entry
-            // was.
-            let mut back = doubtful.len() as u64;
-            for (index, bad) in doubtful.iter_mut().enumerate() {
-                back -= u64::from(index != 1);
-                bad.id = entry.id.saturating_sub(back);
+            // What an entry says was durable is so; the rest stays in doubt.
+            let synced = entry.synced;
+            walk.damaged.extend(doubtful.extract_if(.., |bad| bad.id <= synced));
+            if entry.id != id {
+                // Its number shows that others are gone.
+                walk.damaged.push(Bad { byte, line: count, id });
+                id = entry.id;
             }
-            walk.first = doubtful.first().map_or(entry.id, |bad| bad.id);
-            (id, known) = (entry.id, true);
-        }
-        // What an entry says was durable is so; the rest stays in doubt.
-        let synced = entry.synced;
-        walk.damaged.extend(doubtful.extract_if(.., |bad| bad.id <= synced));
-        if entry.id != id {
-            // Its number shows that others are gone.
-            walk.damaged.push(Bad { byte, line: count, id });
-            id = entry.id;
-        }
-        before = vec![stated];
-        if doubtful.is_empty() {
-            walk.last = id;
-            walk.end = byte + line.len() as u64 + 1;
-            walk.chain = stated;
+            before = vec![stated];
+            if doubtful.is_empty() {
+                walk.last = id;
+                walk.end = byte + line.len() as u64 + 1;
+                walk.chain = stated;
+            }
         }
     }
     if let Some(fence) = fence {

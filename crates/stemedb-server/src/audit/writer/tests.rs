@@ -412,9 +412,7 @@ fn every_changed_byte_is_named() {
                 "{place}: {first:?}"
             );
             let id = files[number as usize - 1].entries.unwrap().0 + line.saturating_sub(1) as u64;
-            // Two lines that have become one are counted as one.
-            let joined = u64::from(whole[at] == b'\n');
-            assert!((id..=id + joined).contains(&first.id), "{place}: {first:?}");
+            assert_eq!(first.id, id, "{place}: {first:?}");
             // The node goes on behind it, and it is still named.
             let env = Env { vfs: Arc::new(disk.clone()), ..env.clone() };
             let (mut writer, shared) = open_writer(&env, config());
