@@ -118,8 +118,14 @@ impl Writer {
     /// Takes down what was read. What waits is told when it is durable, or that it will not be.
     pub(super) fn add(&mut self, entry: AuditEntry, waiter: Option<oneshot::Sender<bool>>) {
         let bytes = approximate_bytes(&entry);
-        if self.pending_bytes.saturating_add(bytes) > PENDING_BYTES_MAX && !self.pending.is_empty()
-        {
+        let full = |writer: &Self| {
+            let held = writer.pending_bytes.saturating_add(bytes);
+            held > PENDING_BYTES_MAX && !writer.pending.is_empty()
+        };
+        if full(self) && self.retry.is_none() {
+            self.work();
+        }
+        if full(self) {
             self.missing += 1;
             metrics::dropped(1);
             tell(waiter, false);

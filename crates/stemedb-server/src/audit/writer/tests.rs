@@ -339,6 +339,21 @@ fn a_disk_that_stays_bad_is_asked_ever_more_rarely() {
     assert_eq!(report(&vfs).findings, []);
 }
 
+/// Long questions that come together are all taken down.
+#[test]
+fn memory_bounds_batches_not_entries() {
+    let (vfs, _, env) = disk(12);
+    let (mut writer, shared) = open_writer(&env, config());
+    for n in 0..12 {
+        let mut large = read(n);
+        large.question = Some(json!({"subject": format!("s/{n}"), "x": "x".repeat(3 << 20)}));
+        writer.add(large, None);
+    }
+    writer.close();
+    assert_eq!(asked(&list(&env, &shared)).len(), 12);
+    assert_eq!(report(&vfs).findings, []);
+}
+
 /// An entry that nobody waits for is durable after the time that the configuration gives.
 #[test]
 fn entries_are_synced_in_time() {
