@@ -317,7 +317,7 @@ mod tests {
             winners: vec![json!("rare")],
             id: None,
         };
-        assert_eq!(entry.told, [told.clone()]);
+        assert_eq!(entry.told, std::slice::from_ref(&told));
         assert!(is_about(&entry, "a b") && !is_about(&entry, "a"));
 
         let many = json!({"position": 7, "results": [{"subject": "x", "resolutions": vec![one.clone(); 70]}]});

@@ -6,10 +6,8 @@ use stemedb_model::{
 };
 
 use super::*;
+use crate::wire::record::tests::support;
 use parser::{Quad, Term, parse};
-
-#[path = "../../../../stemedb-model/tests/support/mod.rs"]
-mod support;
 
 mod parser;
 

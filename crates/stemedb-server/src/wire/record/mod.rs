@@ -8,7 +8,7 @@ mod any;
 mod body;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;

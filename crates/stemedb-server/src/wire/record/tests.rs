@@ -5,7 +5,7 @@ use super::*;
 use crate::wire::from_json;
 
 #[path = "../../../../stemedb-model/tests/support/mod.rs"]
-mod support;
+pub(in crate::wire) mod support;
 
 fn record_of(json: &str) -> Result<stemedb_model::Record, WireError> {
     match Incoming::parse(json.as_bytes())? {
