@@ -46,16 +46,12 @@ pub(crate) fn explain_hash(asked: &ExplainParams) -> [u8; 8] {
     hash_of(&ExplainParams { cursor: None, at_least: None, ..asked.clone() })
 }
 
-<<<<<<< HEAD
 /// The same of a list of conflicts.
 pub(crate) fn conflict_hash(asked: &ConflictParams) -> [u8; 8] {
     hash_of(&ConflictParams { cursor: None, limit: None, at_least: None, ..asked.clone() })
 }
 
-fn hash_of(same: &impl std::fmt::Debug) -> [u8; 8] {
-=======
 pub(crate) fn hash_of(same: &impl std::fmt::Debug) -> [u8; 8] {
->>>>>>> c03cd63 (server, cli: the audit of reads)
     let hash = blake3::hash(format!("{same:?}").as_bytes());
     let mut short = [0; 8];
     for (to, from) in short.iter_mut().zip(hash.as_bytes()) {

@@ -77,10 +77,11 @@ pub struct AuditConfig {
 
 impl AuditConfig {
     /// Every endpoint that tells of records or of answers.
-    pub const ENDPOINTS: [&'static str; 16] = [
+    pub const ENDPOINTS: [&'static str; 17] = [
         "/v1/assertions/{id}",
         "/v1/audit/queries",
         "/v1/audit/query/{id}",
+        "/v1/conflicts",
         "/v1/explain",
         "/v1/export",
         "/v1/feed",

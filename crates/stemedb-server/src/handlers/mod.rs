@@ -1,7 +1,7 @@
 //! One function an endpoint: wire to domain, one engine call, domain to wire.
 
-pub(crate) mod conflicts;
 pub(crate) mod audit;
+pub(crate) mod conflicts;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod feed;

@@ -8,8 +8,8 @@
 //! - Sets (`derived_from`, `roles`, …) may come in any order: the canonical form has one.
 
 mod ack;
-mod conflicts;
 mod audit;
+mod conflicts;
 mod diff;
 mod lens;
 mod node;
@@ -27,10 +27,10 @@ mod trust;
 mod whatif;
 
 pub use ack::{Ack, AckStatus, Exclusion, ImportLine, ImportStatus, ImportSummary};
-pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use audit::{
     AuditEntry, AuditFence, AuditHeader, AuditHealth, AuditKind, AuditPage, AuditParams, AuditTold,
 };
+pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
