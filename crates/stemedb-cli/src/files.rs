@@ -74,6 +74,12 @@ pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
+/// Makes a folder, and those above it, unless it is there.
+pub fn create_folder(path: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| Failure::error(format!("cannot create {}", path.display())).because(error))
+}
+
 /// The text of a file that must not be readable by others.
 pub fn read_private(path: &Path) -> Result<String, Failure> {
     let meta = std::fs::metadata(path).map_err(|error| cannot_read(path, error))?;

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::files;
 
 use super::Score;
+use super::calibration::{Judged, brier, coverage, reliability};
 
 /// When two numbers are one value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -72,19 +73,24 @@ pub struct Mark {
     pub conflict: bool,
     /// Several values are at the top.
     pub tie: bool,
+    /// Share of the answer under the lens.
+    pub lens_share: f64,
+    /// Its share of the disagreement.
+    pub share: f64,
 }
 
 /// Marks one answer; `None` if nobody says anything.
 pub fn mark(resolution: &wire::Resolution, gold: &Value, tolerance: Tolerance) -> Option<Mark> {
     let top = top(&resolution.candidates);
-    if top.is_empty() {
-        return None;
-    }
+    let first = top.first()?;
     let right = top.iter().filter(|value| is_right(&value.value, gold, tolerance)).count();
     Some(Mark {
         right: right as f64 / top.len() as f64,
         conflict: resolution.candidates.len() > 1,
         tie: top.len() > 1,
+        lens_share: first.lens_share,
+        // Values that tie under a lens need not be equally common.
+        share: top.iter().map(|value| value.share).sum::<f64>() / top.len() as f64,
     })
 }
 
@@ -128,6 +134,8 @@ pub struct Tally {
     without_claim: u64,
     conflicts: u64,
     ties: u64,
+    by_lens: Vec<Judged>,
+    by_disagreement: Vec<Judged>,
 }
 
 impl Tally {
@@ -141,6 +149,19 @@ impl Tally {
         self.right += mark.right;
         self.conflicts += u64::from(mark.conflict);
         self.ties += u64::from(mark.tie);
+        self.by_lens.push(Judged { right: mark.right, share: mark.lens_share });
+        self.by_disagreement.push(Judged { right: mark.right, share: mark.share });
+    }
+
+    /// Adds all of another.
+    pub fn add_all(&mut self, other: &Self) {
+        self.right += other.right;
+        self.items += other.items;
+        self.without_claim += other.without_claim;
+        self.conflicts += other.conflicts;
+        self.ties += other.ties;
+        self.by_lens.extend(&other.by_lens);
+        self.by_disagreement.extend(&other.by_disagreement);
     }
 
     /// The figures.
@@ -154,6 +175,10 @@ impl Tally {
             in_conflict: self.conflicts as f64 / items,
             ties: self.ties,
             seconds: asked.as_secs_f64(),
+            brier: brier(&self.by_lens),
+            brier_disagreement: brier(&self.by_disagreement),
+            coverage: coverage(&self.by_lens),
+            reliability: reliability(&self.by_lens),
         }
     }
 }
@@ -195,7 +220,7 @@ mod tests {
         let minutes = Tolerance { absolute: Some(10.0), relative: None };
         let share = Tolerance { absolute: Some(1.0), relative: Some(0.01) };
         let exact = Tolerance::default();
-        let mark_of = |right, conflict, tie| Some(Mark { right, conflict, tie });
+        let mark_of = |right, conflict, tie| Some((right, conflict, tie));
         for (candidates, gold, tolerance, expected) in [
             (vec![], json!("a"), exact, None),
             (vec![(json!("a"), "5", 1.0)], json!("a"), exact, mark_of(1.0, false, false)),
@@ -244,18 +269,45 @@ mod tests {
             ),
         ] {
             let found = mark(&resolution(&candidates), &gold, tolerance);
+            let found = found.map(|mark| (mark.right, mark.conflict, mark.tie));
             assert_eq!(found, expected, "{candidates:?} against {gold}");
         }
+    }
+
+    /// The share is that of the answer: under the lens, and in the disagreement.
+    #[test]
+    fn shares_of_the_answer() {
+        let mut answer =
+            resolution(&[(json!("a"), "5", 0.2), (json!("b"), "5", 0.4), (json!("c"), "1", 0.4)]);
+        for (value, share) in answer.candidates.iter_mut().zip([0.45, 0.45, 0.1]) {
+            value.lens_share = share;
+        }
+        let found = mark(&answer, &json!("b"), Tolerance::default());
+        let found = found.map(|mark| (mark.right, mark.lens_share, mark.share));
+        assert_eq!(found, Some((0.5, 0.45, (0.2 + 0.4) / 2.0)));
     }
 
     #[test]
     fn a_tally_counts_only_items_with_a_claim() {
         let mut tally = Tally::default();
         tally.add(None);
-        tally.add(Some(Mark { right: 0.5, conflict: true, tie: true }));
-        tally.add(Some(Mark { right: 1.0, conflict: false, tie: false }));
+        let clear = Mark { right: 1.0, conflict: false, tie: false, lens_share: 1.0, share: 0.5 };
+        tally.add(Some(Mark {
+            right: 0.5,
+            conflict: true,
+            tie: true,
+            lens_share: 0.5,
+            share: 0.25,
+        }));
+        tally.add(Some(clear));
         let score = tally.score("consensus", Duration::from_secs(2));
         assert_eq!((score.items, score.without_claim, score.ties), (2, 1, 1));
         assert_eq!((score.accuracy, score.in_conflict, score.seconds), (0.75, 0.5, 2.0));
+        assert_eq!((score.brier, score.brier_disagreement), (0.125, (0.3125 + 0.25) / 2.0));
+        let mut twice = tally.clone();
+        twice.add_all(&tally);
+        let twice = twice.score("consensus", Duration::ZERO);
+        assert_eq!((twice.items, twice.without_claim, twice.ties), (4, 2, 2));
+        assert_eq!((twice.accuracy, twice.brier), (score.accuracy, score.brier));
     }
 }
