@@ -18,8 +18,10 @@ demo: ## real claims that disagree, on the screen: ONCE=1 ends by itself
 	cargo run --quiet --locked -p stemedb-cli --bin stemedb -- demo $(if $(ONCE),--once)
 
 DATA ?= ../shared/data/truth
-eval: build ## score every lens on the real data sets: DATA=… SETS="flights books"
-	$(HARNESS) $(STEMEDB) eval --data $(DATA) $(foreach set,$(SETS),--set $(set))
+TRUTH_PAGE := docs/performance/truth
+eval: build ## score every lens on real data and made-up worlds: DATA=… SETS="flights books" WORLDS=3 SEED=… WRITE=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) eval --data $(DATA) $(foreach set,$(SETS),--set $(set)) \
+		$(if $(WORLDS),--worlds $(WORLDS)) $(if $(WRITE),--write $(TRUTH_PAGE).md --plot $(TRUTH_PAGE))
 
 setup: ## install what the tests need, by package name
 	./scripts/setup.sh

@@ -1,6 +1,10 @@
 //! Real conflicting claims with known answers: each set goes over HTTP into a server of its own,
 //! trust is learned, and every lens is scored. Consensus must come out as a plain vote is known to,
-//! and trust may not be worse than consensus by more than a point.
+//! and trust may not be worse than consensus by more than a point. Then made-up worlds, where trust
+//! must stay what it was however many copies there are.
+
+mod page;
+mod worlds;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +28,15 @@ pub(crate) struct Args {
     /// Print one JSON object a set instead of the table.
     #[arg(long)]
     json: bool,
+    /// Draw the charts of each set, and of the made-up worlds, into this folder.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+    /// Put the tables into this page.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// Made-up worlds of each kind; 0 leaves them out. None where sets are named, unless it is given.
+    #[arg(long)]
+    worlds: Option<u32>,
 }
 
 /// What is known about a set.
@@ -114,12 +127,25 @@ const SETS: [Set; 8] = [
     },
 ];
 /// Without its judges.
-const FLIGHTS_UNJUDGED: Set =
-    Set { name: "flights, 35", vote: Some(0.838), best: Some(0.917), ..PLAIN };
+const FLIGHTS_UNJUDGED: Set = Set {
+    name: "flights, 35",
+    gold: Some("flights"),
+    vote: Some(0.838),
+    best: Some(0.917),
+    predicates: Some(FLIGHTS),
+    ..PLAIN
+};
 /// How far consensus may be from the plain vote, and trust below consensus.
 const TOLERANCE: f64 = 0.01;
 const LENSES: [&str; 6] = ["consensus", "recency", "confidence", "authority", "trust", "votes"];
 const SEGMENT_BYTES: u64 = 64 << 20;
+
+impl Set {
+    /// Its name as that of a file.
+    fn file(&self) -> String {
+        self.name.replace(", ", "-")
+    }
+}
 
 /// What one set came to.
 struct Outcome {
@@ -133,10 +159,29 @@ struct Outcome {
     memory_bytes: u64,
 }
 
-pub(crate) fn run(args: &Args, binary: &Path) -> Result<bool> {
+pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
+    let (outcomes, mut good) = sets(args, binary)?;
+    let count = args.worlds.unwrap_or(u32::from(args.sets.is_empty()));
+    let mut made_up = Vec::new();
+    if count > 0 {
+        made_up = worlds::measure(args, binary, count, seed)?;
+        for problem in worlds::problems(&made_up) {
+            println!("PROBLEM {problem}");
+            good = false;
+        }
+    }
+    if let Some(path) = &args.write {
+        page::write(path, &page::tables(&outcomes, &made_up, (count, seed)))?;
+        println!("written to {}", path.display());
+    }
+    Ok(good)
+}
+
+/// All that is asked for and there, and whether it is as it should be.
+fn sets(args: &Args, binary: &Path) -> Result<(Vec<Outcome>, bool)> {
     if !args.data.is_dir() {
         eprintln!("SKIPPED: there are no data sets in {}", args.data.display());
-        return Ok(true);
+        return Ok((Vec::new(), true));
     }
     let chosen = |set: &&Set| match args.sets.as_slice() {
         [] => !set.large,
@@ -147,7 +192,7 @@ pub(crate) fn run(args: &Args, binary: &Path) -> Result<bool> {
     {
         bail!("there is no set {unknown}");
     }
-    let mut good = true;
+    let (mut outcomes, mut good) = (Vec::new(), true);
     if !args.json {
         heading();
     }
@@ -168,9 +213,10 @@ pub(crate) fn run(args: &Args, binary: &Path) -> Result<bool> {
                 println!("PROBLEM {}: {problem}", outcome.set.name);
             }
             good &= problems.is_empty();
+            outcomes.push(outcome);
         }
     }
-    Ok(good)
+    Ok((outcomes, good))
 }
 
 /// The set, and if some of its sources are judges, the set without them.
@@ -217,7 +263,7 @@ fn measure(set: &'static Set, args: &Args, binary: &Path) -> Result<Vec<Outcome>
         lines(put, &[0])?;
         learned.context("the learning said nothing")
     };
-    let score = || -> Result<Vec<Value>> {
+    let score = |set: &Set| -> Result<Vec<Value>> {
         let Some(gold) = set.gold else { return Ok(Vec::new()) };
         let mut eval = client(binary, &server);
         eval.args(["eval", "--json", "--lens", &LENSES.join(","), "--gold"])
@@ -225,16 +271,19 @@ fn measure(set: &'static Set, args: &Args, binary: &Path) -> Result<Vec<Outcome>
         if let Some(predicates) = set.predicates {
             eval.args(["--tolerance-from", predicates]);
         }
+        if let Some(folder) = &args.plot {
+            eval.arg("--plot").arg(folder).args(["--title", &set.file()]);
+        }
         lines(eval, &[0])
     };
-    let mut measured = vec![(set, learn()?, score()?)];
+    let mut measured = vec![(set, learn()?, score(set)?)];
     if !set.judges.is_empty() {
         for judge in set.judges {
             let mut retract = client(binary, &server);
             retract.args(["retract", "--json", "--source", judge, "--key"]).arg(&root);
             lines(retract, &[0])?;
         }
-        measured.push((&FLIGHTS_UNJUDGED, learn()?, score()?));
+        measured.push((&FLIGHTS_UNJUDGED, learn()?, score(&FLIGHTS_UNJUDGED)?));
     }
     let memory_bytes = server.memory_peak()?;
     server.terminate()?;
@@ -326,9 +375,12 @@ impl Outcome {
         row
     }
 
+    fn score(&self, lens: &str) -> Option<&Value> {
+        self.scores.iter().find(|score| score.get("lens").and_then(Value::as_str) == Some(lens))
+    }
+
     fn accuracy(&self, lens: &str) -> Option<f64> {
-        let at = LENSES.iter().position(|known| *known == lens)?;
-        Some(number(self.scores.get(at)?, "accuracy"))
+        Some(number(self.score(lens)?, "accuracy"))
     }
 
     fn problems(&self) -> Vec<String> {

@@ -50,7 +50,7 @@ enum Task {
     Kill(kill::Args),
     /// Inject errors of system calls on the files of the log; judge everything that was answered.
     Inject(inject::Args),
-    /// Import the real data sets and score every lens.
+    /// Import the real data sets, make worlds up, and score every lens.
     Eval(eval::Args),
     /// Make a disk fail in every way under real file systems; hold the server to its promises.
     Matrix(matrix::Args),
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
-        Task::Eval(task) => eval::run(&task, &args.binary),
+        Task::Eval(task) => eval::run(&task, &args.binary, seed),
         Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
         Task::Mutants(task) => mutants::run(&task, &args.binary, seed),
         Task::Order(task) => order::run(&task, &args.binary, seed),

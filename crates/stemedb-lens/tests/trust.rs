@@ -164,6 +164,24 @@ fn gold_decides_who_is_right() {
     assert!(of(&table, "b", "answer") < HALF / 10);
 }
 
+/// Copies that change one value in five look like independent agents, and the larger camp would
+/// decide. A tenth of the answers is enough to tell which camp it is.
+#[test]
+fn gold_speaks_before_the_majority() {
+    let world = worlds::copies(3, 10, 30, 5);
+    let told = |every: usize| {
+        let mut evidence = world.evidence();
+        for (topic, subject) in world.truth.keys().step_by(every) {
+            evidence.gold(subject, topic, &world.truth[&(topic.clone(), subject.clone())]);
+        }
+        let table = learn(&evidence, 1).into_table();
+        world.accuracy(|agent, topic| table.of(agent, topic).unwrap() as f64)
+    };
+    let (nothing, tenth) = (world.trust(), told(10));
+    assert!(nothing < 0.5, "{nothing}");
+    assert!(tenth > 0.95, "{tenth}");
+}
+
 #[test]
 fn votes_count_for_and_against() {
     let judged = |weight: f64| {

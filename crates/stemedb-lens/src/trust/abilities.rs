@@ -25,6 +25,14 @@ pub(super) struct Answers {
     yes: f64,
 }
 
+/// Which questions abilities are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    Everything,
+    /// Those whose answer is known.
+    Gold,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
     pub(super) right: f64,
@@ -73,9 +81,14 @@ pub(super) fn work_of_agents(questions: &Questions) -> Vec<u32> {
 }
 
 /// O(claims).
-pub(super) fn judge(questions: &Questions, beliefs: &Beliefs, threads: usize) -> Abilities {
+pub(super) fn judge(
+    questions: &Questions,
+    beliefs: &Beliefs,
+    ground: Ground,
+    threads: usize,
+) -> Abilities {
     let judged = in_parts(threads, &work_of_agents(questions), |agents| {
-        agents.map(|agent| judge_agent(questions, beliefs, agent)).collect()
+        agents.map(|agent| judge_agent(questions, beliefs, ground, agent)).collect()
     });
     let cells = questions.cell_topic.len();
     let mut abilities = Abilities {
@@ -98,7 +111,12 @@ pub(super) fn judge(questions: &Questions, beliefs: &Beliefs, threads: usize) ->
 
 type JudgedCell = (Record, f64, Answers);
 
-fn judge_agent(questions: &Questions, beliefs: &Beliefs, agent: usize) -> (f64, Vec<JudgedCell>) {
+fn judge_agent(
+    questions: &Questions,
+    beliefs: &Beliefs,
+    ground: Ground,
+    agent: usize,
+) -> (f64, Vec<JudgedCell>) {
     let mut cells = Vec::new();
     let mut total = Record { right: AGENT_CLAIMS * ACCURACY, all: AGENT_CLAIMS };
     for cell in questions.cells(agent) {
@@ -108,6 +126,10 @@ fn judge_agent(questions: &Questions, beliefs: &Beliefs, agent: usize) -> (f64, 
         for index in questions.of_cell(cell) {
             let claim = &questions.claims[*index as usize];
             let candidate = claim.candidate as usize;
+            let asked = questions.asked[claim.question as usize];
+            if ground == Ground::Gold && asked.gold.is_none() {
+                continue;
+            }
             // Silence tells how an agent answers, but it is what it says that it is believed for.
             if claim.manner != Manner::Implies {
                 let credit = beliefs.credit[candidate];
@@ -116,7 +138,7 @@ fn judge_agent(questions: &Questions, beliefs: &Beliefs, agent: usize) -> (f64, 
                 record.all += claim.weight;
             }
             let question = claim.question as usize;
-            if questions.asked[question].yes_or_no {
+            if asked.yes_or_no {
                 let says = usize::from(questions.is_yes(question, claim.candidate));
                 let yes = beliefs.truth[questions.candidates(question).start + 1];
                 said[0][says] += claim.weight * (1.0 - yes);

@@ -17,6 +17,7 @@
 //! 3. *abilities*: how often each agent is right on each topic, given the beliefs (`abilities`),
 //!    shrunk towards what it is on all topics together, and that towards [`ACCURACY`].
 //!
+//! Where truth is known it speaks first: the first abilities are those on questions with gold.
 //! Once, in the middle, topics whose agents are known from elsewhere are judged afresh by what the
 //! same agents are worth on all other topics (`elsewhere`): two camps that contradict each other
 //! all along can not be told apart from inside their topic.
@@ -56,8 +57,9 @@ pub const ROUND_ELSEWHERE: u32 = 8;
 /// Accuracy of an agent that nothing is known about. It stands for reliability 1/2.
 pub const ACCURACY: f64 = 0.8;
 /// Accuracy that everybody is taken for when copies are first looked for. Below [`ACCURACY`], so
-/// that copies with a slip in twenty are still found; from the second time on it is what was learned.
-pub const ACCURACY_AT_FIRST: f64 = 0.7;
+/// that hundreds of copies with a slip in twenty are still found; from the second time on it is what
+/// was learned.
+pub const ACCURACY_AT_FIRST: f64 = 0.6;
 /// Weight of [`ACCURACY`] in claims, against the agent's own record.
 pub const AGENT_CLAIMS: f64 = 2.0;
 /// Weight of the agent's accuracy over all topics in claims, against that on one topic.

@@ -5,6 +5,8 @@
 
 mod dice;
 mod records;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use serde::Serialize;
