@@ -280,8 +280,8 @@ fn the_method_is_frozen() {
     assert_eq!(
         [configuration_hash().to_string(), world.learn().table().hash().to_string()],
         [
-            "5518e6145a33a2043f482968e3ef113f059a82da339f2a76de89adb9a9f28025",
-            "16213d1ee3f1204d7c378b5129ef84d75aa9bcac7276eded0a2937e997f7994a",
+            "e718f95ca5f03e95155bd4b452b994f784a3a4b85bc5fbb5a98eebc1a971bbd0",
+            "feff226e0916b8a38e059a03a3bd7f17cfec893945ae2cd0a4a286f83c81567b",
         ]
     );
 }
