@@ -65,14 +65,14 @@ pub struct Args {
     )]
     pub generate: Option<Vec<Kind>>,
     /// Everything in a world follows from it. Drawn and told if not given.
-    #[arg(long, requires = "generate", help_heading = "Made-up worlds")]
+    #[arg(long, conflicts_with = "gold", help_heading = "Made-up worlds")]
     pub seed: Option<u64>,
     /// Worlds of each kind, with this seed and those after it; the table shows their mean.
     #[arg(
         long,
         default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=1000),
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub repeat: u32,
@@ -82,7 +82,7 @@ pub struct Args {
         value_name = "N,…",
         value_delimiter = ',',
         default_value = "0,1,10,100,1000",
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub copies: Vec<u32>,
@@ -92,7 +92,7 @@ pub struct Args {
         value_name = "N,…",
         value_delimiter = ',',
         default_value = "0,1,10,100,1000",
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub sybils: Vec<u32>,
@@ -102,7 +102,7 @@ pub struct Args {
         value_name = "0..1",
         default_value_t = 0.05,
         value_parser = share,
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub slip: f64,
@@ -111,7 +111,7 @@ pub struct Args {
         long,
         default_value_t = 180,
         value_parser = clap::value_parser!(u32).range(1..=100_000),
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub questions: u32,
@@ -120,7 +120,7 @@ pub struct Args {
         long,
         default_value_t = 12,
         value_parser = clap::value_parser!(u32).range(1..=10_000),
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub agents: u32,
@@ -130,7 +130,7 @@ pub struct Args {
         value_name = "0..1",
         default_value_t = 0.0,
         value_parser = share,
-        requires = "generate",
+        conflicts_with = "gold",
         help_heading = "Made-up worlds"
     )]
     pub known: f64,
