@@ -291,4 +291,13 @@ fn made_up() {
             row(&name, &worlds);
         }
     }
+    for slip in [0.0, 0.05, 0.1, 0.2] {
+        for copies in [0, 1, 10, 30, 60, 100, 300, 1000] {
+            let name = format!("rumours, {copies} copies, slip {slip}");
+            let seeds = if copies < 300 { 4 } else { 2 };
+            let worlds: Vec<_> =
+                (0..seeds).map(|seed| worlds::rumours(seed, copies, slip)).collect();
+            row(&name, &worlds);
+        }
+    }
 }

@@ -46,6 +46,20 @@ fn a_thousand_copies_count_like_one() {
     }
 }
 
+/// Where the honest are few and fall for rumours, and each copy slips once in twenty.
+#[test]
+fn copies_with_slips_count_like_one() {
+    for seed in 0..2 {
+        let alone = worlds::rumours(seed, 0, 0.05).trust();
+        for copies in [10, 60] {
+            let world = worlds::rumours(seed, copies, 0.05);
+            let (vote, trust) = (world.vote(), world.trust());
+            assert!(trust >= alone - 0.02, "{seed}, {copies} copies: {trust} was {alone}");
+            assert!(vote < 0.3, "{seed}, {copies} copies: {vote}");
+        }
+    }
+}
+
 #[test]
 fn copies_are_told_from_agents_that_are_right() {
     let world = worlds::copies(1, 10, 30, 0);

@@ -236,6 +236,51 @@ pub fn copies(seed: u64, values: u64, copies: u64, changed: u64) -> World {
     world
 }
 
+/// Harder: 12 honest agents of accuracy 0.5 to 0.9, topics of texts, of yes or no and of numbers, and half
+/// of those who are wrong fall for one rumour. Copies repeat nine values in ten and change the
+/// share `slip` of them. More copies change nothing of what the others say.
+pub fn rumours(seed: u64, copies: u64, slip: f64) -> World {
+    let mut dice = Dice::new(seed);
+    let mut copiers: Vec<Dice> =
+        (0..copies).map(|n| Dice::new(seed * 7919 + n * 104_729 + 13)).collect();
+    let mut world = World::default();
+    for question in 0..180 {
+        let (name, values) =
+            [("colour", 10), ("is_open", 2), ("weight", 10)][question as usize % 3];
+        let named = |n: u64| match name {
+            "weight" => Value::number(100.0 + 7.0 * n as f64, None).unwrap(),
+            _ => value(values, n),
+        };
+        let another = |dice: &mut Dice, n: u64| (n + 1 + dice.below(values - 1)) % values;
+        let subject = format!("item {}", question / 3);
+        let about = (name, subject.as_str());
+        let truth = dice.below(values);
+        let rumour = another(&mut dice, truth);
+        world.is(about, named(truth));
+        let say = |dice: &mut Dice, accuracy: f64| match dice.share() {
+            share if share < accuracy => truth,
+            _ if dice.share() < 0.5 => rumour,
+            _ => another(dice, truth),
+        };
+        for n in 0..12u32 {
+            let said = say(&mut dice, 0.5 + 0.4 * f64::from(n) / 11.0);
+            if dice.share() < 0.6 {
+                world.say(&format!("honest {n}"), about, named(said));
+            }
+        }
+        let wrong = say(&mut dice, 0.2);
+        world.say("wrong", about, named(wrong));
+        for (n, dice) in copiers.iter_mut().enumerate() {
+            let slips = dice.share() < slip;
+            let said = if slips { another(dice, wrong) } else { wrong };
+            if dice.share() < 0.9 {
+                world.say(&format!("copy {n}"), about, named(said));
+            }
+        }
+    }
+    world
+}
+
 /// Each of 15 agents knows one of three topics well and the others badly.
 pub fn topic_skill(seed: u64) -> World {
     let mut dice = Dice::new(seed);
