@@ -82,9 +82,10 @@ fn the_rest_of_the_worlds_and_their_charts() {
         let (consensus, trust) = (at(world, 0, "consensus"), at(world, 0, "trust"));
         assert!(trust >= consensus - below, "{world}: trust {trust}, consensus {consensus}");
     }
-    for lens in ["consensus", "authority", "trust"] {
+    // Learned trust sees through most of it before anything is taken back.
+    for (lens, gain) in [("consensus", 0.1), ("authority", 0.1), ("trust", -0.01)] {
         let (before, after) = (at("retractions", 0, lens), at("retractions", 1, lens));
-        assert!(after > before + 0.1, "{lens}: {before} became {after}");
+        assert!(after > before + gain, "{lens}: {before} became {after}");
     }
     for name in ["made-up.svg", "made-up-amounts.svg"] {
         let svg = std::fs::read_to_string(charts.join(name)).unwrap();
