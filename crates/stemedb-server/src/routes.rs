@@ -19,8 +19,8 @@ use crate::audit::watch;
 use crate::error::ApiError;
 use crate::guard::guard;
 use crate::handlers::{
-    audit, conflicts, explain, export, feed, import, lens, meta, node, query, read, trust, wal, whatif,
-    write,
+    audit, conflicts, explain, export, feed, import, lens, meta, node, query, read, trust, wal,
+    whatif, write,
 };
 use crate::openapi as document;
 

@@ -166,7 +166,7 @@ fn pages(remote: &Remote, asked: &[(&str, String)], limit: u64) -> Result<Vec<Va
         if let Some(Value::Array(found)) = page.get_mut("entries").map(Value::take) {
             entries.extend(found);
         }
-        match page["cursor"].as_str() {
+        match page.get("cursor").and_then(serde_json::Value::as_str) {
             Some(next) => cursor = Some(next.to_owned()),
             None => return Ok(entries),
         }

@@ -334,10 +334,10 @@ fn call(function: Function, one: Datum<'_>) -> Result<Datum<'static>, Fault> {
         (Function::ToInt, Datum::Double(value)) => {
             let whole = value.trunc();
             // As everywhere in CEL both ends are out, though -2^63 would fit. So is NaN.
-            if !(whole.abs() < 9_223_372_036_854_775_808.0) {
-                return Err(CONVERSION);
+            match whole.abs() < 9_223_372_036_854_775_808.0 {
+                true => Datum::Int(whole as i64),
+                false => return Err(CONVERSION),
             }
-            Datum::Int(whole as i64)
         }
         (Function::ToDouble, Datum::Int(value)) => Datum::Double(value as f64),
         (Function::ToDouble, Datum::Double(value)) => Datum::Double(value),
