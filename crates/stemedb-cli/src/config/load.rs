@@ -189,15 +189,23 @@ impl Layer {
     }
 }
 
+/// A setting from a variable or a flag, of the type that its key has. A list is written as in the file,
+/// or with commas between.
 fn typed(key: &str, text: &str) -> Value {
     let pointer = format!("/{}", key.replace('.', "/"));
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
-    match (defaults.pointer(&pointer), serde_json::from_str::<serde_json::Value>(text)) {
+    let value = serde_json::from_str::<serde_json::Value>(text);
+    match (defaults.pointer(&pointer), value) {
         (Some(default), Ok(value))
             if (default.is_number() && value.is_number())
-                || (default.is_boolean() && value.is_boolean()) =>
+                || (default.is_boolean() && value.is_boolean())
+                || (default.is_array() && value.is_array()) =>
         {
             Value::serialize(&value).unwrap_or_else(|_| Value::from(text))
+        }
+        (Some(default), _) if default.is_array() => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Value::from(items.collect::<Vec<_>>())
         }
         _ => Value::from(text),
     }

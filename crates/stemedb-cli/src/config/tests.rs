@@ -125,6 +125,7 @@ fn every_bound_that_fails_is_reported() {
             vec!["audit.rotate_bytes", "audit.keep_bytes", "audit.sync_ms"],
         ),
         (vec![("audit.endpoints", "[\"/v1/assert\"]")], vec!["audit.endpoints"]),
+        (vec![("audit.endpoints", "/v1/query, /v1/skeptic")], vec![]),
     ] {
         let flags: Vec<_> = flags.iter().map(|(key, value)| flag(key, value)).collect();
         let loaded = load(None, env(&[]), &flags).unwrap();
