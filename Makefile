@@ -141,6 +141,10 @@ bench-log: build ## the log beside the bare device and its rivals: QUICK=1 WRITE
 	$(BENCH) bench-log -- --server $(STEMEDB) --results $(TARGET)/bench-log.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED)) $(BENCH_FLAGS)
 
+.PHONY: bench-audit
+bench-audit: ## what the audit of reads costs a read
+	cargo test --release --locked -p stemedb-server --test audit -- --ignored --nocapture what_a_read_costs
+
 .PHONY: bench-upheaval
 bench-upheaval: ## broad facts beside a writer and a reader: QUICK=1 WRITE=1 SCRATCH=…
 	./bench/setup.sh

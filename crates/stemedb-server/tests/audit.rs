@@ -293,7 +293,7 @@ fn an_audit_that_is_off_writes_nothing() {
 /// Prints what the audit costs a read. `cargo test -p stemedb-server --release --test audit --
 /// --ignored --nocapture`
 #[test]
-#[ignore = "measures"]
+#[ignore = "measures, and says nothing in a debug build; `make bench-audit` runs it"]
 fn what_a_read_costs() {
     const READS: usize = 2_000;
     let servers: Vec<(&str, Running)> =
