@@ -19,6 +19,7 @@ const DRAINING: &str = "stemedb_node_draining";
 const STATE: &str = "stemedb_node_state";
 const CONFLICTS: &str = "stemedb_conflicts_open";
 const CONFLICTS_POSITION: &str = "stemedb_conflicts_position";
+const ANSWERS: &str = "stemedb_answer_cache_total";
 const QUEUED: &str = "stemedb_write_queue_records";
 const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
@@ -84,6 +85,7 @@ pub(crate) fn register() {
         Unit::Count,
         "position that the list of conflicts has reached"
     );
+    describe_counter!(ANSWERS, Unit::Count, "answers found in memory (hit) or made (miss)");
     describe_gauge!(QUEUED, Unit::Count, "records that wait for admission");
     describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "storage operations, by operation");
     describe_counter!(OPERATION_ERRORS, Unit::Count, "failed storage operations, by operation");
@@ -96,6 +98,7 @@ pub(crate) fn register() {
     for operation in Operation::ALL {
         counter!(OPERATION_ERRORS, "operation" => operation.as_str()).increment(0);
     }
+    answers(0, 0);
     gauge!(APPLIED).set(0.0);
     gauge!(CONFLICTS).set(0.0);
     gauge!(CONFLICTS_POSITION).set(0.0);
@@ -112,6 +115,11 @@ pub(crate) fn node_state(state: NodeState) {
 
 pub(crate) fn records(kind: Kind, count: u64) {
     counter!(RECORDS, "kind" => kind.name()).increment(count);
+}
+
+pub(crate) fn answers(kept: usize, made: usize) {
+    counter!(ANSWERS, "result" => "hit").increment(kept as u64);
+    counter!(ANSWERS, "result" => "miss").increment(made as u64);
 }
 
 pub(crate) fn rejected(error: &WriteError) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use stemedb_index::{Entry, Filter, KeyFilter, Page, Snapshot};
+use stemedb_index::{Entry, Filter, KeyFilter, Learned, Page, Snapshot};
 use stemedb_lens::{
     Candidates, Change, CustomLens, Excluded, Fact, FactKind, LensName, Options, Question, Reason,
     Resolution, Standing, changes, resolve_many, same_claims, standings,
@@ -155,7 +155,8 @@ impl View {
 
     /// Answers one key under each of `options`, in their order. Of the newest position, and with the
     /// claims that take part by default, costs the distinct values of the key and what was recorded
-    /// about it since it was asked about last; else its claims.
+    /// about it since it was asked about last, and less where the answer itself was kept; else its
+    /// claims.
     ///
     /// Never made from a part: past the configured bound it is
     /// [`IndexError::TooLarge`](stemedb_index::IndexError::TooLarge). Lenses that ask for learned
@@ -165,19 +166,22 @@ impl View {
             true => self.trust(&key.space)?,
             false => None,
         };
-        let trust = reliability(trust.as_ref());
         let Some(first) = options.first() else { return Ok(Vec::new()) };
         let defaults = self.options(LensName::Authority);
         let one_question =
             options.iter().all(|one| same_claims(one, &defaults) && one.valid_at == first.valid_at);
         if self.as_of != self.snapshot.position() || !one_question {
+            let trust = reliability(trust.as_ref());
             return Ok(resolve_many(&self.candidates(key)?, options, trust));
         }
+        let trust = trust.as_ref().zip(self.trust_snapshot(&key.space));
+        let trust = trust
+            .map(|(table, in_force)| Learned { table: &**table, hash: in_force.snapshot.table });
         let claims_max = self.shared.config.resolve_claims_max;
-        let answers = |question: &Question| {
-            options.iter().map(|options| question.answer(options, trust)).collect()
-        };
-        self.read(|snapshot| snapshot.question(key, first, claims_max, answers))
+        let (answers, kept) =
+            self.read(|snapshot| snapshot.answers(key, options, trust, claims_max))?;
+        metrics::answers(kept, answers.len() - kept);
+        Ok(answers)
     }
 
     /// The answer to one key here and at `earlier`, and what became of its claims in between. `options`

@@ -31,12 +31,19 @@ pub struct IndexConfig {
     /// their claims, in bytes. Some 500 bytes a claim that takes part, fewer of one that does not.
     /// Default 256 MiB.
     pub questions_bytes: u64,
+    /// Whole answers kept until what they rest on changes, in bytes; 0: none are. Default 32 MiB.
+    pub answers_bytes: u64,
 }
 
 impl IndexConfig {
     /// The defaults, in this folder.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), cache_bytes: 256 << 20, questions_bytes: 256 << 20 }
+        Self {
+            dir: dir.into(),
+            cache_bytes: 256 << 20,
+            questions_bytes: 256 << 20,
+            answers_bytes: 32 << 20,
+        }
     }
 }
 

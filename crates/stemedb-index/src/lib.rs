@@ -3,6 +3,7 @@
 //! The index is a fold over the log's entries, kept on disk by fjall. Start at [`Index`]; what is
 //! on disk is specified in [`mod@format`].
 
+mod answers;
 mod bytes;
 mod candidates;
 mod check;
@@ -21,6 +22,7 @@ mod rows;
 mod snapshot;
 mod store;
 
+pub use answers::Learned;
 pub use check::{Report, Stats, TableStats, check};
 pub use conflicts::{
     Conflict, ConflictFilter, ConflictPage, ConflictPlace, ConflictStanding, Followed,

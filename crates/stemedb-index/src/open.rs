@@ -8,11 +8,13 @@ use std::sync::Arc;
 use fjall::{Database, Keyspace, Readable};
 use stemedb_model::{LogId, Position, Registry, Signed, Timeline};
 
+use crate::answers::Answers;
 use crate::bytes::push_varint;
 use crate::error::IndexError;
 use crate::format::{FORMAT, Table, meta, parse_position, position_key};
 use crate::index::{Applied, Cut, IndexConfig};
 use crate::lost::Lost;
+use crate::questions::Questions;
 use crate::rows::RecordRow;
 use crate::store::{Store, is_damage, number};
 
@@ -154,7 +156,9 @@ fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
         },
     })?;
     let (db, tables) = opened.ok_or_else(|| damaged(&config.dir, "a table is missing"))?;
-    Ok(Store::new(db, config.dir.clone(), tables, names_cache_bytes, config.questions_bytes))
+    let questions = Questions::new(config.questions_bytes);
+    let answers = Answers::new(config.answers_bytes);
+    Ok(Store::new(db, config.dir.clone(), tables, names_cache_bytes, questions, answers))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -8,13 +8,15 @@
 //! kept, the question is made anew.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use stemedb_lens::{Candidates, Dispute, LensName, Options, Question, same_claims};
+use stemedb_lens::{Candidates, Dispute, LensName, Options, Question, Resolution, same_claims};
 use stemedb_model::{Cardinality, Key, Millis, Position, PredicateName, Registry, Subject, Value};
 
+use crate::answers::{Learned, State};
 use crate::bytes::Malformed;
 use crate::error::IndexError;
 use crate::format::{Table, last_position, pair_key, position_key};
@@ -25,7 +27,10 @@ use crate::snapshot::Snapshot;
 const EMPTY_BYTES: u64 = 512;
 
 /// The questions that an index keeps: those asked most, within a bound of bytes.
-pub(crate) struct Questions(Cache<Key, Slot, ByBytes>);
+pub(crate) struct Questions {
+    kept: Cache<Key, Slot, ByBytes>,
+    states: AtomicU64,
+}
 
 /// What the cache holds: it must weigh the same for as long as it does.
 #[derive(Clone)]
@@ -47,6 +52,7 @@ impl Weighter<Key, Slot> for ByBytes {
 
 struct Kept {
     question: Question,
+    state: State,
     rows: Vec<Rows>,
     /// Facts about its claims and about those they rest on.
     facts: usize,
@@ -78,7 +84,7 @@ impl Questions {
             .estimated_items_capacity(slots)
             .weight_capacity(bytes)
             .build();
-        Self(match options {
+        let kept = match options {
             Ok(options) => Cache::with_options(
                 options,
                 ByBytes,
@@ -86,11 +92,17 @@ impl Questions {
                 DefaultLifecycle::default(),
             ),
             Err(_) => Cache::with_weighter(slots, bytes, ByBytes),
-        })
+        };
+        Self { kept, states: AtomicU64::new(0) }
+    }
+
+    /// A state that no question had.
+    fn new_state(&self) -> State {
+        State(self.states.fetch_add(1, Ordering::Relaxed))
     }
 
     fn entry(&self, key: &Key) -> Arc<Entry> {
-        if let Some(slot) = self.0.get(key) {
+        if let Some(slot) = self.kept.get(key) {
             return slot.entry;
         }
         let entry = Arc::default();
@@ -99,11 +111,11 @@ impl Questions {
     }
 
     fn holds(&self, key: &Key) -> bool {
-        self.0.peek(key).is_some()
+        self.kept.peek(key).is_some()
     }
 
     fn put(&self, key: Key, bytes: u64, entry: Arc<Entry>) {
-        self.0.insert(key, Slot { bytes, entry });
+        self.kept.insert(key, Slot { bytes, entry });
     }
 }
 
@@ -124,13 +136,49 @@ impl Snapshot {
         claims_max: usize,
         ask: impl FnOnce(&Question) -> T,
     ) -> Result<T, IndexError> {
+        self.asked(key, options, claims_max, |question, _| ask(question))
+    }
+
+    /// The answers to one key at [`Snapshot::position`] under each of `options`, in their order, and how
+    /// many of them were kept from an earlier read. All options must be about the same claims
+    /// ([`same_claims`]) at the same `valid_at`.
+    ///
+    /// Costs what [`Snapshot::question`] costs, and what the answers cost that are not kept.
+    pub fn answers(
+        &self,
+        key: &Key,
+        options: &[Options],
+        trust: Option<Learned<'_>>,
+        claims_max: usize,
+    ) -> Result<(Vec<Resolution>, usize), IndexError> {
+        let Some(first) = options.first() else { return Ok((Vec::new(), 0)) };
+        self.asked(key, first, claims_max, |question, state| {
+            let mut kept = 0;
+            let answers = options.iter().map(|options| {
+                let answers = &self.store().answers;
+                let (answer, known) = answers.answer((question, state), options, trust);
+                kept += usize::from(known);
+                answer
+            });
+            (answers.collect(), kept)
+        })
+    }
+
+    /// [`Snapshot::question`], and the state of one that is kept.
+    fn asked<T>(
+        &self,
+        key: &Key,
+        options: &Options,
+        claims_max: usize,
+        ask: impl FnOnce(&Question, Option<State>) -> T,
+    ) -> Result<T, IndexError> {
         let (as_of, registry) = (self.position(), self.registry());
         let anew = || {
             let candidates = self.candidates(key, as_of, claims_max)?;
             Ok(Question::new(&candidates, options))
         };
         if !same_claims(options, &Options::new(options.lens, options.evaluated_at)) {
-            return Ok(ask(&anew()?));
+            return Ok(ask(&anew()?, None));
         }
         let subject = registry.canonical_subject(&key.space, &key.subject, as_of);
         let named = Key { subject, ..key.clone() };
@@ -141,7 +189,7 @@ impl Snapshot {
             && kept.question.ready(options.valid_at)
         {
             kept.check(claims_max)?;
-            return Ok(ask(&kept.question));
+            return Ok(ask(&kept.question, Some(kept.state)));
         }
         let mut kept = match entry.write() {
             Ok(kept) => kept,
@@ -155,7 +203,7 @@ impl Snapshot {
         };
         if kept.as_ref().is_some_and(|kept| kept.question.as_of() > as_of) {
             drop(kept);
-            return Ok(ask(&anew()?));
+            return Ok(ask(&anew()?, None));
         }
         let brought = match kept.take() {
             Some(known) => self.bring(known)?,
@@ -166,9 +214,12 @@ impl Snapshot {
             None => self.make(&named, options, claims_max)?,
         };
         let known = kept.insert(known);
-        known.question.prepare(options.valid_at);
+        if !known.question.ready(options.valid_at) {
+            known.question.prepare(options.valid_at);
+            known.state = self.store().questions.new_state();
+        }
         known.check(claims_max)?;
-        let answer = ask(&known.question);
+        let answer = ask(&known.question, Some(known.state));
         let size = known.question.claims() + known.facts;
         if known.weighed == 0 || size > known.weighed + known.weighed / 4 + 16 {
             known.weighed = size.max(1);
@@ -239,6 +290,7 @@ impl Snapshot {
         let candidates = self.candidates(key, self.position(), claims_max)?;
         Ok(Kept {
             question: Question::new(&candidates, options),
+            state: self.store().questions.new_state(),
             rows: self.rows_of(key, self.registry())?,
             facts: candidates.facts.len(),
             weighed: 0,
@@ -305,6 +357,9 @@ impl Snapshot {
             }
         }
         kept.question.apply(&changed);
+        if !affected.is_empty() {
+            kept.state = self.store().questions.new_state();
+        }
         Ok(Some(kept))
     }
 

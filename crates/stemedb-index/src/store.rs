@@ -11,6 +11,7 @@ use quick_cache::Weighter;
 use stemedb_io::{Clock, RealClock};
 use stemedb_model::{AgentId, Hash, Principal, SourceKey};
 
+use crate::answers::Answers;
 use crate::bytes::{Malformed, Reader};
 use crate::error::IndexError;
 use crate::format::{NameTag, Table, number_key};
@@ -31,6 +32,7 @@ pub(crate) struct Store {
     /// A number never changes its name, so every snapshot shares them.
     names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
     pub(crate) questions: Questions,
+    pub(crate) answers: Answers,
     clock: RealClock,
     /// Set by the first error of the storage, or by rows that make no sense.
     failed: OnceLock<String>,
@@ -63,13 +65,13 @@ impl Store {
         dir: PathBuf,
         tables: [Keyspace; Table::ALL.len()],
         names_cache_bytes: u64,
-        questions_bytes: u64,
+        questions: Questions,
+        answers: Answers,
     ) -> Self {
         let slots = usize::try_from(names_cache_bytes / 96).unwrap_or(usize::MAX);
         let names = quick_cache::sync::Cache::with_weighter(slots, names_cache_bytes, ByBytes);
-        let questions = Questions::new(questions_bytes);
         let (clock, failed) = (RealClock::new(), OnceLock::new());
-        Self { db, tables, dir, names, questions, clock, failed }
+        Self { db, tables, dir, names, questions, answers, clock, failed }
     }
 
     pub(crate) fn table(&self, table: Table) -> &Keyspace {

@@ -11,7 +11,9 @@ mod support;
 
 use proptest::prelude::*;
 use stemedb_index::*;
-use stemedb_lens::{Excluded, LensName, Options, Question, Resolution, Standing, resolve_many};
+use stemedb_lens::{
+    Decay, Excluded, LensName, Options, Question, Reliability, Resolution, Standing, resolve_many,
+};
 use stemedb_model::*;
 use support::*;
 
@@ -34,6 +36,68 @@ fn kept(snapshot: &Snapshot, key: &Key, options: &[Options]) -> Answers {
 fn anew(snapshot: &Snapshot, key: &Key, options: &[Options]) -> Answers {
     let candidates = snapshot.candidates(key, snapshot.position(), 1000).unwrap();
     answers(&Question::new(&candidates, &options[0]), options)
+}
+
+/// Trusts the first half of the agents this much, and nobody else a quarter of it.
+struct Trusts(u64);
+
+impl Reliability for Trusts {
+    fn reliability(&self, agent: &AgentId, _key: &Key) -> Option<u64> {
+        Some(if agent.0[0] < 128 { self.0 } else { self.0 / 4 })
+    }
+}
+
+/// Every lens as it is, with a filter, and fading.
+fn all_options(valid_at: i64, evaluated_at: i64) -> Vec<Options> {
+    let (valid_at, evaluated_at) = (Millis(valid_at), Millis(evaluated_at));
+    let plain = LensName::ALL.map(|lens| Options { valid_at, ..Options::new(lens, evaluated_at) });
+    let mut all = plain.to_vec();
+    for one in plain {
+        all.push(Options { min_confidence: Some(0.6), ..one.clone() });
+        all.push(Options { decay: Decay::HalfLife(3_600_000), ..one });
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn kept_answers_are_those_made_anew(
+        ops in ops(1..120),
+        sizes in prop::collection::vec(1usize..9, 1..6),
+        times in prop::collection::vec(prop::sample::select(vec![0i64, 5, 10, 50]), 1..5),
+    ) {
+        let entries = history(&ops);
+        let folder = Folder::new();
+        let index = folder.open();
+        let mut rest = entries.as_slice();
+        for (turn, size) in sizes.iter().cycle().enumerate() {
+            let (group, after) = rest.split_at((*size).min(rest.len()));
+            index.apply(group).unwrap();
+            rest = after;
+            let snapshot = index.snapshot();
+            // Neither time moves with every turn, nor does what was learned.
+            let options = all_options(times[turn / 3 % times.len()], 1_000_000 + turn as i64);
+            let (learned, hash) = (Trusts(1 << (20 + turn / 5 % 3)), Hash([(turn / 5 % 3) as u8; 32]));
+            let trust = (turn % 4 > 0).then_some(Learned { table: &learned, hash });
+            for (number, key) in all_keys().into_iter().enumerate() {
+                if (turn + number) % 3 == 0 {
+                    continue;
+                }
+                let candidates = snapshot.candidates(&key, snapshot.position(), 1000).unwrap();
+                let made = resolve_many(&candidates, &options, trust.map(|trust| trust.table));
+                for _ in 0..2 {
+                    let (found, _) = snapshot.answers(&key, &options, trust, 1000).unwrap();
+                    prop_assert_eq!(&found, &made);
+                }
+            }
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+
 }
 
 proptest! {
@@ -95,6 +159,72 @@ proptest! {
                 );
             }
         }
+    }
+}
+
+/// What is kept, and what makes it be made anew.
+#[test]
+fn answers_are_kept_until_something_they_rest_on_changes() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let claim = |position, agent, subject, value| {
+        let confidence = 0.9 - f64::from(agent) / 100.0;
+        let assertion = Assertion { confidence, ..assertion(subject, 0, value) };
+        unsigned(position, agent, Body::Assertion(assertion))
+    };
+    index.apply(&records([])).unwrap();
+    index
+        .apply(&(2..12).map(|n| claim(n, n as u32, 0, (n % 3) as f64)).collect::<Vec<_>>())
+        .unwrap();
+    let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    let (half, whole) = (Trusts(1 << 29), Trusts(1 << 30));
+    let half = Learned { table: &half, hash: Hash([1; 32]) };
+    let whole = Learned { table: &whole, hash: Hash([2; 32]) };
+    let ask = |options: &[Options], trust| {
+        let snapshot = index.snapshot();
+        let (found, kept) = snapshot.answers(&key, options, trust, 1000).unwrap();
+        let candidates = snapshot.candidates(&key, snapshot.position(), 1000).unwrap();
+        let table = trust.map(|trust: Learned<'_>| trust.table);
+        assert_eq!(found, resolve_many(&candidates, options, table));
+        kept
+    };
+    let (plain, all) = (all_lenses(10), all_options(10, 1_000_000));
+    assert_eq!(ask(&plain, Some(half)), 0, "nothing was asked yet");
+    assert_eq!(ask(&plain, Some(half)), 8);
+    assert_eq!(ask(&all, Some(half)), 8, "filters and fading are other answers");
+    assert_eq!(ask(&all, Some(half)), 16, "what fades is not kept");
+    // Of other times of evaluation it is only told.
+    assert_eq!(ask(&all_options(10, 2_000_000), Some(half)), 16);
+    // Lenses that ask whom to trust: two, plain and filtered.
+    assert_eq!(ask(&all, Some(whole)), 12);
+    assert_eq!(ask(&all, None), 12);
+    assert_eq!(ask(&all, Some(half)), 16, "kept from before");
+    // A record about another key, and an agent that nobody here knows.
+    index.apply(&[claim(12, 50, 1, 1.0)]).unwrap();
+    assert_eq!(ask(&all, Some(half)), 16);
+    index.apply(&[claim(13, 51, 0, 1.0)]).unwrap();
+    assert_eq!(ask(&all, Some(half)), 0, "somebody said something");
+    assert_eq!(ask(&all, Some(half)), 16);
+    // It ceases to be valid.
+    let short = Assertion { valid_to: Some(Millis(50)), ..assertion(0, 0, 2.0) };
+    index.apply(&[unsigned(14, 52, Body::Assertion(short))]).unwrap();
+    for (valid_at, kept) in [(10, 0), (20, 16), (60, 0), (70, 16), (10, 0)] {
+        assert_eq!(ask(&all_options(valid_at, 1_000_000), Some(half)), kept, "at {valid_at}");
+    }
+}
+
+/// A reader may switch it off.
+#[test]
+fn without_room_no_answer_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = IndexConfig { answers_bytes: 0, ..IndexConfig::new(dir.path().join("index")) };
+    let index = Index::open(&config, None).unwrap();
+    index.apply(&records([])).unwrap();
+    index.apply(&[unsigned(2, 0, Body::Assertion(assertion(0, 0, 1.0)))]).unwrap();
+    let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    for _ in 0..2 {
+        let (found, kept) = index.snapshot().answers(&key, &all_lenses(10), None, 1000).unwrap();
+        assert_eq!((found.len(), kept), (8, 0));
     }
 }
 

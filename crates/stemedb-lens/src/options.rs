@@ -133,6 +133,12 @@ impl Options {
         }
     }
 
+    /// Whether the answer depends on the time of evaluation for anything but to tell it.
+    pub fn fades(&self) -> bool {
+        // A definition may ask for the age of a claim.
+        self.decay != Decay::Off || self.custom.is_some()
+    }
+
     /// Whether the lens asks for learned trust.
     pub fn uses_trust(&self) -> bool {
         match &self.custom {

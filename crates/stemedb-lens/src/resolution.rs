@@ -124,6 +124,21 @@ pub struct ValueSupport {
     pub because: Vec<Position>,
 }
 
+impl ValueSupport {
+    fn weight(&self) -> usize {
+        let values = self.members.iter().chain([&self.value]);
+        let text = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Number { unit, .. } => unit.as_ref().map_or(0, |unit| unit.len()),
+            Value::Reference(subject) => subject.as_str().len(),
+            Value::Boolean(_) | Value::Time(_) => 0,
+        };
+        size_of::<Self>()
+            + values.map(|value| size_of::<Value>() + text(value)).sum::<usize>()
+            + self.because.len() * size_of::<Position>()
+    }
+}
+
 /// The answer of one authority tier, under the layered lens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
@@ -204,6 +219,26 @@ pub struct Resolution {
 }
 
 impl Resolution {
+    /// Bytes of memory, about. O(values).
+    pub fn weight(&self) -> usize {
+        let text = self.key.space.as_str().len()
+            + self.key.subject.as_str().len()
+            + self.key.predicate.as_str().len();
+        let values =
+            |values: &[ValueSupport]| -> usize { values.iter().map(ValueSupport::weight).sum() };
+        let layers = self.layers.iter();
+        let layers = layers.map(|layer| size_of::<Layer>() + values(&layer.values));
+        size_of::<Self>()
+            + text
+            + self.winners.len() * size_of::<usize>()
+            + values(&self.values)
+            + layers.sum::<usize>()
+            + self.excluded.len() * size_of::<Excluded>()
+            + self.excluded_for.len() * size_of::<(Reason, u64)>()
+            + self.dissent.len() * size_of::<Dissent>()
+            + self.faults.len() * size_of::<LensFault>()
+    }
+
     /// The winning value, if there is exactly one.
     pub fn winner(&self) -> Option<&ValueSupport> {
         match self.winners.as_slice() {

@@ -292,11 +292,14 @@ pub struct Query {
     /// Memory for what is kept of the keys that are asked about, so that an answer does not begin with
     /// their claims; about 500 bytes a claim. 1,048,576 to 1,099,511,627,776.
     pub memory_bytes: u64,
+    /// Memory for whole answers, each kept until something that it rests on changes; 0 keeps none. 0 to
+    /// 1,099,511,627,776.
+    pub answers_bytes: u64,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { claims_max: 100_000, memory_bytes: 256 << 20 }
+        Self { claims_max: 100_000, memory_bytes: 256 << 20, answers_bytes: 32 << 20 }
     }
 }
 
@@ -436,6 +439,7 @@ impl Config {
         let mut config = IndexConfig::new(self.index_dir());
         config.cache_bytes = self.index.cache_bytes;
         config.questions_bytes = self.query.memory_bytes;
+        config.answers_bytes = self.query.answers_bytes;
         config
     }
 
@@ -457,6 +461,7 @@ impl Config {
         for (key, value, min, max) in [
             ("index.cache_bytes", self.index.cache_bytes, 1 << 20, 1 << 40),
             ("query.memory_bytes", self.query.memory_bytes, 1 << 20, 1 << 40),
+            ("query.answers_bytes", self.query.answers_bytes, 0, 1 << 40),
             ("query.claims_max", self.query.claims_max as u64, 1, 10_000_000),
             ("trust.statements_max", self.trust.statements_max as u64, 1, 1_000_000_000),
         ] {
