@@ -145,14 +145,14 @@ pub(crate) fn share(part: u128, whole: u128) -> u64 {
     }
     let mut quotient = (part / whole) as u64;
     let mut rest = part % whole;
-    // Digit by digit: the product with 2^52 may not fit.
-    for _ in 0..SHARE_BITS {
-        rest <<= 1;
-        quotient <<= 1;
-        if rest >= whole {
-            rest -= whole;
-            quotient |= 1;
-        }
+    // The product with 2^52 may not fit: as many digits at a time as do, and one always does.
+    let mut digits = SHARE_BITS;
+    while digits > 0 {
+        let step = rest.leading_zeros().min(digits);
+        rest <<= step;
+        quotient = quotient << step | (rest / whole) as u64;
+        rest %= whole;
+        digits -= step;
     }
     let twice = rest << 1;
     if twice > whole || (twice == whole && quotient & 1 == 1) { quotient + 1 } else { quotient }
@@ -198,6 +198,21 @@ mod tests {
             ((1 << 126) - 1, 1 << 126, one),
         ] {
             assert_eq!(share(part, whole), expected, "{part} of {whole}");
+        }
+        // Wholes of every size, against one digit after the other.
+        for bits in 1..127 {
+            let whole = (1u128 << bits) + (1 << bits) / 3;
+            let whole = whole.min((1 << 127) - 1);
+            for part in [whole / 5, whole / 3 + 1, whole - 1] {
+                let (mut rest, mut digits) = (part % whole, part / whole);
+                for _ in 0..SHARE_BITS {
+                    digits = digits << 1 | u128::from(rest << 1 >= whole);
+                    rest = (rest << 1) % whole;
+                }
+                let up = rest << 1 > whole || rest << 1 == whole && digits & 1 == 1;
+                let expected = digits + u128::from(up);
+                assert_eq!(u128::from(share(part, whole)), expected, "{part} of {whole}");
+            }
         }
     }
 
