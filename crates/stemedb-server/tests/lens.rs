@@ -10,8 +10,9 @@
 mod support;
 
 use serde_json::{Value, json};
-use stemedb_model::Role;
-use support::{Running, start_with};
+use stemedb_model::{Agent, AgentAct, Body, Role, SourceClass};
+use stemedb_server::wire::AnyRecord;
+use support::{Running, key, root, signed, start_with};
 
 const KEY: &str = "subject=s&predicate=p";
 
@@ -194,6 +195,65 @@ fn a_receipt_of_it_replays() {
     other["lens"] = json!("inverse@2");
     // It was not defined yet.
     assert_eq!(server.post("/v1/replay", &other).json()["code"], "lens_not_found");
+}
+
+#[test]
+fn it_may_ask_whom_to_trust() {
+    let server = start_with(|config, _| config.signing.roles = vec![Role::Registrar, Role::Trust]);
+    for (n, value) in ["a", "b"].into_iter().enumerate() {
+        let from = format!("201{n}-01-01T00:00:00Z");
+        let until = format!("201{}-01-01T00:00:00Z", n + 1);
+        server.claim(json!({
+            "subject": "s", "predicate": "p", "object": value, "confidence": 0.5 + n as f64 / 4.0,
+            "at": n, "valid_from": from, "valid_to": until,
+        }));
+    }
+    define(&server, "mine", 1, "claim.confidence * claim.reliability");
+    let told = |lens: &str| {
+        let at = "valid_at=2011-06-01T00:00:00Z";
+        server.get_json(&format!("/v1/query?{KEY}&{at}&lens={lens}"))
+    };
+    let weight = |answer: &Value| {
+        let weight = answer["candidates"][0]["lens_weight"].as_str();
+        weight.unwrap_or_else(|| panic!("no weight: {answer}")).to_owned()
+    };
+    let before = weight(&told("trust"));
+    assert_eq!(before, (3 * (1u64 << 27)).to_string(), "3/4 of an unknown agent");
+    assert_eq!(weight(&told("mine")), before);
+    // Two others say the same of everything, and not what the server's own agent does.
+    for other in 2..4 {
+        let ceiling = SourceClass::Expert;
+        let act = AgentAct::Register { name: None, ceiling, operator: None, roles: vec![] };
+        let agent = Body::Agent(Agent { key: key(other).agent_id(), act });
+        assert_eq!(server.post("/v1/agent", &signed(agent, &root(), 1)).status, 201);
+        for n in 0..8 {
+            let fields = json!({
+                "kind": "assertion", "subject": n.to_string(), "predicate": "p", "object": "right",
+            });
+            let fields = AnyRecord::parse(fields.to_string().as_bytes()).unwrap();
+            let body = fields.draft().unwrap().body;
+            let answer = server.post("/v1/assert", &signed(body, &key(other), n));
+            assert_eq!(answer.status, 201, "{}", answer.text);
+        }
+    }
+    for n in 0..8 {
+        server.claim(json!({
+            "subject": n.to_string(), "predicate": "p", "object": "wrong", "at": n,
+        }));
+    }
+    let learned = server.post("/v1/trust/learn", &json!({})).json();
+    let snapshot = json!({
+        "input_position": learned["input_position"], "config": learned["config"],
+        "table": learned["table"], "at": 9,
+    });
+    let id = server.post("/v1/trust_snapshot", &snapshot).json()["id"].clone();
+    let after = told("mine");
+    assert_eq!(after["trust_snapshot"]["id"], id);
+    assert_ne!(weight(&after), before);
+    assert_eq!(weight(&after), weight(&told("trust")));
+    let explained = server.get_json(&format!("/v1/explain?{KEY}&lens=mine"));
+    let replay = server.post("/v1/replay", &explained["receipt"]).json();
+    assert_eq!((&replay["same"], &replay["hash"]), (&json!(true), &explained["hash"]));
 }
 
 #[test]
