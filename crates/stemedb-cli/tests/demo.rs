@@ -43,6 +43,8 @@ fn the_demo_shows_the_disagreement_in_a_hundred_columns() {
     has(&["two papers retracted", "250 K", "2 source retracted", "2 undermined"]);
     has(&["pluto", "false", "true", "contested"]);
     has(&["everest height", "8848.86 m"]);
+    has(&["semaglutide", "stomach_risk", "contested"]);
+    has(&["keys are in conflict"]);
     has(&["who", "reliability", "are the answer"]);
 }
 

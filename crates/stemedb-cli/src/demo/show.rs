@@ -45,6 +45,9 @@ const DAYS: [(&str, &str); 3] = [
 
 const FDA: &str = "US Food and Drug Administration";
 
+/// Of all keys in conflict, how many are shown.
+const CONFLICTS_SHOWN: usize = 5;
+
 /// Of all agents, how many are shown from either end.
 const TRUSTED_SHOWN: usize = 4;
 
@@ -78,6 +81,7 @@ impl Show<'_> {
         self.days()?;
         self.retraction()?;
         self.others()?;
+        self.conflicts()?;
         self.trust()?;
         self.what_if()?;
         self.receipt()
@@ -382,12 +386,33 @@ impl Show<'_> {
         }
         self.table(&table)
     }
+
+    /// The keys that most is disputed about, as the database lists them.
+    fn conflicts(&self) -> Result<(), Failure> {
+        self.heading("6. The most disputed, from a list that is kept while claims come in")?;
+        let health: wire::Health = self.remote.get("/v1/health", &[])?.read()?;
+        let query = [
+            ("limit", CONFLICTS_SHOWN.to_string()),
+            ("at_least", health.node.position.to_string()),
+        ];
+        let answer: wire::ConflictsAnswer = self.remote.get("/v1/conflicts", &query)?.read()?;
+        if self.context.json {
+            return self.context.print_json(&answer);
+        }
+        let answer = wire::ConflictsAnswer { cursor: None, ..answer };
+        self.indented(&crate::commands::conflicts::shown(&answer))
+    }
+
+    fn indented(&self, text: &str) -> Result<(), Failure> {
+        let text: String = text.lines().map(|line| format!("  {line}\n")).collect();
+        self.context.print(&text)
+    }
 }
 
 impl Show<'_> {
     /// Learns from the claims above whom to trust, and puts it in force.
     fn trust(&self) -> Result<(), Failure> {
-        self.heading("6. Whom to trust, learned from who agrees with whom")?;
+        self.heading("7. Whom to trust, learned from who agrees with whom")?;
         let learned = self.remote.post("/v1/trust/learn", "application/json", b"")?;
         let learned: wire::LearnedTrust = learned.read()?;
         let at = Millis(self.context.env.clock.now_ms());
@@ -456,7 +481,7 @@ impl Show<'_> {
 impl Show<'_> {
     /// The answers that hang on one voice.
     fn what_if(&self) -> Result<(), Failure> {
-        self.heading("7. What if the FDA had said nothing?")?;
+        self.heading("8. What if the FDA had said nothing?")?;
         let fda = self.story.names.iter().find(|(_, name)| name.as_str() == FDA);
         let Some((fda, _)) = fda else {
             return Err(Failure::error("the FDA is not in the bundled claims"));
@@ -468,14 +493,12 @@ impl Show<'_> {
         if self.context.json {
             return self.context.print_json(&answer);
         }
-        let text = crate::commands::whatif::shown(&answer);
-        let text: String = text.lines().map(|line| format!("  {line}\n")).collect();
-        self.context.print(&text)
+        self.indented(&crate::commands::whatif::shown(&answer))
     }
 
     /// What an earlier answer rested on, and the same made again after all that came since.
     fn receipt(&self) -> Result<(), Failure> {
-        self.heading("8. A receipt: the answer before the retractions, made again bit for bit")?;
+        self.heading("9. A receipt: the answer before the retractions, made again bit for bit")?;
         let query = [
             ("subject", METAL.subject.to_owned()),
             ("predicate", METAL.predicate.to_owned()),
