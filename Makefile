@@ -152,9 +152,9 @@ bench-upheaval: ## broad facts beside a writer and a reader: QUICK=1 WRITE=1 SCR
 		$(if $(QUICK),--quick) $(if $(WRITE),--write)
 
 .PHONY: bench-resolve
-bench-resolve: ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SCRATCH=…
+bench-resolve: build ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SCRATCH=…
 	./bench/setup.sh
-	$(BENCH) bench-resolve -- --results $(TARGET)/bench-resolve.json --scratch $(or $(SCRATCH),$(TARGET)) \
+	$(BENCH) bench-resolve -- --server $(STEMEDB) --results $(TARGET)/bench-resolve.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(BENCH_FLAGS)
 
 # SECONDS bounds it, or RUNS; STEPS a run. SKIP leaves steps out, as a failure prints it.

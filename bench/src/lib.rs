@@ -4,4 +4,5 @@ pub mod cluster;
 pub mod machine;
 pub mod page;
 pub mod random;
+pub mod server;
 pub mod stats;

@@ -1,15 +1,12 @@
 //! The whole way of a claim, over HTTP, with what each step takes by the server's own metrics.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stemedb_model::{
@@ -21,9 +18,9 @@ use ureq::Agent;
 use crate::commits::Plan;
 use crate::contender::{Bare, Contender};
 use crate::workload::records;
+use stemedb_bench::server::{Server, agent};
 use stemedb_bench::stats::{Estimate, Latencies, Quantiles};
 
-const START_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a claimed value.
 const OBJECT_BYTES: usize = 300;
 const CLIENTS: [usize; 2] = [1, 64];
@@ -53,60 +50,6 @@ pub(crate) struct Load {
     pub(crate) budget: Vec<(String, f64)>,
     /// Their sum: the mean latency.
     pub(crate) mean: f64,
-}
-
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(binary: &Path, dir: &Path) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new(binary)
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
-            .arg(dir.join("data"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut server = Self { child, url: format!("http://127.0.0.1:{port}") };
-        let started = Instant::now();
-        while agent().get(format!("{}/readyz", server.url)).call().is_err() {
-            let ended = server.child.try_wait()?;
-            if ended.is_some() || started.elapsed() > START_MAX {
-                bail!("{} does not become ready ({ended:?})", binary.display());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(server)
-    }
-
-    /// Sum and count of everything that the server times, by name and label.
-    fn metrics(&self) -> Result<BTreeMap<String, f64>> {
-        let mut response = agent().get(format!("{}/metrics", self.url)).call()?;
-        let text = response.body_mut().read_to_string()?;
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let parsed = lines.filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
-        Ok(parsed.collect())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // Already gone is fine.
-        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        let _ = self.child.wait();
-    }
-}
-
-fn agent() -> Agent {
-    Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build().into()
 }
 
 /// Signed claims, each with a key of its own; the client's work is done before the clock starts.
@@ -154,7 +97,7 @@ impl Claims {
 }
 
 pub(crate) fn run(dir: &Path, binary: &Path, plan: Plan) -> Result<Http> {
-    let server = Server::start(binary, dir)?;
+    let server = Server::start(binary, &dir.join("data"), &[])?;
     let bare_dir = tempfile::tempdir_in(dir)?;
     let mut bare = Bare::new(bare_dir.path(), false)?;
     let claims = Claims { key: SigningKey::from_seed(&[7; 32]), next: AtomicU64::new(0) };
@@ -241,7 +184,7 @@ fn slice(
     agents: &[Agent],
     length: Duration,
 ) -> Result<(Latencies, Duration)> {
-    let url = format!("{}/v1/assert", server.url);
+    let url = format!("{}/v1/assert", server.url());
     let start = Barrier::new(agents.len() + 1);
     std::thread::scope(|scope| {
         let running: Vec<_> = agents

@@ -112,34 +112,43 @@ impl Entries {
     }
 
     pub(crate) fn register(&mut self, n: u64) -> Result<Entry> {
-        let ceiling = SourceClass::Regulatory;
-        let act = AgentAct::Register { name: None, ceiling, operator: None, roles: Vec::new() };
-        self.entry(agent(u64::MAX), Body::Agent(Agent { key: agent(n), act }))
+        self.entry(agent(u64::MAX), registration(agent(n)))
     }
 
     /// A claim about a key, with the class that makes it of the row's tier.
     pub(crate) fn claim(&mut self, key: &Key, row: Row) -> Result<Entry> {
-        let class = SourceClass::ALL.into_iter().find(|class| class.tier().0 == row.tier);
-        let body = Body::Assertion(Assertion {
-            subject: key.subject.clone(),
-            predicate: key.predicate.clone(),
-            object: Value::Text(value(row.value).into()),
-            confidence: row.weight as f64 / f64::from(1 << 30),
-            source: Some(Provenance {
-                uri: Some(format!("https://example.org/{}", row.source).into()),
-                class,
-                ..Provenance::default()
-            }),
-            valid_from: None,
-            valid_to: None,
-            epoch: None,
-            lifecycle: LifecycleState::Proposed,
-            parent: None,
-            derived_from: Vec::new(),
-            vector: None,
-            visual_hash: None,
-            meta: BTreeMap::new(),
-        });
-        self.entry(agent(row.agent), body)
+        self.entry(agent(row.agent), assertion(key, row))
     }
+}
+
+/// What the root says of an agent.
+pub(crate) fn registration(key: AgentId) -> Body {
+    let ceiling = SourceClass::Regulatory;
+    let act = AgentAct::Register { name: None, ceiling, operator: None, roles: Vec::new() };
+    Body::Agent(Agent { key, act })
+}
+
+/// A claim about a key, with the class that makes it of the row's tier.
+pub(crate) fn assertion(key: &Key, row: Row) -> Body {
+    let class = SourceClass::ALL.into_iter().find(|class| class.tier().0 == row.tier);
+    Body::Assertion(Assertion {
+        subject: key.subject.clone(),
+        predicate: key.predicate.clone(),
+        object: Value::Text(value(row.value).into()),
+        confidence: row.weight as f64 / f64::from(1 << 30),
+        source: Some(Provenance {
+            uri: Some(format!("https://example.org/{}", row.source).into()),
+            class,
+            ..Provenance::default()
+        }),
+        valid_from: None,
+        valid_to: None,
+        epoch: None,
+        lifecycle: LifecycleState::Proposed,
+        parent: None,
+        derived_from: Vec::new(),
+        vector: None,
+        visual_hash: None,
+        meta: BTreeMap::new(),
+    })
 }

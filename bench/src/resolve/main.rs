@@ -3,6 +3,7 @@
 //! `make bench-resolve` runs it; `docs/performance/resolve.md` explains method and result.
 
 mod data;
+mod http;
 mod ours;
 mod page;
 mod rivals;
@@ -38,6 +39,9 @@ struct Args {
     /// Leave PostgreSQL out.
     #[arg(long)]
     without_postgres: bool,
+    /// The release server; without it nothing is asked over HTTP.
+    #[arg(long)]
+    server: Option<PathBuf>,
 }
 
 /// Everything that was measured.
@@ -46,6 +50,7 @@ pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) store: ours::Store,
     pub(crate) cells: Vec<Cell>,
+    pub(crate) http: Option<http::Http>,
 }
 
 /// One key.
@@ -102,7 +107,7 @@ fn measure(scratch: &Path, args: &Args) -> Result<Results> {
     let mut sqlite = rivals::Sqlite::load(scratch, &shapes)?;
     let mut postgres =
         cluster.as_ref().map(|cluster| rivals::Postgres::load(cluster, &shapes)).transpose()?;
-    let mut cells = Vec::new();
+    let (mut cells, mut winners) = (Vec::new(), Vec::new());
     for (number, shape) in shapes.iter().enumerate() {
         eprintln!("{} claims of {} agents", shape.claims, shape.agents);
         let (expected, times) = ours.measure(number, *shape)?;
@@ -111,6 +116,12 @@ fn measure(scratch: &Path, args: &Args) -> Result<Results> {
             rivals.push(("PostgreSQL".to_owned(), postgres.measure(number, &expected)?));
         }
         cells.push(Cell { claims: shape.claims, agents: shape.agents, ours: times, rivals });
+        winners.push(expected.value);
     }
-    Ok(Results { machine, store, cells })
+    drop(ours);
+    let http = match &args.server {
+        Some(server) => Some(http::run(server, scratch, &shapes, &winners)?),
+        None => None,
+    };
+    Ok(Results { machine, store, cells, http })
 }

@@ -51,6 +51,8 @@ pub(crate) struct Times {
     pub(crate) first: f64,
     /// By lens: an answer when nothing was written.
     pub(crate) lenses: Vec<(String, Quantiles)>,
+    /// The default lens and `trust`, when the answer was kept from an earlier read.
+    pub(crate) kept: Vec<(String, Quantiles)>,
     /// The default lens, with a claim about the key written before each answer; without the write.
     pub(crate) after_write: Quantiles,
     /// The default lens as of a random position among the key's.
@@ -143,6 +145,9 @@ impl Ours {
         let claims = shapes.iter().map(|shape| shape.claims).sum::<u64>() + others;
         let memory_mib = memory_mib();
         let conflicts = Self::conflicts(&index)?;
+        // Following made questions, so no first answer would be one.
+        drop(index);
+        let index = open(dir)?;
         let store = Store {
             claims,
             bytes_per_claim: bytes_in(dir)? as f64 / claims as f64,
@@ -225,10 +230,20 @@ impl Ours {
             })?;
             lenses.push((lens.as_str().to_owned(), took));
         }
+        let kept = [LensName::Authority, LensName::Trust].map(|lens| {
+            let options = [Options::new(lens, later)];
+            let took = Self::times(|| {
+                let (found, _) = self.index.snapshot().answers(&key, &options, None, CLAIMS_MAX)?;
+                black_box(found.len());
+                Ok(())
+            })?;
+            Ok((lens.as_str().to_owned(), took))
+        });
+        let kept = kept.into_iter().collect::<Result<_>>()?;
         let memory_mib = memory_mib();
         let past = self.past(number, shape)?;
         let after_write = self.after_writes(number, shape)?;
-        Ok((winner, Times { first, lenses, after_write, past, memory_mib }))
+        Ok((winner, Times { first, lenses, kept, after_write, past, memory_mib }))
     }
 
     /// As it was answered at positions drawn from the key's own.

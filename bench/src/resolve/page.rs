@@ -5,8 +5,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use stemedb_bench::page::{put, thousands, us};
+use stemedb_bench::stats::Quantiles;
 
 use crate::Results;
+use crate::http::Http;
 
 const PAGE: &str = "docs/performance/resolve.md";
 
@@ -43,10 +45,14 @@ pub(crate) fn tables(results: &Results) -> String {
         .map(|cell| cell.ours.lenses.iter().map(|(name, _)| name.as_str()).collect())
         .unwrap_or_default();
     let _ = writeln!(out, "### By lens: p50 / p99 in µs, nothing written in between\n");
-    let _ = writeln!(out, "| claims | agents | first answer | {} |", names.join(" | "));
-    let _ = writeln!(out, "|---:|---:|---:|{}", "---:|".repeat(names.len()));
+    let _ = writeln!(
+        out,
+        "| claims | agents | first answer | {} | kept: authority | kept: trust |",
+        names.join(" | ")
+    );
+    let _ = writeln!(out, "|---:|---:|---:|{}", "---:|".repeat(names.len() + 2));
     for cell in &results.cells {
-        let times = cell.ours.lenses.iter().map(|(_, q)| format!("{} / {}", us(q.p50), us(q.p99)));
+        let times = cell.ours.lenses.iter().chain(&cell.ours.kept).map(quantiles);
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} |",
@@ -90,5 +96,36 @@ pub(crate) fn tables(results: &Results) -> String {
             cell.ours.memory_mib,
         );
     }
+    if let Some(http) = &results.http {
+        put_http(&mut out, http);
+    }
     out
+}
+
+fn quantiles((_, found): &(String, Quantiles)) -> String {
+    format!("{} / {}", us(found.p50), us(found.p99))
+}
+
+fn put_http(out: &mut String, http: &Http) {
+    let _ = writeln!(
+        out,
+        "\n### Over HTTP, one client: p50 / p99 in µs\n\n{} signed claims were imported a second.\n",
+        thousands(http.imported_per_second)
+    );
+    let Some(first) = http.cells.first() else { return };
+    let lenses = first.lenses.iter().map(|(name, _)| name.clone());
+    let kept = first.kept.iter().map(|(name, _)| format!("kept: {name}"));
+    let names: Vec<String> = lenses.chain(kept).collect();
+    let _ = writeln!(out, "| claims | agents | {} |", names.join(" | "));
+    let _ = writeln!(out, "|---:|---:|{}", "---:|".repeat(names.len()));
+    for cell in &http.cells {
+        let times = cell.lenses.iter().chain(&cell.kept).map(quantiles);
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} |",
+            thousands(cell.claims as f64),
+            thousands(cell.agents as f64),
+            times.collect::<Vec<_>>().join(" | ")
+        );
+    }
 }
