@@ -308,3 +308,28 @@ fn want_of_room_does_not_hide_a_failure() {
         other => panic!("{other:?}"),
     }
 }
+
+/// What is read of a segment at a start is read after its sync, and after its cache was dropped and
+/// seen to be gone. What that look has fetched is dropped once more before: real files are read at
+/// half the speed otherwise.
+#[test]
+fn a_start_reads_after_sync_drop_and_look() {
+    let vfs = written(41, &script(41, 30), true);
+    vfs.keep_trace(100_000);
+    open(&vfs, existing(None)).unwrap();
+    let trace = vfs.trace();
+    let mut segments = 0;
+    for path in (1..).map(segment).take_while(|path| vfs.medium(path).is_some()) {
+        let ops: Vec<OpKind> =
+            trace.iter().filter(|traced| traced.path == path).map(|traced| traced.op).collect();
+        let first = |wanted| ops.iter().position(|op| *op == wanted).unwrap();
+        let read = first(OpKind::Read);
+        let before = ops.get(..read).unwrap();
+        let last = |wanted| before.iter().rposition(|op| *op == wanted).unwrap();
+        assert!(first(OpKind::SyncAll) < first(OpKind::Evict), "{path:?}: {ops:?}");
+        assert!(first(OpKind::Evict) < first(OpKind::ReadNowait), "{path:?}: {ops:?}");
+        assert!(last(OpKind::ReadNowait) < last(OpKind::Evict), "{path:?}: {ops:?}");
+        segments += 1;
+    }
+    assert!(segments > 3, "{segments} segments");
+}

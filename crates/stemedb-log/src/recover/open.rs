@@ -277,7 +277,22 @@ impl Opener<'_> {
         }
         let failed = |source| survey::io(&self.dir.display().to_string(), "sync folder", 0, source);
         self.vfs.sync_dir(self.dir).map_err(failed)?;
+        if from_medium {
+            self.forget_looks(names);
+        }
         Ok(from_medium)
+    }
+
+    /// Each look into an empty cache has made the system read the page that it asked for. A page here
+    /// and there breaks up every long read to come, so they are dropped as well, once all looks are
+    /// done and most pages have arrived. They come from the medium like all else: nothing depends on
+    /// this but time.
+    fn forget_looks(&self, names: &Names) {
+        for (_, name) in &names.segments {
+            if let Ok(file) = self.vfs.open(&self.dir.join(name), Open::Read) {
+                let _ = file.evict();
+            }
+        }
     }
 
     /// The findings whose bytes are given up, with the reason that allows it; `Err` if any other
