@@ -27,12 +27,13 @@ struct RealLock {
 
 impl FolderLock for RealLock {}
 
-/// A device is busy with a few, and a spinning one would only seek.
-const READERS_MAX: usize = 4;
+/// Whatever the number of processors: most of the time a reader waits. A device is busy with a few,
+/// and a spinning one would only seek.
+const READERS: usize = 4;
 
 impl Vfs for RealVfs {
     fn readers(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS_MAX))
+        READERS
     }
 
     fn open(&self, path: &Path, mode: Open) -> io::Result<Box<dyn VfsFile>> {
