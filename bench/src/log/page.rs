@@ -99,7 +99,7 @@ pub(crate) fn rotation(found: &Rotations, beside: &str) -> String {
 
 pub(crate) fn reading(found: &[Reading]) -> String {
     let mut out = String::from(
-        "| MB/s of files | plain read | verify | recovery | verify ÷ plain | recovery ÷ plain | cached: read | verify | scan |\n\
+        "| MB/s of files | plain read | verify | recovery | verify ÷ plain | recovery ÷ plain | cached, one thread: read | verify | scan |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for one in found {
