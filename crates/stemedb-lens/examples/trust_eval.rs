@@ -1,5 +1,5 @@
 //! Learned trust beside a plain vote, on real claims with known answers and on made-up worlds:
-//! `cargo run --release -p stemedb-lens --example trust_eval -- FOLDER [SET…]`, or `worlds`.
+//! `cargo run --release -p stemedb-lens --example trust_eval -- FOLDER [SET…]`, or `worlds [PART OF A NAME…]`.
 //!
 //! A set is a folder with `claims.jsonl.gz` and `gold.jsonl`, one JSON object a line with subject,
 //! predicate and object, claims also with source and timestamp. The last statement of a source
@@ -42,7 +42,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().expect("a folder, or `worlds`");
     if folder == "worlds" {
-        made_up();
+        made_up(&arguments.collect::<Vec<_>>());
         return;
     }
     let asked: Vec<String> = arguments.collect();
@@ -272,32 +272,54 @@ fn object(object: &serde_json::Value) -> Value {
     }
 }
 
-fn made_up() {
-    let row = |name: &str, worlds: &[World]| {
-        let mean =
-            |of: &dyn Fn(&World) -> f64| worlds.iter().map(of).sum::<f64>() / worlds.len() as f64;
-        println!("{name:<34} vote {:.3}  trust {:.3}", mean(&World::vote), mean(&World::trust));
+/// Made-up worlds; `only` keeps the rows whose names contain one of these.
+fn made_up(only: &[String]) {
+    println!(
+        "{:<34} {:>5} | {:>6} {:>6} {:>6} | {:>6} {:>6} | {:>6} {:>6}",
+        "world", "seeds", "vote", "trust", "method", "mean", "worst", "Brier", "trust"
+    );
+    let row = |name: &str, seeds: u64, make: &dyn Fn(u64) -> World| {
+        if !only.is_empty() && !only.iter().any(|only| name.contains(only.as_str())) {
+            return;
+        }
+        // Vote, trust, method; Brier of vote and trust; the largest loss.
+        let (mut sums, mut worst) = ([0.0; 5], f64::INFINITY);
+        for seed in 0..seeds {
+            let world = make(seed);
+            let learned = world.learn();
+            let table = learned.table();
+            let vote = world.answers(|_, _| 1.0);
+            let trust = world.answers(|agent, topic| {
+                table.of(agent, topic).expect("every agent was learned") as f64
+            });
+            let method = believed(&world, &learned);
+            let found = [right(&vote), right(&trust), right(&method), brier(&vote), brier(&trust)];
+            sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+            worst = worst.min(found[1] - found[0]);
+        }
+        let [vote, trust, method, brier_vote, brier_trust] = sums.map(|sum| sum / seeds as f64);
+        println!(
+            "{name:<34} {seeds:>5} | {vote:>6.3} {trust:>6.3} {method:>6.3} | {:>+6.3} {worst:>+6.3} | {brier_vote:>6.3} {brier_trust:>6.3}",
+            trust - vote,
+        );
     };
-    let seeds = |make: &dyn Fn(u64) -> World| (0..20).map(make).collect::<Vec<_>>();
-    row("topic skill", &seeds(&worlds::topic_skill));
-    row("drift", &seeds(&worlds::drift));
-    row("numbers", &seeds(&worlds::numbers));
-    row("thin", &seeds(&worlds::thin));
+    row("topics", 16, &worlds::specialists);
+    row("drift", 16, &worlds::turncoats);
+    row("topic skill", 20, &worlds::topic_skill);
+    row("older drift", 20, &worlds::drift);
+    row("numbers", 20, &worlds::numbers);
+    row("thin", 20, &worlds::thin);
     for (values, changed) in [(10, 0), (10, 20), (10, 5), (2, 0), (2, 20)] {
         for copies in [0, 1, 3, 10, 30, 100, 300, 1000] {
             let name = format!("{values} values, {copies} copies, 1 in {changed} changed");
-            let worlds: Vec<_> =
-                (0..2).map(|seed| worlds::copies(seed, values, copies, changed)).collect();
-            row(&name, &worlds);
+            row(&name, 2, &|seed| worlds::copies(seed, values, copies, changed));
         }
     }
     for slip in [0.0, 0.05, 0.1, 0.2] {
         for copies in [0, 1, 10, 30, 60, 100, 300, 1000] {
             let name = format!("rumours, {copies} copies, slip {slip}");
             let seeds = if copies < 300 { 4 } else { 2 };
-            let worlds: Vec<_> =
-                (0..seeds).map(|seed| worlds::rumours(seed, copies, slip)).collect();
-            row(&name, &worlds);
+            row(&name, seeds, &|seed| worlds::rumours(seed, copies, slip));
         }
     }
 }

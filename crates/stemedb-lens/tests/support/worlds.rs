@@ -281,6 +281,53 @@ pub fn rumours(seed: u64, copies: u64, slip: f64) -> World {
     world
 }
 
+/// As `rumours`, without anybody who copies, and for 12 agents whose accuracy depends on who speaks
+/// (by number), when (0 to 1) and of which topic.
+pub fn rumours_by(seed: u64, accuracy: impl Fn(u64, f64, u64) -> f64) -> World {
+    let mut dice = Dice::new(seed);
+    let mut world = World::default();
+    for question in 0..180 {
+        let kind = question % 3;
+        let (name, values) = [("colour", 10), ("is_open", 2), ("weight", 10)][kind as usize];
+        let named = |n: u64| match name {
+            "weight" => Value::number(100.0 + 7.0 * n as f64, None).unwrap(),
+            _ => value(values, n),
+        };
+        let another = |dice: &mut Dice, n: u64| (n + 1 + dice.below(values - 1)) % values;
+        let subject = format!("item {}", question / 3);
+        let about = (name, subject.as_str());
+        let truth = dice.below(values);
+        let rumour = another(&mut dice, truth);
+        world.is(about, named(truth));
+        for n in 0..12 {
+            let said = match dice.share() {
+                share if share < accuracy(n, question as f64 / 180.0, kind) => truth,
+                _ if dice.share() < 0.5 => rumour,
+                _ => another(&mut dice, truth),
+            };
+            if dice.share() < 0.6 {
+                world.say(&format!("agent {n}"), about, named(said));
+            }
+        }
+    }
+    world
+}
+
+/// Each agent is right in 90 of a hundred cases on one topic, in 35 on the two others.
+pub fn specialists(seed: u64) -> World {
+    rumours_by(seed, |agent, _, topic| if agent % 3 == topic { 0.9 } else { 0.35 })
+}
+
+/// In the middle of the time a third of the agents becomes bad, a third good.
+pub fn turncoats(seed: u64) -> World {
+    rumours_by(seed, |agent, time, _| match agent % 3 {
+        0 if time < 0.5 => 0.9,
+        1 if time >= 0.5 => 0.9,
+        2 => 0.625,
+        _ => 0.35,
+    })
+}
+
 /// Each of 15 agents knows one of three topics well and the others badly.
 pub fn topic_skill(seed: u64) -> World {
     let mut dice = Dice::new(seed);
