@@ -303,8 +303,8 @@ fn made_up(only: &[String]) {
             trust - vote,
         );
     };
-    row("topics", 16, &worlds::specialists);
-    row("drift", 16, &worlds::turncoats);
+    row("topics", 64, &worlds::specialists);
+    row("drift", 64, &worlds::turncoats);
     row("topic skill", 20, &worlds::topic_skill);
     row("older drift", 20, &worlds::drift);
     row("numbers", 20, &worlds::numbers);

@@ -7,7 +7,7 @@ mod worlds;
 use proptest::prelude::*;
 use stemedb_lens::trust::{Evidence, Statement, Table, configuration_hash, learn};
 use stemedb_lens::{Reliability, WEIGHT_ONE};
-use stemedb_model::{Cardinality, Key, Position, Space, Tolerance, Value};
+use stemedb_model::{AgentId, Cardinality, Key, Position, Space, Tolerance, Value};
 use worlds::{World, agent, subject, topic, value};
 
 const HALF: u64 = WEIGHT_ONE / 2;
@@ -106,6 +106,56 @@ fn agents_are_judged_topic_by_topic() {
         let [north, south] = ["north", "south"].map(|about| of(learned.table(), "agent 0", about));
         assert!(north > HALF && south < HALF, "{north} {south}");
     }
+}
+
+/// Many that agree a little more often than chance, about falsehoods, and four that nearly always do.
+/// From the side of the majority the four look like liars; they are the likelier side.
+#[test]
+fn few_that_agree_well_outweigh_many_that_hardly_do() {
+    for seed in [0, 12] {
+        let world = worlds::specialists(seed);
+        let learned = world.learn();
+        let of_topic = |weight: &dyn Fn(&AgentId) -> f64| {
+            let answers = world.answers(|agent, _| weight(agent)).into_iter();
+            let right: Vec<f64> = answers
+                .filter(|answer| answer.predicate == topic("is_open"))
+                .map(|answer| answer.right)
+                .collect();
+            right.iter().sum::<f64>() / right.len() as f64
+        };
+        let vote = of_topic(&|_| 1.0);
+        let trust = of_topic(&|agent| learned.table().of(agent, &topic("is_open")).unwrap() as f64);
+        assert!(vote < 0.6 && trust > 0.8, "{seed}: {vote} {trust}");
+    }
+}
+
+/// Where neither side is likelier, everybody counts as a stranger does, less what may be copied.
+#[test]
+fn of_two_sides_that_are_equally_likely_neither_is_taken() {
+    let mut evidence = Evidence::new();
+    for n in 0..30u64 {
+        let about = format!("question {n}");
+        for k in 0..3 {
+            let slip = n % 10 == k || n % 10 == k + 3;
+            add(&mut evidence, n, &format!("left {k}"), &about, &Value::Boolean(slip), 1.0);
+            add(&mut evidence, n, &format!("right {k}"), &about, &Value::Boolean(!slip), 1.0);
+        }
+    }
+    let table = learn(&evidence, 1).into_table();
+    let of_all: Vec<u64> = table.rows().map(|(_, _, reliability)| reliability).collect();
+    assert!(of_all.iter().all(|of| of.abs_diff(of_all[0]) <= 1), "{of_all:?}");
+}
+
+/// Half of the mistakes fall for one rumour, and on yes or no the many that know nothing agree.
+#[test]
+fn specialists_outweigh_a_majority() {
+    let (mut vote, mut trust) = (0.0, 0.0);
+    for seed in 0..8 {
+        let world = worlds::specialists(seed);
+        vote += world.vote() / 8.0;
+        trust += world.trust() / 8.0;
+    }
+    assert!(trust > vote + 0.13, "{trust} {vote}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Step 3: what the agents are worth, given what is believed.
 
 use super::beliefs::Beliefs;
+use super::mirror::Side;
 use super::parts::in_parts;
 use super::questions::{Manner, Questions};
 use super::{ACCURACY, AGENT_CLAIMS, ANSWER_CLAIMS, DOUBT, INVENTS_NOTHING, NAMES, TOPIC_CLAIMS};
@@ -71,6 +72,37 @@ impl Abilities {
                 .collect(),
             yes: vec![0.5; questions.topics.len()],
             record: vec![Record::default(); cells],
+        }
+    }
+
+    /// Takes the other side in topics whose mirror image it is. O(cells).
+    pub(super) fn turn(&mut self, questions: &Questions, sides: &[Side]) {
+        for (cell, topic) in questions.cell_topic.iter().enumerate() {
+            if sides[*topic as usize] == Side::Mirror {
+                let Answers { no, yes } = self.answers[cell];
+                self.answers[cell] = Answers::new(1.0 - no, 1.0 - yes);
+                self.accuracy[cell] = 1.0 - self.accuracy[cell];
+            }
+        }
+        for (yes, side) in self.yes.iter_mut().zip(sides) {
+            if *side == Side::Mirror {
+                *yes = 1.0 - *yes;
+            }
+        }
+    }
+
+    /// Of topics that are open, nobody is known. O(cells).
+    pub(super) fn forget(&mut self, questions: &Questions, sides: &[Side]) {
+        for (cell, topic) in questions.cell_topic.iter().enumerate() {
+            if sides[*topic as usize] == Side::Open {
+                self.answers[cell] = Answers::new(ACCURACY, ACCURACY);
+                self.accuracy[cell] = ACCURACY;
+            }
+        }
+        for (yes, side) in self.yes.iter_mut().zip(sides) {
+            if *side == Side::Open {
+                *yes = 0.5;
+            }
         }
     }
 }

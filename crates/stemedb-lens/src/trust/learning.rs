@@ -7,6 +7,7 @@ use super::beliefs::{Beliefs, believe};
 use super::copies::independence;
 use super::elsewhere::from_elsewhere;
 use super::evidence::Evidence;
+use super::mirror::{Side, sides};
 use super::questions::Questions;
 use super::table::Table;
 use super::ways::{ways_at_first, ways_to_be_wrong};
@@ -44,12 +45,18 @@ pub fn learn(evidence: &Evidence, threads: usize) -> Learned {
     // The rounds end near where they begin, and the first beliefs are those of the majority: a tenth
     // of the questions would not turn it if it were one voice among the others.
     let gold = questions.asked.iter().any(|asked| asked.gold.is_some());
+    let mut side = vec![Side::Found; questions.topics.len()];
     for round in 0..ROUNDS {
         let ground = if gold && round == 0 { Ground::Gold } else { Ground::Everything };
         abilities = judge(&questions, &beliefs, ground, threads);
-        if round == ROUND_ELSEWHERE {
+        if round == ROUND_ELSEWHERE && knob!("ELSE", 1.0) > 0.0 {
             from_elsewhere(&questions, &mut abilities);
         }
+        if round == ROUND_MIRROR {
+            side = sides(&questions, &abilities, &independent);
+            abilities.turn(&questions, &side);
+        }
+        abilities.forget(&questions, &side);
         if looks_for_copies(round) {
             let known = (&abilities, beliefs.truth.as_slice(), independent.as_slice());
             independent = independence(&questions, Some(known), threads);
@@ -69,10 +76,12 @@ fn looks_for_copies(round: u32) -> bool {
 
 /// What the method is, besides its input: every constant, and a number that changes with the code.
 pub fn configuration_hash() -> Hash {
-    const METHOD: &[u8] = b"stemedb/v1/trust/2";
+    const METHOD: &[u8] = b"stemedb/v1/trust/3";
     let numbers = [
         f64::from(ROUNDS),
         f64::from(ROUND_ELSEWHERE),
+        f64::from(ROUND_MIRROR),
+        MIRROR_ODDS,
         ACCURACY,
         ACCURACY_AT_FIRST,
         AGENT_CLAIMS,

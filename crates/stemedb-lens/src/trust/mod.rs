@@ -20,7 +20,8 @@
 //! Where truth is known it speaks first: the first abilities are those on questions with gold.
 //! Once, in the middle, topics whose agents are known from elsewhere are judged afresh by what the
 //! same agents are worth on all other topics (`elsewhere`): two camps that contradict each other
-//! all along can not be told apart from inside their topic.
+//! all along can not be told apart from inside their topic. Once, later, topics of yes and no may turn
+//! into their mirror image, or be given up for a plain vote (`mirror`).
 //!
 //! Nothing here reads a clock, draws a number or depends on the order of the input or the number
 //! of threads: everything is put in canonical order first, every sum is taken in that order by one
@@ -40,6 +41,7 @@ mod copies;
 mod elsewhere;
 mod evidence;
 mod learning;
+mod mirror;
 mod parts;
 mod questions;
 mod table;
@@ -100,6 +102,10 @@ pub const TOPIC_SHARED_MIN: u32 = 20;
 pub const PEERS_MAX: usize = 256;
 /// Values of one question with many answers for which silence counts as a denial.
 pub const ANSWERS_MAX: usize = 32;
+/// The round in whose end topics of yes and no may turn into their mirror image.
+pub const ROUND_MIRROR: u32 = 12;
+/// Odds, by what was expected of agents, from which on one of two mirror images is taken.
+pub const MIRROR_ODDS: f64 = 5.0;
 /// Evidence from elsewhere, in topics of many claims, from which on it can stand alone.
 pub const ELSEWHERE_MIN: f64 = 1.0;
 /// Share of a topic's claims whose agents must be known from elsewhere.
