@@ -49,7 +49,7 @@ pub fn learn(evidence: &Evidence, threads: usize) -> Learned {
     for round in 0..ROUNDS {
         let ground = if gold && round == 0 { Ground::Gold } else { Ground::Everything };
         abilities = judge(&questions, &beliefs, ground, threads);
-        if round == ROUND_ELSEWHERE && knob!("ELSE", 1.0) > 0.0 {
+        if round == ROUND_ELSEWHERE {
             from_elsewhere(&questions, &mut abilities);
         }
         if round == ROUND_MIRROR {
