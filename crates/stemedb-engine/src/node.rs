@@ -171,6 +171,8 @@ impl Gate {
         let before = inner.state();
         let result = change(&mut inner);
         let (after, reason) = (inner.state(), inner.reason());
+        // Under the lock: of two changes at once, the later one is told last.
+        metrics::node_state(after);
         drop(inner);
         if before != after {
             let reason = reason.map(|reason| format!("{}: {}", reason.code, reason.detail));
@@ -181,7 +183,6 @@ impl Gate {
                 "node state changed"
             );
         }
-        metrics::node_state(after);
         self.changed.notify_all();
         result
     }

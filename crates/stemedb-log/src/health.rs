@@ -28,6 +28,19 @@ pub(crate) enum Concern {
     Damaged,
 }
 
+impl Concern {
+    pub(crate) const ALL: [Self; 3] = [Self::Healed, Self::NoRoom, Self::Damaged];
+
+    /// The name in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Healed => "healed",
+            Self::NoRoom => "no_room",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
 pub(crate) struct Health {
     on_failure: OnFailure,
     inner: Mutex<Inner>,
@@ -65,18 +78,14 @@ impl Health {
     }
 
     pub(crate) fn state(&self) -> LogState {
+        self.lock().state()
+    }
+
+    /// Tells the state and what an operator should look at. Nothing changes meanwhile: of two who
+    /// tell at once, the one with the newer state comes last.
+    pub(crate) fn tell(&self, tell: impl FnOnce(&LogState, &BTreeMap<Concern, String>)) {
         let inner = self.lock();
-        if inner.detached {
-            return LogState::Detached;
-        }
-        if let Some(reason) = &inner.read_only {
-            return LogState::ReadOnly { reason: reason.clone() };
-        }
-        if inner.concerns.is_empty() {
-            return LogState::Ok;
-        }
-        let reasons: Vec<&str> = inner.concerns.values().map(String::as_str).collect();
-        LogState::Degraded { reason: reasons.join("; ") }
+        tell(&inner.state(), &inner.concerns);
     }
 
     /// Counts a failure at `now`. `Ok` if the log may go on by itself, else why not. `syncs`: how many
@@ -164,5 +173,21 @@ impl Health {
 
     pub(crate) fn proved(&self, number: u64) {
         self.lock().suspects.retain(|suspect| suspect.number != number);
+    }
+}
+
+impl Inner {
+    fn state(&self) -> LogState {
+        if self.detached {
+            return LogState::Detached;
+        }
+        if let Some(reason) = &self.read_only {
+            return LogState::ReadOnly { reason: reason.clone() };
+        }
+        if self.concerns.is_empty() {
+            return LogState::Ok;
+        }
+        let reasons: Vec<&str> = self.concerns.values().map(String::as_str).collect();
+        LogState::Degraded { reason: reasons.join("; ") }
     }
 }

@@ -94,6 +94,7 @@ impl Shared {
             frames: FrameCache::default(),
         };
         shared.tell_state();
+        shared.tell_space();
         shared.shrunk(0);
         shared
     }
@@ -114,7 +115,19 @@ impl Shared {
 
     /// Brings the metrics up to the state. After every change of it.
     pub(crate) fn tell_state(&self) {
-        self.meters.state(&self.health.state());
+        self.health.tell(|state, concerns| self.meters.state(state, concerns));
+    }
+
+    /// Brings the metrics up to how much room there is. Others fill the file system, too, so not only
+    /// when the log has taken some.
+    pub(crate) fn tell_space(&self) {
+        // Once it is unmounted, the folder lies on another file system.
+        if self.health.state() == LogState::Detached {
+            return;
+        }
+        if let Ok(space) = self.env.vfs.space(&self.dir) {
+            self.meters.space(space);
+        }
     }
 
     /// The error of every write while the log takes none.

@@ -1,13 +1,18 @@
 //! Numbers and log lines. Names are promised in the documentation of the metrics.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 use stemedb_io::Space;
 use stemedb_model::Position;
 
 use crate::error::{Failure, LogState};
+use crate::health::Concern;
 
 /// Handles taken once: an append must not look names up.
 pub(crate) struct Meters {
@@ -20,6 +25,7 @@ pub(crate) struct Meters {
     batch_size: Histogram,
     disk_usage: Gauge,
     disk_available: Gauge,
+    disk_size: Gauge,
     segments: Gauge,
     durable_position: Gauge,
     recovery_duration: Gauge,
@@ -47,6 +53,7 @@ fn error_name(error: &io::Error) -> &'static str {
 
 impl Meters {
     pub(crate) fn new(log_fsync_errors: bool) -> Self {
+        describe();
         for error in ERRORS {
             counter!("stemedb_wal_write_errors_total", "error" => error).increment(0);
         }
@@ -60,6 +67,7 @@ impl Meters {
             batch_size: histogram!("stemedb_wal_batch_size"),
             disk_usage: gauge!("stemedb_wal_disk_usage_bytes"),
             disk_available: gauge!("stemedb_wal_disk_available_bytes"),
+            disk_size: gauge!("stemedb_wal_disk_size_bytes"),
             segments: gauge!("stemedb_wal_segments"),
             durable_position: gauge!("stemedb_wal_durable_position"),
             recovery_duration: gauge!("stemedb_wal_recovery_duration_seconds"),
@@ -73,7 +81,7 @@ impl Meters {
     }
 
     /// Exports the error counter of a segment at 0, so that its first increase is seen.
-    pub(crate) fn segment_in_use(&self, file: &str) {
+    pub(crate) fn segment_known(&self, file: &str) {
         counter!("stemedb_wal_fsync_errors_total", "segment" => file.to_string()).increment(0);
     }
 
@@ -141,12 +149,17 @@ impl Meters {
 
     pub(crate) fn space(&self, space: Space) {
         self.disk_available.set(space.available as f64);
+        self.disk_size.set(space.total as f64);
     }
 
-    pub(crate) fn state(&self, state: &LogState) {
+    pub(crate) fn state(&self, state: &LogState, concerns: &BTreeMap<Concern, String>) {
         for name in STATES {
             let here = f64::from(u8::from(name == state.as_str()));
             gauge!("stemedb_wal_state", "state" => name).set(here);
+        }
+        for concern in Concern::ALL {
+            let here = f64::from(u8::from(concerns.contains_key(&concern)));
+            gauge!("stemedb_wal_concern", "concern" => concern.as_str()).set(here);
         }
     }
 
@@ -182,6 +195,53 @@ impl Meters {
             );
         }
     }
+}
+
+/// Says what each number is; the page for operators is made from it.
+fn describe() {
+    let histogram = |name: &'static str, unit, text: &'static str| {
+        describe_histogram!(name, unit, text);
+    };
+    let counter = |name: &'static str, unit, text: &'static str| {
+        describe_counter!(name, unit, text);
+    };
+    let gauge = |name: &'static str, unit, text: &'static str| {
+        describe_gauge!(name, unit, text);
+    };
+    let (count, bytes, seconds) = (Unit::Count, Unit::Bytes, Unit::Seconds);
+    let duration = "time of a write of the log and its sync";
+    histogram("stemedb_wal_fsync_duration_seconds", seconds, duration);
+    histogram("stemedb_wal_fsync_latency_seconds", seconds, duration);
+    histogram("stemedb_wal_batch_size", count, "records made durable by one sync");
+    let errors = "failed writes and syncs of a segment, by segment";
+    counter("stemedb_wal_fsync_errors_total", count, errors);
+    let errors = "failures of the medium other than of a sync, by kind of error";
+    counter("stemedb_wal_write_errors_total", count, errors);
+    counter("stemedb_wal_segment_rotations_total", count, "segments closed for the next one");
+    counter("stemedb_wal_writes_total", count, "writes of groups and seals");
+    counter("stemedb_wal_bytes_written_total", bytes, "bytes of groups and seals");
+    counter("stemedb_wal_repacked_segments_total", count, "sealed segments packed");
+    counter("stemedb_wal_repack_saved_bytes_total", bytes, "bytes that packing gave back");
+    counter("stemedb_wal_repack_errors_total", count, "failed attempts to pack a segment");
+    counter("stemedb_wal_scrub_bytes_total", bytes, "bytes read again and proved");
+    let damage = "times that a sealed segment was found damaged";
+    counter("stemedb_wal_scrub_damage_total", count, damage);
+    let age = "time since the segment that waits longest was proved";
+    gauge("stemedb_wal_scrub_oldest_age_seconds", seconds, age);
+    gauge("stemedb_wal_segments", count, "segments in use");
+    gauge("stemedb_wal_disk_usage_bytes", bytes, "bytes of the segments in use");
+    let available = "room on the log's file system that this process may take";
+    gauge("stemedb_wal_disk_available_bytes", bytes, available);
+    gauge("stemedb_wal_disk_size_bytes", bytes, "size of the log's file system");
+    gauge("stemedb_wal_durable_position", count, "newest position that is durable");
+    gauge(
+        "stemedb_wal_recovery_duration_seconds",
+        seconds,
+        "time that the last start read the log",
+    );
+    gauge("stemedb_wal_state", count, "1 for the state the log is in, 0 for all others");
+    let concern = "1 for each reason why an operator should look at the log, 0 for all others";
+    gauge("stemedb_wal_concern", count, concern);
 }
 
 /// A segment is counted under one name, also while it is prepared under another.

@@ -132,11 +132,8 @@ impl Wal {
             ));
         }
         meters.recovered(recovery.took, recovery.durable);
-        if let Ok(space) = env.vfs.space(&config.dir) {
-            meters.space(space);
-        }
         if let Some(active) = &active {
-            meters.segment_in_use(&active.name);
+            meters.segment_known(&active.name);
         }
         // What the start has read need not be scrubbed at once.
         let proved = segments.iter().filter(|s| s.marks.is_some() && recovery.read_from_medium);
@@ -458,7 +455,7 @@ impl Wal {
     /// The header of `active` is durable: hands the segment before it to the worker, which also
     /// prepares the one after it.
     fn turned_over(&mut self, active: Active, left: &Cursor) {
-        self.shared.meters.segment_in_use(&active.name);
+        self.shared.meters.segment_known(&active.name);
         self.shared.grown(u64::from(active.blocks) * BLOCK as u64);
         let number = active.number;
         self.left = None;

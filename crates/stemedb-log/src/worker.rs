@@ -395,9 +395,7 @@ impl Bench {
             Job::Prepare(number) => self.prepare(number),
             Job::Retire(retired) => self.retire(retired),
         }
-        if let Ok(space) = self.env.vfs.space(&self.dir) {
-            self.shared.meters.space(space);
-        }
+        self.shared.tell_space();
     }
 
     /// Every group of it is durable, and the next segment's fence says so: what can fail here takes
@@ -419,6 +417,8 @@ impl Bench {
     }
 
     fn prepare(&self, number: u64) {
+        // It may fail before it is in use.
+        self.shared.meters.segment_known(&segment_name(number));
         let attempt = || prepare(&self.env, &self.dir, number, self.bytes, &self.stop);
         let prepared = match attempt() {
             Err(failure) if failed_medium(&failure) => match self.shared.failed(&failure) {

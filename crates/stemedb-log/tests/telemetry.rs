@@ -60,11 +60,20 @@ fn metrics() {
         assert_eq!(at("stemedb_wal_fsync_latency_seconds_count"), writes);
         assert!(at("stemedb_wal_bytes_written_total") >= writes * 4096.0);
         assert!(at("stemedb_wal_disk_available_bytes") > 0.0);
+        assert!(at("stemedb_wal_disk_size_bytes") >= at("stemedb_wal_disk_available_bytes"));
         let spare = config().segment_bytes as f64;
         let on_disk: usize = vfs.files().iter().map(|path| vfs.medium(path).unwrap().len()).sum();
         assert_eq!(at("stemedb_wal_disk_usage_bytes"), on_disk as f64 - spare);
         assert_eq!(at("stemedb_wal_state{state=\"ok\"}"), 1.0);
         assert_eq!(at("stemedb_wal_state{state=\"read_only\"}"), 0.0);
+        for concern in ["healed", "no_room", "damaged"] {
+            let series = format!("stemedb_wal_concern{{concern=\"{concern}\"}}");
+            assert_eq!(value(&text, &series), Some(0.0), "{series}");
+        }
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} does not say what it is");
+        }
         assert_eq!(at("stemedb_wal_recovery_duration_seconds"), 0.0);
         for number in 1..=segments as u64 {
             let file = segment(number).file_name().unwrap().to_str().unwrap().to_string();
@@ -122,6 +131,8 @@ fn counted_and_told(op: OpKind, errno: i32, words: &str) {
     assert_eq!(value(&text, errors), Some(1.0), "{text}");
     assert_eq!(value(&text, "stemedb_wal_state{state=\"degraded\"}"), Some(1.0));
     assert_eq!(value(&text, "stemedb_wal_state{state=\"ok\"}"), Some(0.0));
+    assert_eq!(value(&text, "stemedb_wal_concern{concern=\"healed\"}"), Some(1.0));
+    assert_eq!(value(&text, "stemedb_wal_concern{concern=\"damaged\"}"), Some(0.0));
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let told: Vec<&str> = lines.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(told.len(), 1, "{lines}");

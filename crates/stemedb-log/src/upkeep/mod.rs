@@ -149,8 +149,7 @@ impl Upkeep {
             }
         }
         tasks.tell_age();
-        let idle = tasks.repack_rate == 0 && tasks.scrub_rate == 0;
-        let thread = if config.prepare_in_background && !idle {
+        let thread = if config.prepare_in_background {
             let (sender, stop) = channel();
             let tasks = Arc::clone(&tasks);
             let run = move || tasks.run(&stop);
@@ -250,6 +249,7 @@ impl Tasks {
                 let packed = self.repack_one(stop);
                 let scrubbed = self.scrub_one(stop);
                 self.tell_age();
+                self.shared.tell_space();
                 if !(packed || scrubbed) {
                     break;
                 }

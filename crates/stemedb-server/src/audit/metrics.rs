@@ -19,6 +19,7 @@ pub(super) fn describe() {
     for name in [ENTRIES, DROPPED, ERRORS] {
         counter!(name).increment(0);
     }
+    gauge!(BYTES).set(0.0);
 }
 
 pub(super) fn written(entries: usize) {
