@@ -42,6 +42,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) crash STATES=80
 	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
+	$(MAKE) monitoring
 	$(MAKE) fuzz TARGET=record SECONDS=15
 	$(MAKE) fuzz TARGET=log SECONDS=30
 	$(MAKE) unit
@@ -125,6 +126,10 @@ matrix: build setup ## a failing disk under real file systems: FAULT=… FS=… 
 		$(foreach fault,$(FAULT),--fault $(fault)) $(foreach fs,$(FS),--fs $(fs)) \
 		$(foreach moment,$(MOMENT),--moment $(moment)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(if $(KEEP),--keep $(KEEP)) $(if $(SLICE),--slice) $(if $(WRITE),--write $(MATRIX_PAGE))
+
+.PHONY: monitoring
+monitoring: build setup ## alerts and dashboards against the server, Prometheus, Alertmanager: QUICK=1 WRITE=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) monitoring $(if $(QUICK),--quick) $(if $(WRITE),--write)
 
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range …" DEEP=1

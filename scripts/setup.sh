@@ -18,6 +18,8 @@ need mkfs.btrfs btrfs-progs
 need faketime faketime
 need losetup mount
 need python3 python3
+need promtool prometheus
+need amtool prometheus-alertmanager
 # The fuzzing engine is C++.
 need c++ g++
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
@@ -25,7 +27,18 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "setup: installing ${missing[*]}" >&2
     apt-get update -qq
+    # Some packages bring services, on every address of the machine; `make` starts what it needs itself,
+    # on loopback.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+      trap 'rm -f "$policy"' EXIT
+      printf '#!/bin/sh\nexit 101\n' >"$policy"
+      chmod +x "$policy"
+    fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    for service in prometheus prometheus-alertmanager; do
+      [[ " ${missing[*]} " != *" $service "* ]] || systemctl --quiet disable "$service" 2>/dev/null || true
+    done
   else
     echo "setup: MISSING ${missing[*]} (install them as root; tests that need them will be skipped)" >&2
   fi

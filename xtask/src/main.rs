@@ -1,5 +1,5 @@
 //! Harnesses for developers: power cuts, kill -9, a failing disk, errors and order of system calls,
-//! real data. Never shipped.
+//! real data, alerts and dashboards. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -15,6 +15,7 @@ mod fault;
 mod inject;
 mod kill;
 mod matrix;
+mod monitoring;
 mod mount;
 mod mutants;
 mod order;
@@ -54,6 +55,8 @@ enum Task {
     Eval(eval::Args),
     /// Make a disk fail in every way under real file systems; hold the server to its promises.
     Matrix(matrix::Args),
+    /// Hold alerts and dashboards against the server, Prometheus and Alertmanager, and let one fire.
+    Monitoring(monitoring::Args),
     /// Switch wrong behaviours on, one by one; each must be caught.
     Mutants(mutants::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary, seed),
         Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
+        Task::Monitoring(task) => monitoring::run(&task, &args.binary, seed),
         Task::Mutants(task) => mutants::run(&task, &args.binary, seed),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };

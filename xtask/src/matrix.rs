@@ -8,11 +8,11 @@
 
 mod cells;
 mod earlier;
-mod interrupt;
+pub(crate) mod interrupt;
 mod judge;
-mod lab;
+pub(crate) mod lab;
 mod load;
-mod node;
+pub(crate) mod node;
 mod report;
 mod scenario;
 

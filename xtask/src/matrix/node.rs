@@ -227,10 +227,14 @@ impl Client {
         Ok(Answer { status: response.status().as_u16(), body })
     }
 
+    /// An answer that is not JSON.
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
+        Ok(self.agent.get(format!("{}{path}", self.url)).call()?.into_body().read_to_string()?)
+    }
+
     /// The value of one series without labels.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        let text =
-            self.agent.get(format!("{}/metrics", self.url)).call()?.into_body().read_to_string()?;
+        let text = self.text("/metrics")?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.trim().parse().ok())
             .with_context(|| format!("no series {name} at /metrics"))

@@ -1,0 +1,145 @@
+//! A server with something of everything in its metrics.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use crate::matrix::node::{Client, Node, Place, Started};
+
+const START_MAX: Duration = Duration::from_secs(60);
+/// Small, so that the log uses more than one.
+const SEGMENT_BYTES: u64 = 1 << 20;
+const LENSES: [&str; 8] =
+    ["recency", "consensus", "confidence", "authority", "trust", "votes", "skeptic", "layered"];
+
+/// Starts a server whose log is in `wal`. The one place that says how servers of this check are
+/// configured.
+pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, Node)> {
+    std::fs::create_dir_all(folder)?;
+    let place = Place {
+        binary: binary.to_owned(),
+        data: folder.join("data"),
+        wal: wal.to_owned(),
+        index: folder.join("index"),
+        segment_bytes: SEGMENT_BYTES,
+        under: Vec::new(),
+        environment: Vec::new(),
+        said: folder.join("server.log"),
+    };
+    let mut node = place.spawn()?;
+    match node.started(START_MAX)? {
+        Started::Ready => Ok((place, node)),
+        Started::Refused { status, words } => bail!("the server ended with {status}: {words}"),
+        Started::Waiting => bail!("the server is not ready: {}", node.words()),
+    }
+}
+
+/// Writes, questions of every kind, and mistakes of a caller. `round` makes the records new.
+pub(crate) fn exercise(client: &Client, round: u64) -> Result<()> {
+    for number in 0..20 {
+        let at = 1_700_000_000_000_u64 + round * 1_000 + number;
+        let body = json!({
+            "subject": format!("monitoring/{}", number % 4), "predicate": "holds",
+            "object": format!("value {}", number % 3), "at": at,
+        });
+        expect(client, "/v1/assert", Some(&body), 201)?;
+    }
+    let of = "subject=monitoring/1&predicate=holds";
+    for lens in LENSES {
+        expect(client, &format!("/v1/query?{of}&lens={lens}"), None, 200)?;
+    }
+    expect(client, "/v1/query?subject=monitoring/1", None, 200)?;
+    for path in ["/v1/skeptic", "/v1/layered"] {
+        expect(client, &format!("{path}?{of}"), None, 200)?;
+    }
+    let explain = format!("/v1/explain?{of}&lens=consensus");
+    let receipt = client.get(&explain)?;
+    let receipt = receipt.body.get("receipt").cloned().context("no receipt")?;
+    expect(client, "/v1/replay", Some(&receipt), 200)?;
+    let keys = json!([{ "subject": "monitoring/1", "predicate": "holds" }]);
+    let many = json!({ "keys": keys, "lenses": ["consensus", "recency"] });
+    expect(client, "/v1/resolve", Some(&many), 200)?;
+    expect(client, "/v1/conflicts", None, 200)?;
+    expect(client, "/v1/health", None, 200)?;
+    expect(client, "/nothing/here", None, 404)?;
+    expect(client, "/v1/assert", Some(&json!({ "subject": 1 })), 400)?;
+    // A vote on what is not there contradicts the log.
+    let vote = json!({ "assertion": "0".repeat(64), "weight": 1, "at": 1_700_000_000_000_u64 });
+    expect(client, "/v1/vote", Some(&vote), 409)?;
+    Ok(())
+}
+
+const WRITERS: u64 = 8;
+const EACH: u64 = 25;
+/// What a write must move by exactly one, however many there are at a time.
+const EXACT: [&str; 3] = [
+    "stemedb_records_total{kind=\"assertion\"}",
+    "stemedb_http_requests_total{endpoint=\"/v1/assert\",method=\"POST\",status=\"201\"}",
+    "stemedb_wal_batch_size_sum",
+];
+
+/// Writes from several at once, and counts.
+pub(crate) fn count_exactly(client: &Client) -> Result<()> {
+    let before = values(&client.text("/metrics")?)?;
+    std::thread::scope(|scope| -> Result<()> {
+        let write = |writer: u64| {
+            let client = client.clone();
+            move || -> Result<()> {
+                for number in 0..EACH {
+                    let body = json!({
+                        "subject": format!("monitoring/writer/{writer}"), "predicate": "holds",
+                        "object": "counted", "at": 1_700_000_000_000_u64 + number,
+                    });
+                    expect(&client, "/v1/assert", Some(&body), 201)?;
+                }
+                Ok(())
+            }
+        };
+        let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(write(writer))).collect();
+        for writer in writers {
+            writer.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??;
+        }
+        Ok(())
+    })?;
+    let text = client.text("/metrics")?;
+    let after = values(&text)?;
+    let expected = (WRITERS * EACH) as f64;
+    for ((series, before), after) in EXACT.iter().zip(before).zip(after) {
+        ensure!(
+            after - before == expected,
+            "{series} went up by {}, for {expected} writes",
+            after - before
+        );
+    }
+    let in_flight = value(&text, "stemedb_http_in_flight")?;
+    ensure!(in_flight == 1.0, "{in_flight} requests are in flight, beside none but the scrape");
+    Ok(())
+}
+
+fn values(text: &str) -> Result<Vec<f64>> {
+    EXACT.iter().map(|series| value(text, series)).collect()
+}
+
+fn value(text: &str, series: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let number = line.with_context(|| format!("no series {series}"))?;
+    Ok(number.trim().parse()?)
+}
+
+fn expect(
+    client: &Client,
+    path: &str,
+    body: Option<&serde_json::Value>,
+    status: u16,
+) -> Result<()> {
+    let answer = match body {
+        Some(body) => client.post(path, body),
+        None => client.get(path),
+    }?;
+    if answer.status != status {
+        bail!("{path} is answered {}, expected {status}: {}", answer.status, answer.body);
+    }
+    Ok(())
+}
