@@ -24,7 +24,7 @@ pub fn open_key(env: &Env, data_dir: &Path, principal: &Principal) -> io::Result
     if env.vfs.exists(&path)? {
         return read_key(&*env.vfs, &path);
     }
-    create_dir(&*env.vfs, data_dir)?;
+    create_folder(&*env.vfs, data_dir, &dir)?;
     let mut seed = [0; 32];
     env.rng.fill(&mut seed);
     let key = SigningKey::from_seed(&seed);
@@ -32,10 +32,9 @@ pub fn open_key(env: &Env, data_dir: &Path, principal: &Principal) -> io::Result
     Ok(key)
 }
 
-/// Makes the folder of the keys, and the names of it and of those above it durable: up to the data
-/// folder in any case, since an earlier start may have been cut short, and on where all is new.
-fn create_dir(vfs: &dyn Vfs, data_dir: &Path) -> io::Result<()> {
-    let dir = custodial_dir(data_dir);
+/// Makes a folder below the data folder, and the names of it and of those above it durable: up to the
+/// data folder in any case, since an earlier start may have been cut short, and on where all is new.
+pub(crate) fn create_folder(vfs: &dyn Vfs, data_dir: &Path, dir: &Path) -> io::Result<()> {
     let mut new = Vec::new();
     for path in dir.ancestors() {
         let inside = path != data_dir && path.starts_with(data_dir);
@@ -44,7 +43,7 @@ fn create_dir(vfs: &dyn Vfs, data_dir: &Path) -> io::Result<()> {
         }
         new.push(path);
     }
-    vfs.create_dir_all(&dir)?;
+    vfs.create_dir_all(dir)?;
     for path in new {
         if let Some(parent) = path.parent() {
             vfs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;

@@ -7,6 +7,7 @@
 mod answer;
 mod app;
 mod audit;
+mod auth;
 mod body;
 mod config;
 mod cursor;
@@ -26,6 +27,7 @@ pub use audit::{
     AuditConfig, AuditFile, AuditFinding, AuditReport, audit_dir, chain_at as audit_chain_at,
     verify as verify_audit,
 };
+pub use auth::{KeyError, Reset, Token, first_key_file, keys_file, reset_keys};
 pub use config::{Limits, NotLoopback, ServerConfig, SigningConfig, check_loopback};
 pub use custodial::{custodial_dir, open_key, read_key, write_key};
 pub use metrics::install_recorder;

@@ -11,6 +11,7 @@ mod ack;
 mod audit;
 mod conflicts;
 mod diff;
+mod keys;
 mod lens;
 mod node;
 mod nquads;
@@ -32,6 +33,7 @@ pub use audit::{
 };
 pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
+pub use keys::{KeyInfo, KeyList, KeyRole, MadeKey, NewKey, RotateKey};
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use nquads::{Exported, NQUADS, write_record};
