@@ -60,7 +60,7 @@ class Node:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [binary, "serve", "--data-dir", self.folder / "data"]
+        command = [binary, "serve", "--no-auth", "--data-dir", self.folder / "data"]
         words = open(self.folder / "words", "wb")
         self.process = subprocess.Popen(
             [*map(str, command), "--listen", f"127.0.0.1:{port}"], stdout=words, stderr=words

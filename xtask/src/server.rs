@@ -59,7 +59,7 @@ impl Start<'_> {
         // A file, not a pipe: nobody reads it while the server runs, and a full pipe stops it.
         let words = tempfile::tempfile()?;
         command
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .args(["serve", "--no-auth", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(self.data_dir)
             .env("STEMEDB_WAL__SEGMENT_BYTES", self.segment_bytes.to_string())
             .stdin(Stdio::null())

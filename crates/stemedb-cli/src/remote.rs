@@ -1,5 +1,6 @@
 //! The server at the other end of the client commands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::typestate::WithoutBody;
 
 use crate::failure::Failure;
+use crate::files;
 
 /// Longest answer that is kept in memory; imports and exports are streams.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
@@ -38,6 +40,16 @@ pub struct RemoteArgs {
         help_heading = "Server"
     )]
     pub api_key: Option<String>,
+    /// File with the API key, as `stemedb admin keys create --out FILE` writes it; used where no key
+    /// itself is given.
+    #[arg(
+        long,
+        env = "STEMEDB_API_KEY_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// A connection, kept open between requests. Cheap to clone.
@@ -62,7 +74,11 @@ pub struct Answer {
 impl RemoteArgs {
     /// Makes the connection; nothing is sent yet.
     pub fn connect(&self) -> Result<Remote, Failure> {
-        Remote::new(&self.url, self.api_key.clone())
+        let key = match (&self.api_key, &self.api_key_file) {
+            (None, Some(file)) => Some(files::read_private(file)?.trim().to_owned()),
+            (key, _) => key.clone(),
+        };
+        Remote::new(&self.url, key)
     }
 }
 
@@ -111,6 +127,15 @@ impl Remote {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
         self.read(request.send(body))
+    }
+
+    /// Asks that something be gone; any status is an answer.
+    pub fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        let mut request = self.agent.delete(format!("{}{path}", self.base));
+        if let Some(key) = &self.api_key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        self.read(request.call())
     }
 
     /// Sends JSON; any status is an answer.
@@ -201,11 +226,20 @@ fn problem(status: StatusCode, text: &str) -> Failure {
     if let Some(outcome) = field("outcome") {
         what = format!("{what} (outcome: {outcome})");
     }
-    match status {
-        StatusCode::NOT_FOUND => Failure::no(what),
-        StatusCode::FORBIDDEN => Failure::error(what)
+    match (status, field("code")) {
+        (_, Some("api_key_missing")) => {
+            Failure::error(what).hint("export STEMEDB_API_KEY_FILE=<data_dir>/node/first-admin.key")
+        }
+        (_, Some("api_key_unknown" | "api_key_expired")) => {
+            Failure::error(what).hint("an administrator makes keys: stemedb admin keys create")
+        }
+        (_, Some("role_too_low" | "space_forbidden" | "agent_not_bound")) => {
+            Failure::error(what).hint("what a key may do is shown by `stemedb admin keys list`")
+        }
+        (StatusCode::NOT_FOUND, _) => Failure::no(what),
+        (StatusCode::FORBIDDEN, _) => Failure::error(what)
             .hint("sign with a key that has the right: --key <data_dir>/node/root.key"),
-        StatusCode::SERVICE_UNAVAILABLE => Failure::error(what).hint("stemedb admin status"),
+        (StatusCode::SERVICE_UNAVAILABLE, _) => Failure::error(what).hint("stemedb admin status"),
         _ => Failure::error(what),
     }
 }

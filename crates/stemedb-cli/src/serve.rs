@@ -1,6 +1,7 @@
 //! The server in this process: put together, started, stopped.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Running {
     pub root: Option<SigningKey>,
     /// Whether this start made the database.
     pub created: bool,
+    /// Where the secret of the first API key is, if this start made it.
+    pub first_key: Option<PathBuf>,
     runtime: Runtime,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -51,6 +54,10 @@ pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Fail
             }
             None => context.say("made a new database"),
         }
+    }
+    if let Some(file) = &running.first_key {
+        // The place, never the key: what is said here is read by others.
+        context.say(&format!("made the first API key, role admin; it is in {}", file.display()));
     }
     context.say(&format!(
         "listening on {}, data in {}",
@@ -109,6 +116,10 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     }
     let server = Server::new(Arc::clone(&engine), env, config.server())
         .map_err(|error| Failure::error("cannot start the server").because(error))?;
+    let first_key = server.first_key().map(Path::to_owned);
+    if config.auth.enabled && stemedb_server::check_loopback(address).is_err() {
+        tracing::warn!(%address, "API keys cross the network unencrypted unless TLS is in front");
+    }
     if let Some(root) = &root {
         register_custodial(&server, root.clone(), created)?;
     }
@@ -119,7 +130,7 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     };
     let serving = runtime.spawn(server.serve(listener, shutdown));
     let config = config.clone();
-    Ok(Running { address, engine, root, created, runtime, stop, serving, config })
+    Ok(Running { address, engine, root, created, first_key, runtime, stop, serving, config })
 }
 
 /// Makes the key by which the server signs for its callers an agent. Waits for it only where

@@ -80,7 +80,14 @@ fn flip(path: &Path, byte: u64) {
 fn refused(dir: &TempDir) -> String {
     let place = data_dir(dir.path());
     let output = Command::new("timeout")
-        .args(["60", env!("CARGO_BIN_EXE_stemedb"), "serve", "--listen", "127.0.0.1:0"])
+        .args([
+            "60",
+            env!("CARGO_BIN_EXE_stemedb"),
+            "serve",
+            "--no-auth",
+            "--listen",
+            "127.0.0.1:0",
+        ])
         .args(["--data-dir", place.to_str().unwrap()])
         .env("STEMEDB_WAL__SEGMENT_BYTES", (1 << 20).to_string())
         .output()

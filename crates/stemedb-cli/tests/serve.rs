@@ -20,6 +20,8 @@ struct Node {
     child: Child,
     stderr: BufReader<ChildStderr>,
     url: String,
+    /// Its words before it listened.
+    said: String,
 }
 
 impl Node {
@@ -42,12 +44,12 @@ impl Node {
             }
             said.push_str(&line);
         };
-        Self { child, stderr, url }
+        Self { child, stderr, url, said }
     }
 
     fn serve(dir: &Path) -> Self {
         let dir = dir.to_str().unwrap();
-        Self::start(STEMEDB, &["serve", "--data-dir", dir, "--listen", "127.0.0.1:0"])
+        Self::start(STEMEDB, &["serve", "--no-auth", "--data-dir", dir, "--listen", "127.0.0.1:0"])
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -114,7 +116,8 @@ fn a_damaged_index_is_rebuilt_without_asking() {
 fn the_other_name_serves_too() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let node = Node::start(API, &["--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    let data = data.to_str().unwrap();
+    let node = Node::start(API, &["--no-auth", "--data-dir", data, "--listen", "127.0.0.1:0"]);
     assert_eq!(node.run(&["admin", "status"]).status.code(), Some(0));
 }
 
@@ -190,7 +193,7 @@ fn the_root_key_may_stay_elsewhere() {
     assert_eq!(status, Some(0));
     let public = public.trim();
     let data = path("data");
-    let serve = ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let serve = ["serve", "--no-auth", "--data-dir", &data, "--listen", "127.0.0.1:0"];
     let (status, _, said) = run(&[&serve[..], &["--root-public-key", public]].concat());
     assert_eq!(status, Some(2));
     assert!(said.contains("hint: stemedb key genesis"), "{said}");
@@ -219,4 +222,100 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+/// The first key of a node, what a person does with it, and the way back when it is lost.
+#[test]
+fn the_first_key_opens_the_node_and_a_reset_makes_another() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let data = path("data");
+    let serve = ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let text = |output: &Output| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let node = Node::start(STEMEDB, &serve);
+    let file = path("data/node/first-admin.key");
+    let first = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(node.said.contains(&file) && !node.said.contains(first.trim()), "{}", node.said);
+    let (status, _, said) = text(&node.run(&["assert", "a", "b", "c"]));
+    assert_eq!(status, Some(2));
+    assert!(said.contains("401 api_key_missing") && said.contains("first-admin.key"), "{said}");
+    let admin =
+        |arguments: &[&str]| text(&node.run(&[arguments, &["--api-key-file", &file]].concat()));
+    assert_eq!(admin(&["assert", "a", "b", "c"]).0, Some(0));
+
+    // A key in a file of its own, which only its owner may read.
+    let key = path("ingest.key");
+    let create = ["admin", "keys", "create", "ingest", "--role", "writer"];
+    let (status, id, said) = admin(&[&create[..], &["--out", &key]].concat());
+    assert_eq!(status, Some(0), "{said}");
+    let id = id.trim().to_owned();
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let with = |key: &str, arguments: &[&str]| {
+        text(&node.run(&[arguments, &["--api-key-file", key]].concat()))
+    };
+    assert_eq!(with(&key, &["assert", "a", "b", "d"]).0, Some(0));
+    let (status, _, said) = with(&key, &["admin", "status"]);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("403 role_too_low") && said.contains("operator"), "{said}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (status, _, said) = with(&key, &["query", "a", "b"]);
+    assert!(status == Some(2) && said.contains("hint: chmod 600"), "{said}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (status, _, said) = admin(&create);
+    assert!(status == Some(2) && said.contains("409 api_key_exists"), "{said}");
+
+    // Rotated with grace both secrets are good; without, only the new one.
+    let rotate = ["admin", "keys", "rotate", &id];
+    let (_, second, _) = admin(&rotate);
+    let by = |secret: &str| text(&node.run(&["query", "a", "b", "--api-key", secret.trim()])).0;
+    assert_eq!((with(&key, &["query", "a", "b"]).0, by(&second)), (Some(0), Some(0)));
+    let (_, third, _) = admin(&[&rotate[..], &["--grace", "0"]].concat());
+    assert_eq!((by(&second), by(&third)), (Some(2), Some(0)));
+    let (_, list, _) = admin(&["admin", "keys", "list"]);
+    assert!(list.contains(&id) && list.contains("ingest") && list.contains("active"), "{list}");
+    let (_, list, _) = admin(&["admin", "keys", "list", "--json"]);
+    assert_eq!(list.lines().count(), 2, "{list}");
+    assert_eq!(admin(&["admin", "keys", "revoke", &id]).0, Some(0));
+    assert_eq!(by(&third), Some(2));
+
+    // The way back is for a stopped node.
+    let reset = ["admin", "keys", "reset", "--data-dir", &data];
+    let (status, _, said) = run(&reset);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("in use") && said.contains("hint: stop the server"), "{said}");
+    node.signal(Signal::TERM);
+    let list = path("data/node/api-keys.json");
+    let mut bytes = std::fs::read(&list).unwrap();
+    *bytes.first_mut().unwrap() ^= 1;
+    std::fs::write(&list, bytes).unwrap();
+    let (status, _, said) = run(&serve);
+    assert_eq!(status, Some(2));
+    assert!(said.contains("api-keys.json") && said.contains("admin keys reset"), "{said}");
+    let (status, place, said) = run(&reset);
+    assert_eq!((status, place.trim()), (Some(0), file.as_str()), "{said}");
+    let node = Node::start(STEMEDB, &serve);
+    assert!(!node.said.contains("first API key"), "{}", node.said);
+    let by = |secret: &str| text(&node.run(&["query", "a", "b", "--api-key", secret.trim()])).0;
+    let new = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((by(&first), by(&new)), (Some(2), Some(0)));
+
+    // All of it was taken down.
+    let (_, trail, _) = text(&node.run(&["audit", "admin", "--api-key", new.trim()]));
+    for act in ["admin keys reset", "DELETE /v1/admin/keys/{id}", "POST /v1/admin/keys"] {
+        assert!(trail.contains(act), "{trail}");
+    }
+    node.signal(Signal::TERM);
+    let offline = ["audit", "admin", "--data-dir", &data, "--json"];
+    let (status, lines, _) = run(&offline);
+    assert_eq!((status, lines.lines().count()), (Some(0), 6), "{lines}");
+    let trail = path("data/node/admin-audit/admin.000001.ndjson");
+    let text = std::fs::read_to_string(&trail).unwrap();
+    std::fs::write(&trail, text.replacen("ingest", "egress", 1)).unwrap();
+    let (status, _, said) = run(&offline);
+    assert!(status == Some(1) && said.contains("line 1"), "{said}");
 }

@@ -1,20 +1,25 @@
 //! What every handler has at hand.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use stemedb_engine::{Engine, ReadError, Submission, View};
-use stemedb_io::Env;
-use stemedb_model::{Agent, AgentAct, AgentId, Body, Principal, Record, Signed, SigningKey, Space};
+use stemedb_io::{Env, FolderLock};
+use stemedb_model::{
+    Agent, AgentAct, AgentId, Body, Principal, Record, Role, Signed, SigningKey, Space,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::audit::Audit;
+use crate::auth::{Key, KeyStore, Trail, hold};
 use crate::config::ServerConfig;
 use crate::custodial;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Metrics;
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, KeyRole};
 
 /// Name of the one principal while there are no API keys.
 const LOCAL: &str = "local";
@@ -26,10 +31,23 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Takes down what is read.
     pub(crate) audit: Arc<Audit>,
+    /// Who everybody is without API keys, and the node itself.
     pub(crate) principal: Principal,
-    /// The key by which the server signs for its caller, if it does.
+    /// The key by which the server signs for that one, if it signs at all.
     pub(crate) custodial: Option<SigningKey>,
+    /// The keys by which it signs for the holders of API keys.
+    custodians: Mutex<BTreeMap<Principal, SigningKey>>,
+    /// `None`: without authentication.
+    pub(crate) keys: Option<KeyStore>,
+    /// Of the folder of this node, where the keys do not hold it.
+    _lock: Option<Box<dyn FolderLock>>,
+    /// Where the secret of the first key is, if this start made it.
+    pub(crate) first_key: Option<PathBuf>,
+    pub(crate) trail: Trail,
+    env: Env,
     root: OnceLock<AgentId>,
+    /// The secret half, if it is on this machine.
+    root_key: OnceLock<SigningKey>,
     pub(crate) requests: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -46,10 +64,17 @@ impl App {
             true => Some(custodial::open_key(env, &config.data_dir, &principal)?),
             false => None,
         };
+        let (mut keys, mut first_key, mut lock) = (None, None, None);
+        if config.auth.enabled {
+            let opened = KeyStore::open(env, &config.data_dir).map_err(io::Error::other)?;
+            (keys, first_key) = (Some(opened.0), opened.1);
+        } else {
+            lock = Some(hold(env, &config.data_dir).map_err(io::Error::other)?);
+        }
         let limits = &config.limits;
         let metrics = Metrics::install(&config.commit);
         let audit = Audit::open(env, &config.data_dir, engine.log_id(), &config.audit);
-        Ok(Self {
+        let app = Self {
             metrics,
             audit: Arc::new(audit),
             requests: Arc::new(Semaphore::new(limits.requests)),
@@ -58,10 +83,49 @@ impl App {
             feeds: Arc::new(Semaphore::new(limits.feeds)),
             principal,
             custodial,
+            custodians: Mutex::default(),
+            keys,
+            _lock: lock,
+            first_key,
+            trail: Trail::new(env, &config.data_dir),
+            env: env.clone(),
             root: OnceLock::new(),
+            root_key: OnceLock::new(),
             engine,
             config,
-        })
+        };
+        app.count_keys();
+        Ok(app)
+    }
+
+    /// The key by which the server signs for a principal, if it signs at all.
+    pub(crate) fn custodian(&self, principal: &Principal) -> ApiResult<Option<SigningKey>> {
+        let Some(local) = &self.custodial else { return Ok(None) };
+        if *principal == self.principal {
+            return Ok(Some(local.clone()));
+        }
+        let mut known = self.custodians.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known.get(principal) {
+            return Ok(Some(key.clone()));
+        }
+        let key =
+            custodial::open_key(&self.env, &self.config.data_dir, principal).map_err(|error| {
+                ApiError::internal(format!(
+                    "the signing key of {principal} cannot be used: {error}"
+                ))
+            })?;
+        known.insert(principal.clone(), key.clone());
+        Ok(Some(key))
+    }
+
+    /// Shows how many keys of each role there are.
+    pub(crate) fn count_keys(&self) {
+        let now = self.engine.now();
+        let all = self.keys.as_ref().map(KeyStore::all).unwrap_or_default();
+        for role in KeyRole::ALL {
+            let live = all.values().filter(|key| key.role() == role && key.is_live(now)).count();
+            self.metrics.keys(role, live);
+        }
     }
 
     /// When a request that comes now has to be answered, on the monotonic clock.
@@ -174,38 +238,83 @@ impl App {
     }
 }
 
-/// Registers the custodial key as an agent of the default space, signed by the root key, if it is
-/// not yet what the configuration says. Blocks until the node is ready.
+/// Keeps the root key, and registers with it the keys by which the server signs for its callers,
+/// where they are not yet what the configuration says. Blocks until the node is ready.
 ///
-/// What the agent may do is decided in `docs/decisions/2026-11-22-custodial-agent.md`.
+/// What these agents may do is decided in `docs/decisions/2026-11-22-custodial-agent.md`.
 pub(crate) fn register_custodial(app: &App, root: &SigningKey) -> Result<(), String> {
+    // A second root key would be another database's.
+    let _ = app.root_key.set(root.clone());
     let Some(custodial) = &app.custodial else { return Ok(()) };
     app.engine.wait_ready(|_| ()).map_err(|error| error.to_string())?;
+    let mut roles = app.config.signing.roles.clone();
+    roles.sort();
+    register(app, root, &app.principal, custodial, &Space::default(), roles)?;
+    let keys = app.keys.as_ref().map(KeyStore::all).unwrap_or_default();
+    let now = app.engine.now();
+    for key in keys.values().filter(|key| key.role() >= KeyRole::Writer && key.is_live(now)) {
+        register_holder(app, root, key)?;
+    }
+    Ok(())
+}
+
+/// The same for the holder of one API key, if the root key is on this machine.
+pub(crate) fn register_key(app: &App, id: &str) -> Result<(), String> {
+    let keys = app.keys.as_ref().map(KeyStore::all).unwrap_or_default();
+    match (app.root_key.get(), keys.get(id)) {
+        (Some(root), Some(key)) => register_holder(app, root, key),
+        _ => Ok(()),
+    }
+}
+
+/// Whoever writes with a key is no curator by that: roles in the log are given by registrars.
+fn register_holder(app: &App, root: &SigningKey, key: &Key) -> Result<(), String> {
+    if key.principal == app.principal {
+        return Ok(());
+    }
+    let custodian = app.custodian(&key.principal).map_err(|error| error.problem.detail)?;
+    let Some(custodian) = custodian else { return Ok(()) };
+    let everywhere = vec![Space::default()];
+    for space in key.spaces.as_ref().unwrap_or(&everywhere) {
+        register(app, root, &key.principal, &custodian, space, Vec::new())?;
+    }
+    Ok(())
+}
+
+/// Registers a key by which the server signs for `owner`. Of an owner that has been registered with
+/// roles by somebody else, those stay.
+fn register(
+    app: &App,
+    root: &SigningKey,
+    owner: &Principal,
+    custodial: &SigningKey,
+    space: &Space,
+    roles: Vec<Role>,
+) -> Result<(), String> {
     let view = app
         .engine
         .view(stemedb_model::Position::NONE, Duration::ZERO)
         .map_err(|error| error.to_string())?;
-    let signing = &app.config.signing;
-    let mut roles = signing.roles.clone();
-    roles.sort();
+    let ceiling = app.config.signing.ceiling;
     let key = custodial.agent_id();
-    let state = view.snapshot().registry().agent(&Space::default(), &key, view.position());
+    let state = view.snapshot().registry().agent(space, &key, view.position());
+    let ours = *owner == app.principal;
     let known = state.registered
-        && state.ceiling == signing.ceiling.tier()
-        && state.roles.iter().eq(roles.iter().copied());
+        && (!ours
+            || state.ceiling == ceiling.tier() && state.roles.iter().eq(roles.iter().copied()));
     if known || state.revoked_from.is_some() || state.replaced_by.is_some() {
         return Ok(());
     }
     let record = Record {
-        space: Space::default(),
+        space: space.clone(),
         agent: root.agent_id(),
         at: app.engine.now(),
         log_id: Some(app.engine.log_id()),
         body: Body::Agent(Agent {
             key,
             act: AgentAct::Register {
-                name: Some(LOCAL.into()),
-                ceiling: signing.ceiling,
+                name: Some(owner.as_str().into()),
+                ceiling,
                 operator: None,
                 roles,
             },

@@ -14,6 +14,8 @@ use crate::audit::AuditConfig;
 pub struct ServerConfig {
     /// Where node-local state lives: custodial keys in `node/custodial`.
     pub data_dir: PathBuf,
+    /// Who may ask.
+    pub auth: AuthConfig,
     /// Signing for callers without keys.
     pub signing: SigningConfig,
     /// Which reads are taken down.
@@ -27,6 +29,22 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// Commit that the binary was built from, for `/v1/health` and `stemedb_build_info`.
     pub commit: String,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Whether requests need an API key. Default true; without it only loopback addresses are
+    /// served.
+    pub enabled: bool,
+    /// Whether `/metrics` needs one, too. Default false.
+    pub metrics_need_key: bool,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { enabled: true, metrics_need_key: false }
+    }
 }
 
 /// Signing for callers without keys.
@@ -82,6 +100,7 @@ impl ServerConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            auth: AuthConfig::default(),
             signing: SigningConfig::default(),
             audit: AuditConfig::default(),
             limits: Limits::default(),

@@ -19,6 +19,8 @@ pub(crate) struct ApiError {
     pub(crate) retry_after: Option<Duration>,
     /// Whether the engine has counted the refusal already.
     pub(crate) counted: bool,
+    /// The value of `Allow`.
+    allow: Option<HeaderValue>,
 }
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -29,7 +31,14 @@ impl ApiError {
             retry_after: retry_after(code),
             problem: Box::new(Problem::new(code, detail)),
             counted: false,
+            allow: None,
         }
+    }
+
+    /// The methods that the path has.
+    pub(crate) fn allow(mut self, methods: &str) -> Self {
+        self.allow = HeaderValue::from_str(methods).ok();
+        self
     }
 
     pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
@@ -74,8 +83,16 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         ErrorCode::Draining
         | ErrorCode::NotReady
         | ErrorCode::ClockJump
-        | ErrorCode::Indeterminate => Some(Duration::from_secs(5)),
-        ErrorCode::AgentUnregistered
+        | ErrorCode::Indeterminate
+        | ErrorCode::KeysUnavailable => Some(Duration::from_secs(5)),
+        ErrorCode::AgentNotBound
+        | ErrorCode::AgentUnregistered
+        | ErrorCode::ApiKeyExists
+        | ErrorCode::ApiKeyExpired
+        | ErrorCode::ApiKeyInUrl
+        | ErrorCode::ApiKeyMissing
+        | ErrorCode::ApiKeyNotFound
+        | ErrorCode::ApiKeyUnknown
         | ErrorCode::AtAhead
         | ErrorCode::AuditEntryNotFound
         | ErrorCode::BadSignature
@@ -98,6 +115,7 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::InvalidParameter
         | ErrorCode::KeyReplaced
         | ErrorCode::KeyRevoked
+        | ErrorCode::LastAdminKey
         | ErrorCode::LensInvalid
         | ErrorCode::LensNotFound
         | ErrorCode::Lost
@@ -107,7 +125,9 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::OutcomeUnknown
         | ErrorCode::RecordNotFound
         | ErrorCode::ResolveTooLarge
+        | ErrorCode::RoleTooLow
         | ErrorCode::SigningDisabled
+        | ErrorCode::SpaceForbidden
         | ErrorCode::TrustTooLarge
         | ErrorCode::TrustUnavailable
         | ErrorCode::UnknownReference
@@ -120,6 +140,18 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::WrongSpace
         | ErrorCode::WrongState
         | ErrorCode::WrongTimeline => None,
+    }
+}
+
+/// What to show so that the answer is another: an API key. Of a bad signature nothing helps but a
+/// good one, and a 401 has to say something.
+fn challenge(code: ErrorCode) -> Option<&'static str> {
+    match code.status() {
+        401 if matches!(code, ErrorCode::ApiKeyExpired | ErrorCode::ApiKeyUnknown) => {
+            Some("Bearer realm=\"stemedb\", error=\"invalid_token\"")
+        }
+        401 => Some("Bearer realm=\"stemedb\""),
+        _ => None,
     }
 }
 
@@ -144,6 +176,12 @@ impl IntoResponse for ApiError {
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
+        if let Some(methods) = self.allow {
+            headers.insert(header::ALLOW, methods);
+        }
+        if let Some(challenge) = challenge(code) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         response.extensions_mut().insert(Sent { code, counted: self.counted });
         if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
             tracing::error!(code = code.as_str(), detail = self.problem.detail, "request failed");
@@ -155,7 +193,7 @@ impl IntoResponse for ApiError {
 impl From<WireError> for ApiError {
     fn from(error: WireError) -> Self {
         let problem = Problem::from(error);
-        Self { problem: Box::new(problem), retry_after: None, counted: false }
+        Self { problem: Box::new(problem), retry_after: None, counted: false, allow: None }
     }
 }
 

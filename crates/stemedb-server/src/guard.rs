@@ -12,9 +12,11 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
+use crate::audit::Client;
+use crate::auth::{Access, Caller, Done, access, authorize};
 use crate::body::{check_encoding, discard};
 use crate::error::{ApiError, ApiResult, Sent};
-use crate::wire::ErrorCode;
+use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Probes and scrapes are answered however busy the node is.
 const NEVER_LIMITED: [&str; 3] = ["/livez", "/metrics", "/readyz"];
@@ -24,7 +26,7 @@ const OTHER: &str = "other";
 /// The middleware around all routes.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     next: Next,
 ) -> Response {
     let began = app.engine.monotonic();
@@ -35,7 +37,16 @@ pub(crate) async fn guard(
     let method = method_label(request.method());
     let _in_flight = app.metrics.request_began();
     let response = match admit(&app, &request, &endpoint) {
-        Ok(_permit) => next.run(request).await,
+        Ok((_permit, None)) => next.run(request).await,
+        Ok((_permit, Some(caller))) => {
+            let act = Act::of(&app, &request, &endpoint, &caller);
+            request.extensions_mut().insert(caller);
+            let response = next.run(request).await;
+            if let Some(act) = act.map(|act| act.answered(&response)) {
+                act.take_down(&app).await;
+            }
+            response
+        }
         Err(error) => {
             discard(request.into_body()).await;
             error.into_response()
@@ -49,6 +60,52 @@ pub(crate) async fn guard(
     let took = app.engine.monotonic().saturating_sub(began);
     app.metrics.request_ended(&endpoint, method, response.status().as_u16(), took);
     response
+}
+
+/// What an administrator or operator does to the node.
+struct Act(AdminEntry);
+
+impl Act {
+    /// `None` of what changes nothing, or nothing of the node's own.
+    fn of(app: &App, request: &Request<Body>, endpoint: &str, caller: &Caller) -> Option<Self> {
+        let method = request.method();
+        let privileged = match access(method, endpoint)? {
+            Access::Open | Access::Scrape => false,
+            Access::Role(role) => role >= KeyRole::Operator,
+        };
+        if !privileged || matches!(*method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let at = Time(app.engine.now());
+        let name = format!("{method} {endpoint}");
+        let mut entry = AdminEntry::new(at, &name, caller.principal.as_str(), "http");
+        entry.key = caller.key.clone();
+        entry.client = request.extensions().get::<Client>().map(|client| client.0.to_string());
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+        entry.path = (path != endpoint).then(|| path.to_owned());
+        Some(Self(entry))
+    }
+
+    /// What it came to.
+    fn answered(mut self, response: &Response) -> Self {
+        self.0.status = Some(response.status().as_u16());
+        let sent = response.extensions().get::<Sent>().map(|sent| sent.code.as_str().to_owned());
+        self.0.detail = response.extensions().get::<Done>().map(|done| done.0.clone()).or(sent);
+        self
+    }
+
+    /// Durable before the act is answered. Where that fails, the act is done all the same: what an
+    /// operator needs most on a failing disk must not depend on that disk.
+    async fn take_down(self, app: &Arc<App>) {
+        let (app, act) = (Arc::clone(app), self.0.act.clone());
+        let written = tokio::task::spawn_blocking(move || app.trail.append(self.0)).await;
+        let problem = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(act, problem, "an act of an administrator was not taken down");
+    }
 }
 
 /// The files of the documentation page are one endpoint.
@@ -74,8 +131,10 @@ fn admit(
     app: &App,
     request: &Request<Body>,
     endpoint: &str,
-) -> ApiResult<Option<OwnedSemaphorePermit>> {
-    check_local(request.uri(), request.headers())?;
+) -> ApiResult<(Option<OwnedSemaphorePermit>, Option<Caller>)> {
+    if !app.config.auth.enabled {
+        check_local(request.uri(), request.headers())?;
+    }
     let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     let most = app.config.limits.uri_bytes;
     if uri_bytes > most {
@@ -84,15 +143,16 @@ fn admit(
     }
     check_head(request.headers(), uri_bytes, app.config.limits.head_bytes)?;
     check_encoding(request.headers())?;
+    let caller = authorize(app, request, (endpoint != OTHER).then_some(endpoint))?;
     if NEVER_LIMITED.contains(&endpoint) {
-        return Ok(None);
+        return Ok((None, caller));
     }
     let permit = Arc::clone(&app.requests).try_acquire_owned().map_err(|_| {
         let most = app.config.limits.requests;
         let detail = format!("{most} requests are under way, which is the limit");
         ApiError::new(ErrorCode::Overloaded, detail)
     })?;
-    Ok(Some(permit))
+    Ok((Some(permit), caller))
 }
 
 /// The parser has a bound of its own, above this one, and answers without a body.

@@ -27,8 +27,11 @@ pub use audit::{
     AuditConfig, AuditFile, AuditFinding, AuditReport, audit_dir, chain_at as audit_chain_at,
     verify as verify_audit,
 };
-pub use auth::{KeyError, Reset, Token, first_key_file, keys_file, reset_keys};
-pub use config::{Limits, NotLoopback, ServerConfig, SigningConfig, check_loopback};
+pub use auth::{
+    KeyError, Reset, Token, TrailReport, append_offline, first_key_file, keys_file, read_trail,
+    reset_keys, trail_dir,
+};
+pub use config::{AuthConfig, Limits, NotLoopback, ServerConfig, SigningConfig, check_loopback};
 pub use custodial::{custodial_dir, open_key, read_key, write_key};
 pub use metrics::install_recorder;
 pub use routes::openapi;

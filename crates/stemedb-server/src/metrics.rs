@@ -8,7 +8,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, KeyRole};
 
 const REQUESTS: &str = "stemedb_http_requests_total";
 const REQUEST_SECONDS: &str = "stemedb_http_request_duration_seconds";
@@ -17,6 +17,7 @@ const IN_FLIGHT: &str = "stemedb_http_in_flight";
 const REJECTED: &str = "stemedb_requests_rejected_total";
 const QUERIES: &str = "stemedb_queries_total";
 const QUERY_SECONDS: &str = "stemedb_query_latency_seconds";
+const KEYS: &str = "stemedb_api_keys";
 const BUILD_INFO: &str = "stemedb_build_info";
 
 /// Upper bounds of the latency histograms, in seconds: from a cached read to the request timeout.
@@ -138,6 +139,7 @@ impl Metrics {
         describe_gauge!(IN_FLIGHT, Unit::Count, "requests being worked on");
         describe_counter!(QUERIES, Unit::Count, "questions answered, one for each key and lens");
         describe_histogram!(QUERY_SECONDS, Unit::Seconds, "time to answer a question");
+        describe_gauge!(KEYS, Unit::Count, "live API keys, by role");
         describe_gauge!(BUILD_INFO, Unit::Count, "always 1; the labels say what runs");
         gauge!(IN_FLIGHT).set(0.0);
         let labels =
@@ -203,6 +205,11 @@ impl Metrics {
     /// A step of a write ended well.
     pub(crate) fn write_step(&self, step: WriteStep, took: Duration) {
         histogram!(WRITE_STEP_SECONDS, "step" => step.as_str()).record(took);
+    }
+
+    /// So many live API keys have this role.
+    pub(crate) fn keys(&self, role: KeyRole, live: usize) {
+        gauge!(KEYS, "role" => role.as_str()).set(live as f64);
     }
 
     pub(crate) fn rejected(&self, code: ErrorCode) {

@@ -12,18 +12,27 @@ use utoipa::openapi::schema::{ObjectBuilder, Ref, SchemaType, Type};
 use utoipa::openapi::{Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr};
 use utoipa::{IntoResponses, OpenApi as _, ToSchema};
 
+use crate::auth::{Access, TABLE};
 use crate::wire::{self, ErrorCode, Problem};
 
 /// Error answers of every endpoint.
 const ALWAYS: &[ErrorCode] = &[
+    ErrorCode::ApiKeyInUrl,
     ErrorCode::ForeignHost,
     ErrorCode::HeadersTooLarge,
     ErrorCode::UriTooLong,
     ErrorCode::UnsupportedMediaType,
     ErrorCode::Internal,
 ];
-/// Of every endpoint but probes and metrics.
-const LIMITED: &[ErrorCode] = &[ErrorCode::Overloaded];
+/// Of every endpoint but probes and metrics: those that take an API key.
+const LIMITED: &[ErrorCode] = &[
+    ErrorCode::ApiKeyExpired,
+    ErrorCode::ApiKeyMissing,
+    ErrorCode::ApiKeyUnknown,
+    ErrorCode::InvalidParameter,
+    ErrorCode::Overloaded,
+    ErrorCode::RoleTooLow,
+];
 /// Of every endpoint that takes parameters.
 const ASKING: &[ErrorCode] = &[ErrorCode::InvalidParameter];
 /// Of every endpoint that takes a JSON body.
@@ -40,6 +49,7 @@ const READING: &[ErrorCode] = &[
     ErrorCode::IndexDamaged,
     ErrorCode::NotReady,
     ErrorCode::PositionAhead,
+    ErrorCode::SpaceForbidden,
     ErrorCode::WrongTimeline,
 ];
 /// Of every endpoint whose reads are taken down.
@@ -51,6 +61,7 @@ const RESOLVING: &[ErrorCode] =
 const THROUGH: &[ErrorCode] = &[ErrorCode::LensInvalid, ErrorCode::LensNotFound];
 /// Of every endpoint that writes.
 const WRITING: &[ErrorCode] = &[
+    ErrorCode::AgentNotBound,
     ErrorCode::AgentUnregistered,
     ErrorCode::AtAhead,
     ErrorCode::BadSignature,
@@ -70,6 +81,7 @@ const WRITING: &[ErrorCode] = &[
     ErrorCode::OutcomeUnknown,
     ErrorCode::QueueFull,
     ErrorCode::SigningDisabled,
+    ErrorCode::SpaceForbidden,
     ErrorCode::UnknownReference,
     ErrorCode::WalUnavailable,
     ErrorCode::WrongKind,
@@ -95,6 +107,24 @@ macro_rules! problems {
 problems! {
     /// Error answers of probes, which nothing limits.
     ProbeProblems: &[];
+    /// Error answers of the metrics.
+    MetricsProblems: LIMITED;
+    /// Error answers of what is asked of the node.
+    NodeProblems: LIMITED;
+    /// Error answers of the list of API keys.
+    ListKeysProblems: LIMITED, &[ErrorCode::NotFound];
+    /// Error answers of a key that is made or rotated.
+    MakeKeyProblems: LIMITED, ASKING, SENDING, &[
+        ErrorCode::ApiKeyExists, ErrorCode::ApiKeyNotFound, ErrorCode::KeysUnavailable,
+        ErrorCode::NotFound
+    ];
+    /// Error answers of a key that is revoked.
+    OneKeyProblems: LIMITED, ASKING, &[
+        ErrorCode::ApiKeyNotFound, ErrorCode::KeysUnavailable, ErrorCode::LastAdminKey,
+        ErrorCode::NotFound
+    ];
+    /// Error answers of what administrators did.
+    AdminAuditProblems: LIMITED, AUDITED, ASKING, &[ErrorCode::DeadlineExceeded];
     /// Error answers of `/readyz`.
     ReadyProblems: ASKING, &[ErrorCode::Draining, ErrorCode::NotReady];
     /// Error answers of a drain.
@@ -179,6 +209,13 @@ fn problem(status: u16, codes: &[ErrorCode]) -> Response {
     let mut response = ResponseBuilder::new()
         .description(lines.join(" "))
         .content("application/problem+json", content);
+    if status == 401 {
+        let header = HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(SchemaType::new(Type::String))))
+            .description(Some("`Bearer`: send an API key"))
+            .build();
+        response = response.header("WWW-Authenticate", header);
+    }
     if status == 503 {
         let seconds = ObjectBuilder::new()
             .schema_type(SchemaType::new(Type::Integer))
@@ -249,7 +286,42 @@ pub(crate) fn base() -> OpenApi {
 pub(crate) fn text(document: &OpenApi) -> Result<String, serde_json::Error> {
     let mut document = serde_json::to_value(document)?;
     tighten(&mut document);
+    secure(&mut document);
     Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+/// Says of each operation which API keys may use it, from the one table that decides.
+fn secure(document: &mut Value) {
+    let schemes = json!({
+        "bearer": {
+            "type": "http", "scheme": "bearer",
+            "description": "An API key: `Authorization: Bearer stk_…`"
+        },
+        "api_key": {
+            "type": "apiKey", "in": "header", "name": "X-API-Key",
+            "description": "The same key in a header of its own; not both"
+        }
+    });
+    if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
+        components.insert("securitySchemes".into(), schemes);
+    }
+    for (method, path, access) in TABLE {
+        let operation = document
+            .get_mut("paths")
+            .and_then(|paths| paths.get_mut(path)?.get_mut(method.to_lowercase()))
+            .and_then(Value::as_object_mut);
+        let Some(operation) = operation else { continue };
+        let security = match access {
+            Access::Open => json!([]),
+            // Both, and nothing: it depends on the configuration.
+            Access::Scrape => json!([{}, {"bearer": []}, {"api_key": []}]),
+            Access::Role(_) => json!([{"bearer": []}, {"api_key": []}]),
+        };
+        operation.insert("security".into(), security);
+        if let Some(role) = access.role() {
+            operation.insert("x-stemedb-role".into(), role.as_str().into());
+        }
+    }
 }
 
 /// Says what the derives cannot: that a field which may be left out need not be null, and which

@@ -43,6 +43,8 @@ fn bad(invalid: InvalidField) -> ApiError {
     ApiError::parameter(invalid.field, invalid.problem)
 }
 
+/// The space of this name. Handlers ask [`Caller::space`](crate::auth::Caller::space), which knows
+/// whether the caller may see it.
 pub(crate) fn space(space: Option<&SpaceText>) -> ApiResult<Space> {
     space.map_or_else(|| Ok(Space::default()), |space| Space::parse(space.as_str()).map_err(bad))
 }

@@ -19,8 +19,8 @@ use crate::audit::watch;
 use crate::error::ApiError;
 use crate::guard::guard;
 use crate::handlers::{
-    audit, conflicts, explain, export, feed, import, lens, meta, node, query, read, trust, wal,
-    whatif, write,
+    audit, conflicts, explain, export, feed, import, keys, lens, meta, node, query, read, trust,
+    wal, whatif, write,
 };
 use crate::openapi as document;
 
@@ -74,6 +74,10 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(wal::detach))
         .routes(routes!(wal::attach))
         .routes(routes!(wal::acknowledge))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::trail))
         .routes(routes!(meta::metrics))
 }
 
@@ -112,7 +116,9 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, serde_json::Error> {
 /// Lets every answer that the specification knows begin at 0.
 fn announce(app: &App, document: &OpenApi) {
     for (path, item) in &document.paths.paths {
-        for (method, operation) in [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put)] {
+        for (method, operation) in
+            [("DELETE", &item.delete), ("GET", &item.get), ("POST", &item.post), ("PUT", &item.put)]
+        {
             for status in operation.iter().flat_map(|one| one.responses.responses.keys()) {
                 app.metrics.known(path, method, status);
             }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ use crate::routes::router;
 /// How long to rest after `accept` failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is written when keys were used.
+const USES_EVERY: Duration = Duration::from_secs(60);
+
 /// An engine behind HTTP. Clones share it.
 #[derive(Clone)]
 pub struct Server {
@@ -44,6 +48,11 @@ impl Server {
         let app = Arc::new(App::new(engine, env, config)?);
         let router = router(&app).map_err(io::Error::other)?;
         Ok(Self { app, router })
+    }
+
+    /// Where the secret of the first API key is, if this start made it.
+    pub fn first_key(&self) -> Option<&Path> {
+        self.app.first_key.as_deref()
     }
 
     /// The routes, for tests that need no socket.
@@ -61,14 +70,16 @@ impl Server {
     /// the drain timeout. Draining the engine is the caller's: before `shutdown`, so that probes
     /// show it.
     ///
-    /// Refuses a listener that others than this machine can reach.
+    /// Without authentication, refuses a listener that others than this machine can reach.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let address = listener.local_addr()?;
-        check_loopback(address).map_err(|error| io::Error::other(error.to_string()))?;
+        if !self.app.config.auth.enabled {
+            check_loopback(address).map_err(|error| io::Error::other(error.to_string()))?;
+        }
         let limits = self.app.config.limits.clone();
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -85,6 +96,7 @@ impl Server {
             }
         });
         let audit = tokio::spawn(Arc::clone(&self.app.audit).run());
+        let uses = tokio::spawn(note_uses(Arc::clone(&self.app)));
         let learner = tokio::spawn(learner::run(Arc::clone(&self.app)));
         let connections = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
@@ -132,9 +144,34 @@ impl Server {
         self.app.audit.close().await;
         audit.abort();
         upkeep.abort();
+        uses.abort();
+        write_uses(&self.app).await;
         learner.abort();
         Ok(())
     }
+}
+
+/// Writes now and then when keys were used, and lets keys that expired fall out of the gauge.
+async fn note_uses(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(USES_EVERY).await;
+        app.count_keys();
+        write_uses(&app).await;
+    }
+}
+
+async fn write_uses(app: &Arc<App>) {
+    let app = Arc::clone(app);
+    let written = tokio::task::spawn_blocking(move || match &app.keys {
+        Some(keys) => keys.flush().map_err(|error| error.to_string()),
+        None => Ok(()),
+    });
+    let problem = match written.await {
+        Ok(Ok(())) => return,
+        Ok(Err(problem)) => problem,
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(problem, "when API keys were used last is not written");
 }
 
 impl std::fmt::Debug for Server {

@@ -65,7 +65,7 @@ impl Place {
         let said = File::options().create(true).append(true).open(&self.said)?;
         let said_from = said.metadata()?.len();
         command
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .args(["serve", "--no-auth", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(&self.data)
             .env("STEMEDB_WAL__DIR", &self.wal)
             .env("STEMEDB_INDEX__DIR", &self.index)

@@ -6,6 +6,7 @@ use stemedb_engine::AsOf;
 use stemedb_model::{Millis, Position};
 use stemedb_server::wire;
 
+use super::admin_keys;
 use super::serve::PlaceArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -18,6 +19,7 @@ use crate::{database, time};
   stemedb admin status
   stemedb admin drain
   stemedb admin wal acknowledge
+  stemedb admin keys create ingest --role writer
   stemedb admin reindex --data-dir ./stemedb-data")]
 pub struct Args {
     #[command(subcommand)]
@@ -36,6 +38,15 @@ enum Act {
     Wal {
         #[command(subcommand)]
         act: WalAct,
+    },
+    /// API keys: make, list, rotate, revoke them, or begin anew.
+    #[command(after_help = "Examples:
+  stemedb admin keys create ingest --role writer --out ingest.key
+  stemedb admin keys list
+  stemedb admin keys reset --data-dir ./stemedb-data")]
+    Keys {
+        #[command(subcommand)]
+        act: admin_keys::Act,
     },
     /// Rebuild the index from the log, while the node is stopped.
     #[command(after_help = "Examples:\n  stemedb admin reindex --data-dir ./stemedb-data")]
@@ -117,6 +128,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
                 remote.connect()?.post_json(&format!("/v1/admin/wal/{act}"), &json!({}))?;
             show(&answer.read()?, context)
         }
+        Act::Keys { act } => admin_keys::run(act, context),
         Act::Reindex(place) => reindex(&place, context),
         Act::Root { position, at, place, remote } => {
             let offline = place.data_dir.is_some() || place.config.is_some();

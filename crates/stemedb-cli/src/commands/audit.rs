@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use stemedb_model::Hash;
+use stemedb_server::wire::{AdminEntry, AdminPage};
 use stemedb_server::{AuditReport, audit_dir};
 
 use super::serve::PlaceArgs;
@@ -21,6 +22,7 @@ const PAGE: u32 = 1_000;
 #[command(after_help = "Examples:
   stemedb audit list --subject semaglutide --from 2026-11-01
   stemedb audit show 1207
+  stemedb audit admin
   stemedb audit verify --data-dir ./stemedb-data")]
 pub struct Args {
     #[command(subcommand)]
@@ -52,6 +54,25 @@ enum Act {
   stemedb audit verify --dir ./restored/node/audit
   stemedb audit verify --data-dir ./stemedb-data --last 1207 --chain 9f…")]
     Verify(VerifyArgs),
+    /// List what administrators did, newest first: keys, drains, the log taken off and put back.
+    ///
+    /// Asks the server, or with --data-dir or --config reads the files and proves them: then it ends
+    /// with status 1 if an entry is not as it was written.
+    #[command(after_help = "Examples:
+  stemedb audit admin --limit 50
+  stemedb audit admin --data-dir ./stemedb-data --json")]
+    Admin(AdminArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct AdminArgs {
+    /// How many entries.
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,7 +134,60 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             context.print(&(text + "\n"))
         }
         Act::Verify(args) => verify(args, context),
+        Act::Admin(args) => admin(&args, context),
     }
+}
+
+fn admin(args: &AdminArgs, context: &Context) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    let entries = if args.place.data_dir.is_some() || args.place.config.is_some() {
+        let data_dir = args.place.load(Vec::new())?.config.server.data_dir;
+        let read = stemedb_server::read_trail(&*context.env.vfs, &data_dir).map_err(|error| {
+            let dir = stemedb_server::trail_dir(&data_dir);
+            Failure::error(format!("cannot read {}", dir.display())).because(error)
+        })?;
+        problems = read.problems;
+        read.entries.into_iter().rev().take(args.limit).collect()
+    } else {
+        let (remote, mut entries) = (args.remote.connect()?, Vec::<AdminEntry>::new());
+        let mut cursor: Option<String> = None;
+        while entries.len() < args.limit {
+            let most = (args.limit - entries.len()).min(PAGE as usize);
+            let mut asked = vec![("limit", most.to_string())];
+            asked.extend(cursor.map(|cursor| ("cursor", cursor)));
+            let page: AdminPage = remote.get("/v1/audit/admin", &asked)?.read()?;
+            entries.extend(page.entries);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        entries
+    };
+    if context.json {
+        entries.iter().try_for_each(|entry| context.print_json(entry))?;
+    } else {
+        let mut table = Table::new([
+            ("entry", Align::Right),
+            ("at", Align::Left),
+            ("principal", Align::Left),
+            ("act", Align::Left),
+            ("status", Align::Right),
+            ("what came of it", Align::Left),
+        ]);
+        for entry in &entries {
+            table.row([
+                entry.id.to_string(),
+                entry.at.to_string(),
+                entry.principal.clone(),
+                entry.act.clone(),
+                entry.status.map(|status| status.to_string()).unwrap_or_default(),
+                entry.detail.clone().unwrap_or_default(),
+            ]);
+        }
+        context.print(&table.render())?;
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::no(problems.join("\n"))) }
 }
 
 fn list(args: ListArgs, context: &Context) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! One command, one module: its arguments, its help, and what it does.
 
 pub mod admin;
+pub mod admin_keys;
 pub mod agent;
 pub mod alias;
 pub mod assert;

@@ -14,11 +14,12 @@ use crate::{files, serve};
 
 /// Serve a database over HTTP until SIGTERM or Ctrl-C.
 ///
-/// The first start makes the database: its root key lies in <data_dir>/node/root.key, mode 0600.
+/// The first start makes the database: its root key lies in <data_dir>/node/root.key, and the first API
+/// key in <data_dir>/node/first-admin.key, both mode 0600.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stemedb serve --data-dir ./stemedb-data
-  stemedb serve --data-dir ./d --listen 127.0.0.1:28180
+  stemedb serve --data-dir ./d --listen 127.0.0.1:28180 --no-auth
   stemedb serve --config /etc/stemedb/api.toml --verify full")]
 pub struct Args {
     #[command(flatten)]
@@ -26,6 +27,9 @@ pub struct Args {
     /// Address and port to listen on; port 0 takes any.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Answer without API keys, to programs on this machine only; the same as auth.enabled = false.
+    #[arg(long)]
+    no_auth: bool,
     /// Public half of the root key, where the secret half is kept elsewhere.
     #[arg(long, value_name = "HEX")]
     root_public_key: Option<AgentId>,
@@ -87,7 +91,13 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         let origin = format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-"));
         value.map(|value| Setting { key: key.into(), value, origin })
     };
+    let no_auth = args.no_auth.then(|| Setting {
+        key: "auth.enabled".into(),
+        value: "false".into(),
+        origin: "--no-auth".into(),
+    });
     let flags = [
+        no_auth,
         flag("server.listen", args.listen.map(|listen| listen.to_string())),
         flag("server.root_public_key", args.root_public_key.map(|key| key.to_string())),
     ];

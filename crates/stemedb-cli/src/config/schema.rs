@@ -10,7 +10,7 @@ use stemedb_engine::EngineConfig;
 use stemedb_index::IndexConfig;
 use stemedb_log::WalConfig;
 use stemedb_model::{AgentId, Role, SourceClass};
-use stemedb_server::{AuditConfig, ServerConfig};
+use stemedb_server::{AuditConfig, AuthConfig, ServerConfig};
 
 /// All of `api.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,8 @@ use stemedb_server::{AuditConfig, ServerConfig};
 pub struct Config {
     /// Where the node listens and keeps its data.
     pub server: Server,
+    /// Who may ask.
+    pub auth: Auth,
     /// What the node signs for callers.
     pub signing: Signing,
     /// Who asked what, and was told what.
@@ -32,6 +34,8 @@ pub struct Config {
     pub query: Query,
     /// Learned trust.
     pub trust: Trust,
+    /// What Prometheus scrapes.
+    pub metrics: Metrics,
     /// What the node says about itself.
     pub log: Log,
     /// An operator's answers for one start: flags only, so that no file makes them for good.
@@ -52,7 +56,7 @@ pub struct Once {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Address and port. Without API keys only loopback addresses are allowed.
+    /// Address and port. With `auth.enabled = false` only loopback addresses are allowed.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// The folder of everything the node keeps: `wal`, `index`, `node`.
@@ -72,6 +76,29 @@ impl Default for Server {
             drain_timeout_ms: 25_000,
         }
     }
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Whether requests need an API key. Without it only a loopback address is served, only requests
+    /// for this machine by name, and none through a proxy.
+    pub enabled: bool,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { enabled: AuthConfig::default().enabled }
+    }
+}
+
+/// What Prometheus scrapes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Whether `/metrics` needs an API key, too.
+    pub require_key: bool,
 }
 
 /// What the node signs for callers.
@@ -370,6 +397,8 @@ impl Config {
     pub fn server(&self) -> ServerConfig {
         let millis = Duration::from_millis;
         let mut config = ServerConfig::new(&self.server.data_dir);
+        config.auth =
+            AuthConfig { enabled: self.auth.enabled, metrics_need_key: self.metrics.require_key };
         config.signing.custodial = self.signing.custodial;
         config.signing.ceiling = match self.signing.ceiling {
             Class::Regulatory => SourceClass::Regulatory,
@@ -469,7 +498,9 @@ impl Config {
                 problems.push(format!("{key} is {value}, expected {min} to {max}"));
             }
         }
-        if let Err(error) = stemedb_server::check_loopback(self.server.listen) {
+        if !self.auth.enabled
+            && let Err(error) = stemedb_server::check_loopback(self.server.listen)
+        {
             problems.push(error.to_string());
         }
         for (key, dir) in [

@@ -108,7 +108,9 @@ fn every_bound_that_fails_is_reported() {
         // There is no archive yet that could have taken them.
         (vec![("wal.retention", "archived")], vec!["wal.retention"]),
         (vec![("server.listen", "[::1]:1")], vec![]),
-        (vec![("server.listen", "0.0.0.0:1")], vec!["server.listen"]),
+        (vec![("server.listen", "0.0.0.0:1")], vec![]),
+        (vec![("server.listen", "0.0.0.0:1"), ("auth.enabled", "false")], vec!["server.listen"]),
+        (vec![("server.listen", "[::1]:1"), ("auth.enabled", "false")], vec![]),
         (vec![("server.data_dir", "")], vec!["server.data_dir"]),
         (vec![("server.root_public_key", "abc")], vec!["server.root_public_key"]),
         (vec![("log.filter", "x=y=z")], vec!["log.filter"]),

@@ -90,7 +90,7 @@ impl Server {
         for _ in 0..20 {
             let port = free_port();
             let child = command(dir.path())
-                .args(["serve", "--data-dir"])
+                .args(["serve", "--no-auth", "--data-dir"])
                 .arg(data_dir(dir.path()))
                 .args(["--listen", &format!("127.0.0.1:{port}")])
                 .env("STEMEDB_WAL__SEGMENT_BYTES", (1 << 20).to_string())

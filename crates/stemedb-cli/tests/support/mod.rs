@@ -32,6 +32,8 @@ impl TestServer {
         config.server.data_dir = dir.path().join("data");
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.wal.segment_bytes = 1 << 20;
+        // What these tests are about is not who may ask.
+        config.auth.enabled = false;
         let node = config.node_dir();
         std::fs::create_dir_all(&node).unwrap();
         let root_key = node.join("root.key");

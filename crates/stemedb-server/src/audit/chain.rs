@@ -5,18 +5,18 @@ use stemedb_model::Hash;
 
 const DOMAIN: &[u8] = b"stemedb/v1/audit\0";
 /// How every line begins.
-pub(super) const START: &[u8] = b"{\"chain\":\"";
+pub(crate) const START: &[u8] = b"{\"chain\":\"";
 const DIGITS: usize = 2 * Hash::LEN;
 const MIDDLE: &[u8] = b"\",";
 
 /// Bytes of a line in front of what its hash is of.
-pub(super) const CHAIN_BYTES: usize = START.len() + DIGITS + MIDDLE.len();
+pub(crate) const CHAIN_BYTES: usize = START.len() + DIGITS + MIDDLE.len();
 
 /// What the first file begins from.
-pub(super) const ORIGIN: Hash = Hash([0; Hash::LEN]);
+pub(crate) const ORIGIN: Hash = Hash([0; Hash::LEN]);
 
 /// The hash of a line: over the one before, and everything behind its own `chain` field.
-pub(super) fn link(before: &Hash, rest: &[u8]) -> Hash {
+pub(crate) fn link(before: &Hash, rest: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(DOMAIN).update(before.as_bytes()).update(rest);
     Hash(*hasher.finalize().as_bytes())
@@ -24,7 +24,7 @@ pub(super) fn link(before: &Hash, rest: &[u8]) -> Hash {
 
 /// Writes a line, its end included. The first field of `content` must be `chain`; what it says is
 /// replaced.
-pub(super) fn seal(
+pub(crate) fn seal(
     out: &mut Vec<u8>,
     before: &Hash,
     content: &impl Serialize,
@@ -45,7 +45,7 @@ pub(super) fn seal(
 }
 
 /// A line without its end: the hash it states, and what that is over. `None` if it has no such form.
-pub(super) fn open(line: &[u8]) -> Option<(Hash, &[u8])> {
+pub(crate) fn open(line: &[u8]) -> Option<(Hash, &[u8])> {
     let rest = line.strip_prefix(START)?;
     let (digits, rest) = rest.split_at_checked(DIGITS)?;
     let mut hash = [0; Hash::LEN];

@@ -5,7 +5,7 @@
 //! `<data_dir>/node/audit`, in batches. The format is `docs/format/audit.md`, the reasons are
 //! `docs/decisions/2026-11-29-audit.md`.
 
-mod chain;
+pub(crate) mod chain;
 mod entry;
 mod metrics;
 mod reader;

@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 
 use super::Observed;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::discard;
 use crate::error::ApiError;
 
@@ -47,6 +48,8 @@ pub(crate) async fn watch(
         return error.into_response();
     }
     let note = Note::default();
+    let caller = request.extensions().get::<Caller>();
+    let principal = caller.map_or_else(|| app.principal.clone(), |caller| caller.principal.clone());
     let client = request.extensions().get::<Client>().map(|client| client.0);
     let method = if *request.method() == Method::POST { "POST" } else { "GET" };
     let path = endpoint.contains('{').then(|| request.uri().path().to_owned());
@@ -68,7 +71,7 @@ pub(crate) async fn watch(
     let snapshot = head.headers.get("stemedb-snapshot").and_then(|value| value.to_str().ok());
     let read = Observed {
         at: app.engine.now(),
-        principal: app.principal.clone(),
+        principal,
         client,
         method,
         endpoint,

@@ -14,6 +14,7 @@ use stemedb_io::{Env, FolderLock, Open, Vfs};
 use stemedb_model::{Millis, Principal, Space};
 
 use super::token::{Token, id_bytes};
+use crate::custodial::create_folder;
 use crate::wire::{AgentKey, HashHex, KeyInfo, KeyRole, NewKey, SpaceText, Time};
 
 /// Version of the file.
@@ -151,12 +152,12 @@ impl Key {
             return Err(wrong("id", "expected 16 hex digits".into()));
         }
         let principal = Principal::parse(&stored.principal);
-        let principal = principal.map_err(|invalid| wrong("principal", invalid.problem.into()))?;
+        let principal = principal.map_err(|invalid| wrong("principal", invalid.problem))?;
         let spaces = stored.spaces.as_ref().map(|spaces| {
             let parsed = spaces.iter().map(|space| Space::parse(space.as_str()));
             parsed.collect::<Result<Vec<_>, _>>()
         });
-        let spaces = spaces.transpose().map_err(|invalid| wrong("space", invalid.problem.into()))?;
+        let spaces = spaces.transpose().map_err(|invalid| wrong("space", invalid.problem))?;
         Ok(Self { stored, principal, spaces })
     }
 
@@ -241,6 +242,18 @@ pub(crate) struct KeyStore {
     _lock: Box<dyn FolderLock>,
 }
 
+/// Takes the folder of the node's own state, for as long as the result lives: nobody resets the keys
+/// of a node that runs.
+pub(crate) fn hold(env: &Env, data_dir: &Path) -> Result<Box<dyn FolderLock>, KeyError> {
+    let node = data_dir.join("node");
+    let failed = |source| KeyError::File { file: node.clone(), source };
+    create_folder(&*env.vfs, data_dir, &node).map_err(failed)?;
+    env.vfs.lock(&node).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => KeyError::InUse(node.clone()),
+        _ => failed(error),
+    })
+}
+
 /// The file of the keys.
 pub fn keys_file(data_dir: &Path) -> PathBuf {
     data_dir.join("node").join("api-keys.json")
@@ -266,14 +279,7 @@ impl KeyStore {
     }
 
     fn lock(env: &Env, data_dir: &Path) -> Result<Self, KeyError> {
-        let file = keys_file(data_dir);
-        let node = data_dir.join("node");
-        let failed = |source| KeyError::File { file: node.clone(), source };
-        crate::custodial::create_folder(&*env.vfs, data_dir, &node).map_err(failed)?;
-        let lock = env.vfs.lock(&node).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => KeyError::InUse(node.clone()),
-            _ => failed(error),
-        })?;
+        let (file, lock) = (keys_file(data_dir), hold(env, data_dir)?);
         let keys = RwLock::default();
         Ok(Self { env: env.clone(), file, keys, change: Mutex::new(false), _lock: lock })
     }
@@ -536,10 +542,10 @@ fn check(new: &NewKey, now: Millis) -> Result<(), KeyError> {
     let invalid = |field, problem| Err(KeyError::Invalid { field, problem });
     // The name is the owner where none is given, so it is written alike.
     if let Err(problem) = Principal::parse(&new.name) {
-        return invalid("name", problem.problem.into());
+        return invalid("name", problem.problem);
     }
     if let Some(Err(problem)) = new.principal.as_ref().map(|name| Principal::parse(name)) {
-        return invalid("principal", problem.problem.into());
+        return invalid("principal", problem.problem);
     }
     if let Some(spaces) = &new.spaces {
         if new.role > KeyRole::Writer {
@@ -553,7 +559,7 @@ fn check(new: &NewKey, now: Millis) -> Result<(), KeyError> {
         if let Some(Err(problem)) =
             spaces.iter().map(|space| Space::parse(space.as_str())).find(Result::is_err)
         {
-            return invalid("spaces", problem.problem.into());
+            return invalid("spaces", problem.problem);
         }
     }
     if new.agent.is_some() && new.role != KeyRole::Writer {

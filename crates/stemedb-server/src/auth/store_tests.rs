@@ -39,7 +39,10 @@ fn a_first_start_makes_one_admin_and_only_once() {
     let (store, told) = KeyStore::open(&env, dir()).unwrap();
     assert_eq!(told, Some(first_key_file(dir())));
     let key = store.authenticate(&first(&vfs)).unwrap();
-    assert_eq!((key.role(), key.principal.as_str(), key.name()), (KeyRole::Admin, "local", "local"));
+    assert_eq!(
+        (key.role(), key.principal.as_str(), key.name()),
+        (KeyRole::Admin, "local", "local")
+    );
     // Nothing on the disk but the file for its owner holds the secret.
     let secret = first(&vfs).reveal();
     let list = vfs.medium(&keys_file(dir())).unwrap();

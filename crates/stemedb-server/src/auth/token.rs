@@ -9,7 +9,7 @@ use stemedb_io::Rng;
 use stemedb_model::Hash;
 
 /// How every API key begins.
-pub const PREFIX: &str = "stk_";
+pub(super) const PREFIX: &str = "stk_";
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 24;
 /// Keeps these hashes apart from every other use of the hash function.

@@ -12,10 +12,11 @@ use stemedb_model::Position;
 use super::json;
 use crate::answer::{status, status_of};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::cursor::{After, Cursor, conflict_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ConflictProblems;
-use crate::question::{params, position, predicate, space, within};
+use crate::question::{params, position, predicate, within};
 use crate::wire::{self, ConflictParams, ConflictsAnswer, PredicateText, SubjectText, Time};
 
 const LIMIT_DEFAULT: usize = 100;
@@ -33,7 +34,11 @@ const LIMIT_MAX: usize = 1_000;
         ConflictProblems
     )
 )]
-pub(crate) async fn conflicts(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+pub(crate) async fn conflicts(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
     let asked: ConflictParams = params(&uri)?;
     let limit = within("limit", asked.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     let score_min = asked.score_min.unwrap_or_default();
@@ -41,7 +46,7 @@ pub(crate) async fn conflicts(State(app): State<Arc<App>>, uri: Uri) -> ApiResul
         return Err(ApiError::parameter("score_min", format!("{score_min}, expected 0 to 1")));
     }
     let filter = ConflictFilter {
-        space: space(asked.space.as_ref())?,
+        space: caller.space(asked.space.as_ref())?,
         subject_prefix: asked.subject_prefix.clone(),
         predicate: asked.predicate.as_ref().map(predicate).transpose()?,
         status: asked.status.map(status_of),

@@ -13,12 +13,13 @@ use stemedb_model::{Hash, Key, Position};
 use super::json;
 use crate::answer::status;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::read_json;
 use crate::cursor::{After, Cursor, explain_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{QueryProblems, ReplayProblems};
-use crate::question::{Asked, Lens, params, predicate, sources, space, subject, view};
+use crate::question::{Asked, Lens, params, predicate, sources, subject, view};
 use crate::wire::{
     self, AgentKey, Considered, ErrorCode, ExplainParams, Explanation, HashHex, Id, PredicateText,
     Receipt, ReceiptOptions, ReceiptTrust, ReceiptValue, Replay, SpaceText, SubjectText, Tier,
@@ -37,13 +38,17 @@ use crate::wire::{
         QueryProblems
     )
 )]
-pub(crate) async fn receipt(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+pub(crate) async fn receipt(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
     let began = app.engine.monotonic();
     let asked: ExplainParams = params(&uri)?;
     let hash = explain_hash(&asked);
     let options = Asked::explain(&asked)?;
     let key = Key {
-        space: space(asked.space.as_ref())?,
+        space: caller.space(asked.space.as_ref())?,
         subject: subject(&asked.subject)?,
         predicate: predicate(&asked.predicate)?,
     };
@@ -108,6 +113,7 @@ pub(crate) async fn receipt(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
 )]
 pub(crate) async fn replay(
     State(app): State<Arc<App>>,
+    caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
     let limits = &app.config.limits;
@@ -115,7 +121,7 @@ pub(crate) async fn replay(
     let given: Receipt = from_json(&body)?;
     let began = app.engine.monotonic();
     let key = Key {
-        space: space(Some(&given.space))?,
+        space: caller.space(Some(&given.space))?,
         subject: subject(&given.subject)?,
         predicate: predicate(&given.predicate)?,
     };

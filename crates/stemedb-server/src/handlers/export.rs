@@ -18,9 +18,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::stored;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ExportProblems;
-use crate::question::{params, space, view};
+use crate::question::{params, view};
 use crate::wire::{ExportFormat, ExportParams, Exported, NQUADS, write_record};
 
 /// Records that are read and sent together.
@@ -44,9 +45,16 @@ const KEYS_KEPT: usize = 100_000;
         ExportProblems
     )
 )]
-pub(crate) async fn export(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+pub(crate) async fn export(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
     let asked: ExportParams = params(&uri)?;
-    let only = asked.space.as_ref().map(|name| space(Some(name))).transpose()?;
+    let only = match &asked.space {
+        Some(name) => Some(vec![caller.space(Some(name))?]),
+        None => caller.spaces.clone(),
+    };
     let permit = app.stream()?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let snapshot = view.token().to_string();
@@ -82,7 +90,8 @@ struct Export {
     view: View,
     form: ExportFormat,
     log_id: LogId,
-    only: Option<Space>,
+    /// `None`: of all spaces.
+    only: Option<Vec<Space>>,
     live: bool,
     /// The claims of a key that take no part.
     excluded: HashMap<Key, BTreeSet<Position>>,
@@ -132,7 +141,7 @@ impl Export {
         let mut out = Vec::new();
         for entry in entries {
             let record = entry.signed.record();
-            if self.only.as_ref().is_some_and(|space| *space != record.space) {
+            if self.only.as_ref().is_some_and(|spaces| !spaces.contains(&record.space)) {
                 continue;
             }
             if self.live && !self.is_live(&entry)? {

@@ -16,9 +16,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::stored;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::FeedProblems;
-use crate::question::{params, position, predicate, space, subject, view, within};
+use crate::question::{params, position, predicate, subject, view, within};
 use crate::wire::{AtLeast, FeedParams};
 
 /// Records of a page, unless asked otherwise.
@@ -64,11 +65,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 )]
 pub(crate) async fn feed(
     State(app): State<Arc<App>>,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
 ) -> ApiResult<Response> {
     let asked: FeedParams = params(&uri)?;
-    let wanted = Wanted::of(&asked)?;
+    let wanted = Wanted::of(&asked, &caller)?;
     let after = match headers.get("last-event-id") {
         Some(id) => {
             let id = id.to_str().unwrap_or_default();
@@ -136,9 +138,9 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(asked: &FeedParams) -> ApiResult<Self> {
+    fn of(asked: &FeedParams, caller: &Caller) -> ApiResult<Self> {
         Ok(Self {
-            space: space(asked.space.as_ref())?,
+            space: caller.space(asked.space.as_ref())?,
             kinds: asked.kind.as_ref().map(|kinds| kinds.0.iter().map(|kind| kind.0).collect()),
             agent: asked.agent.map(|agent| agent.0),
             subject: asked.subject.as_ref().map(subject).transpose()?,

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::write::{Prepared, prepare};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::{NDJSON, broken, check_type, discard, too_slow};
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ImportProblems;
@@ -68,6 +69,7 @@ const RESULTS: usize = 64;
 )]
 pub(crate) async fn import(
     State(app): State<Arc<App>>,
+    caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
     let began = begin(&app, &request);
@@ -79,7 +81,7 @@ pub(crate) async fn import(
         }
     };
     let (results, body) = Channel::new(RESULTS);
-    tokio::spawn(run(app, request.into_body(), results, asked, permit));
+    tokio::spawn(run((app, caller), request.into_body(), results, asked, permit));
     let mut response = Response::new(Body::new(body));
     let ndjson = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, ndjson);
@@ -118,7 +120,7 @@ enum Fate {
 }
 
 async fn run(
-    app: Arc<App>,
+    (app, caller): (Arc<App>, Caller),
     body: Body,
     mut results: Sender<Bytes, Error>,
     asked: ImportParams,
@@ -127,7 +129,7 @@ async fn run(
     let (to_verify, mut verified) = mpsc::channel::<JoinHandle<Vec<Checked>>>(VERIFYING);
     let (to_report, mut submitted) = mpsc::channel::<Vec<(u64, Fate)>>(SUBMITTED);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let reading = read_lines(&app, body, to_verify, stopped);
+    let reading = read_lines((&app, &caller), body, to_verify, stopped);
     let submitting = async {
         let mut broke = false;
         while let Some(chunk) = verified.recv().await {
@@ -135,7 +137,7 @@ async fn run(
                 broke = true;
                 break;
             };
-            let (engine, principal) = (Arc::clone(&app.engine), app.principal.clone());
+            let (engine, principal) = (Arc::clone(&app.engine), caller.principal.clone());
             let wait = app.config.limits.request_timeout;
             let submit = move || {
                 let submit = |checked: Checked| match checked.prepared {
@@ -311,12 +313,12 @@ struct Read {
 
 /// Cuts the body into lines, and gives them out for verification chunk by chunk.
 async fn read_lines(
-    app: &Arc<App>,
+    who: (&Arc<App>, &Caller),
     mut body: Body,
     to_verify: mpsc::Sender<JoinHandle<Vec<Checked>>>,
     mut stopped: tokio::sync::watch::Receiver<bool>,
 ) -> Read {
-    let limits = &app.config.limits;
+    let limits = &who.0.config.limits;
     let mut cutter = Cutter::new(limits.line_bytes);
     let mut bytes = 0u64;
     let error = loop {
@@ -336,7 +338,7 @@ async fn read_lines(
                 cutter.end();
                 while let Some(chunk) = cutter.take_any() {
                     // If nobody takes it, the caller is gone.
-                    let _ = to_verify.send(verify(app, chunk)).await;
+                    let _ = to_verify.send(verify(who, chunk)).await;
                 }
                 break None;
             }
@@ -349,14 +351,14 @@ async fn read_lines(
         cutter.push(&data);
         let mut gone = false;
         while let Some(chunk) = cutter.take_full() {
-            gone |= to_verify.send(verify(app, chunk)).await.is_err();
+            gone |= to_verify.send(verify(who, chunk)).await.is_err();
         }
         // A caller that sends line by line waits for the result of each.
         if !gone
             && to_verify.capacity() > 0
             && let Some(chunk) = cutter.take_rest()
         {
-            gone = to_verify.send(verify(app, chunk)).await.is_err();
+            gone = to_verify.send(verify(who, chunk)).await.is_err();
         }
         if gone {
             break None;
@@ -366,18 +368,18 @@ async fn read_lines(
     while error.is_some()
         && let Some(chunk) = cutter.take_any()
     {
-        let _ = to_verify.send(verify(app, chunk)).await;
+        let _ = to_verify.send(verify(who, chunk)).await;
     }
     Read { lines: cutter.number, error, rest: body }
 }
 
-fn verify(app: &Arc<App>, chunk: Vec<Line>) -> JoinHandle<Vec<Checked>> {
-    let app = Arc::clone(app);
+fn verify((app, caller): (&Arc<App>, &Caller), chunk: Vec<Line>) -> JoinHandle<Vec<Checked>> {
+    let (app, caller) = (Arc::clone(app), caller.clone());
     tokio::task::spawn_blocking(move || {
         let check = |line: Line| {
             let prepared = line.text.and_then(|text| {
                 let incoming = Incoming::parse(&text)?;
-                prepare(&app, incoming, None)
+                prepare(&app, &caller, incoming, None)
             });
             Checked { number: line.number, prepared }
         };

@@ -12,10 +12,11 @@ use stemedb_model::{self as model, LensState, Position};
 
 use super::json;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::cursor::{After, Cursor, lenses_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::{LensProblems, LensesProblems};
-use crate::question::{name_and_version, params, space, view, within};
+use crate::question::{name_and_version, params, view, within};
 use crate::wire::{
     Aggregate, ExpressionText, HashHex, Id, LensAnswer, LensPage, LensParams, LensesParams,
     NameText, Reference, TieRule,
@@ -33,10 +34,14 @@ const LIMIT_MAX: usize = 1_000;
     params(LensesParams),
     responses((status = 200, description = "A page of lenses", body = LensPage), LensesProblems)
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
     let asked: LensesParams = params(&uri)?;
     let limit = within("limit", asked.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let space = space(asked.space.as_ref())?;
+    let space = caller.space(asked.space.as_ref())?;
     let hash = lenses_hash(&asked);
     let cursor = asked.cursor.as_deref().map(|text| Cursor::parse(text, &hash)).transpose()?;
     let mut view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
@@ -85,12 +90,13 @@ pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Res
 )]
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> ApiResult<Response> {
     let Path(name) = path.map_err(|error| ApiError::parameter("name", error.body_text()))?;
     let asked: LensParams = params(&uri)?;
-    let space = space(asked.space.as_ref())?;
+    let space = caller.space(asked.space.as_ref())?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let built_in = published().into_iter().find(|one| one.lens.as_str() == name);
     if let Some(built_in) = built_in {

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
-use crate::openapi::ProbeProblems;
+use crate::openapi::MetricsProblems;
 use crate::wire::ErrorCode;
 
 /// What Prometheus scrapes.
@@ -19,7 +19,7 @@ use crate::wire::ErrorCode;
     tag = "node",
     responses(
         (status = 200, description = "Prometheus text", body = String, content_type = "text/plain"),
-        ProbeProblems
+        MetricsProblems
     )
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> ApiResult<Response> {

@@ -12,11 +12,14 @@ use stemedb_model::Position;
 
 use super::json as answer;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
-use crate::openapi::{DrainProblems, ProbeProblems, ReadyProblems, RootProblems, UndrainProblems};
+use crate::openapi::{
+    DrainProblems, NodeProblems, ProbeProblems, ReadyProblems, RootProblems, UndrainProblems,
+};
 use crate::question::{params, view};
 use crate::wire::{
-    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, LogIdHex, Node, NodeReason,
+    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, KeyRole, LogIdHex, Node, NodeReason,
     PositionRange, ReadyFor, ReadyParams, RootParams, Roots, Time, TimelineHex,
 };
 
@@ -102,10 +105,10 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
     responses(
         (status = 200, description = "Ready", body = Health),
         (status = 503, description = "Not ready; the reasons are in the body", body = Health),
-        ProbeProblems
+        NodeProblems
     )
 )]
-pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
+pub(crate) async fn health(State(app): State<Arc<App>>, caller: Caller) -> ApiResult<Response> {
     let status = app.engine.node();
     let audit = app.audit.health();
     let degraded = status.degraded.is_some() || matches!(&*audit.state, "failing" | "damaged");
@@ -123,11 +126,17 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
         ) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
     let token = SnapshotToken { timeline: status.timeline, position: status.progress.applied };
+    let custodial_agent = match caller.role {
+        KeyRole::Reader => None,
+        KeyRole::Writer | KeyRole::Operator | KeyRole::Admin => {
+            app.custodian(&caller.principal)?.map(|key| AgentKey(key.agent_id()))
+        }
+    };
     let health = Health {
         status: word.to_owned(),
         node: node(&status),
         root_public_key: app.root().map(AgentKey),
-        custodial_agent: app.custodial.as_ref().map(|key| AgentKey(key.agent_id())),
+        custodial_agent,
         audit,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: app.config.commit.clone(),
@@ -148,7 +157,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> ApiResult<Response> {
     get,
     path = "/v1/admin/node",
     tag = "admin",
-    responses((status = 200, description = "The node", body = Node), ProbeProblems)
+    responses((status = 200, description = "The node", body = Node), NodeProblems)
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>) -> ApiResult<Response> {
     answer(StatusCode::OK, &node(&app.engine.node()))

@@ -9,17 +9,18 @@ use axum::response::Response;
 use stemedb_engine::{ReadError, View};
 use stemedb_index::{Filter, IndexError, KeyFilter};
 use stemedb_lens::{LensName, Options};
-use stemedb_model::{Body as RecordBody, Key, Millis, Position, SourceKey};
+use stemedb_model::{Body as RecordBody, Key, Millis, Position, SourceKey, Space};
 
 use super::json;
 use crate::answer::{Names, stored};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::read_json;
 use crate::cursor::{After, Cursor, question_hash};
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{KeyProblems, QueryProblems, ResolveProblems};
-use crate::question::{Asked, Lens, earlier, params, predicate, space, subject, view, within};
+use crate::question::{Asked, Lens, earlier, params, predicate, subject, view, within};
 use crate::wire::{
     AssertionPage, ErrorCode, KeyParams, PredicateText, QueryParams, QueryResult, Resolution,
     ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, SubjectText, Time, from_json,
@@ -66,9 +67,14 @@ fn resolve(
         QueryProblems
     )
 )]
-pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+pub(crate) async fn query(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
     let began = app.engine.monotonic();
     let asked: QueryParams = params(&uri)?;
+    let space = caller.space(asked.space.as_ref())?;
     let limit = within("limit", asked.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     let options = Asked::query(&asked)?;
     let hash = question_hash(&asked);
@@ -81,10 +87,10 @@ pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
         view = app.reach(position).await?.as_of(stemedb_engine::AsOf::Position(position))?;
         evaluated_at = cursor.evaluated_at;
     }
-    let page = Page { hash, limit, evaluated_at, after: cursor.map(|c| c.after) };
+    let page = Page { space, hash, limit, evaluated_at, after: cursor.map(|c| c.after) };
     let lens = match &asked.lens {
         None => None,
-        named => Some(Lens::find(&view, &space(asked.space.as_ref())?, named.as_ref(), "lens")?),
+        named => Some(Lens::find(&view, &page.space, named.as_ref(), "lens")?),
     };
     let label = lens.as_ref().map(Lens::label);
     let since = match &asked.diff {
@@ -103,6 +109,7 @@ pub(crate) async fn query(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
 }
 
 struct Page {
+    space: Space,
     hash: [u8; 8],
     limit: usize,
     evaluated_at: Millis,
@@ -129,7 +136,7 @@ fn resolutions(
     }
     let one = [options.options(lens, page.evaluated_at)];
     let mut names = Names::new(view);
-    let space = space(asked.space.as_ref())?;
+    let space = page.space.clone();
     let subject = asked.subject.as_ref().map(subject).transpose()?;
     let predicate = asked.predicate.as_ref().map(predicate).transpose()?;
     if let (Some(subject), Some(predicate), None) = (&subject, &predicate, &asked.subject_prefix) {
@@ -206,7 +213,7 @@ fn assertions(view: &View, asked: &QueryParams, page: &Page) -> ApiResult<Assert
             Some([one]) => Some(one.0),
             _ => None,
         },
-        ..Filter::new(space(asked.space.as_ref())?)
+        ..Filter::new(page.space.clone())
     };
     let after = match &page.after {
         None => None,
@@ -249,6 +256,7 @@ fn assertions(view: &View, asked: &QueryParams, page: &Page) -> ApiResult<Assert
 )]
 pub(crate) async fn resolve_many(
     State(app): State<Arc<App>>,
+    caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
     let limits = &app.config.limits;
@@ -267,7 +275,7 @@ pub(crate) async fn resolve_many(
         }
     }
     let asked_options = Asked::resolve(&asked)?;
-    let space = space(asked.space.as_ref())?;
+    let space = caller.space(asked.space.as_ref())?;
     let mut keys = Vec::with_capacity(asked.keys.len());
     for (index, key) in asked.keys.iter().enumerate() {
         let named = |error: ApiError| {
@@ -316,7 +324,7 @@ pub(crate) async fn resolve_many(
 }
 
 async fn one_lens(
-    app: Arc<App>,
+    (app, caller): (Arc<App>, Caller),
     uri: Uri,
     lens: LensName,
     question: Question,
@@ -325,7 +333,7 @@ async fn one_lens(
     let asked: KeyParams = params(&uri)?;
     let options = Asked::key(&asked)?;
     let key = Key {
-        space: space(asked.space.as_ref())?,
+        space: caller.space(asked.space.as_ref())?,
         subject: subject(&asked.subject)?,
         predicate: predicate(&asked.predicate)?,
     };
@@ -350,8 +358,12 @@ async fn one_lens(
     params(KeyParams),
     responses((status = 200, description = "The disagreement", body = Resolution), KeyProblems)
 )]
-pub(crate) async fn skeptic(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
-    one_lens(app, uri, LensName::Skeptic, Question::Skeptic).await
+pub(crate) async fn skeptic(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
+    one_lens((app, caller), uri, LensName::Skeptic, Question::Skeptic).await
 }
 
 /// What each authority tier says about one key, and where the tiers differ.
@@ -362,6 +374,10 @@ pub(crate) async fn skeptic(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
     params(KeyParams),
     responses((status = 200, description = "The answer by tier", body = Resolution), KeyProblems)
 )]
-pub(crate) async fn layered(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
-    one_lens(app, uri, LensName::Layered, Question::Layered).await
+pub(crate) async fn layered(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
+    one_lens((app, caller), uri, LensName::Layered, Question::Layered).await
 }

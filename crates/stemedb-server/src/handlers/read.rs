@@ -14,9 +14,10 @@ use super::json;
 use super::write::RecordIdPath;
 use crate::answer::Names;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::{ReadPositionProblems, ReadRecordProblems};
-use crate::question::{params, space, view, within};
+use crate::question::{params, view, within};
 use crate::wire::{ErrorCode, Id, RecordAnswer, RecordParams, TraceAnswer, TraceParams};
 
 /// How far a trace goes, unless asked otherwise, and at most.
@@ -39,10 +40,11 @@ const TRACED_MAX: usize = 1_000;
 )]
 pub(crate) async fn record(
     State(app): State<Arc<App>>,
+    caller: Caller,
     id: RecordIdPath,
     uri: Uri,
 ) -> ApiResult<Response> {
-    answer(app, id, uri, false).await
+    answer((app, caller), id, uri, false).await
 }
 
 /// An assertion with what others said of it, and how it stands.
@@ -58,10 +60,11 @@ pub(crate) async fn record(
 )]
 pub(crate) async fn assertion(
     State(app): State<Arc<App>>,
+    caller: Caller,
     id: RecordIdPath,
     uri: Uri,
 ) -> ApiResult<Response> {
-    answer(app, id, uri, true).await
+    answer((app, caller), id, uri, true).await
 }
 
 /// The record at a position, and whether it counts: 410 `lost` where damage took it.
@@ -81,6 +84,7 @@ pub(crate) async fn assertion(
 )]
 pub(crate) async fn position(
     State(app): State<Arc<App>>,
+    caller: Caller,
     path: Result<Path<u64>, PathRejection>,
     uri: Uri,
 ) -> ApiResult<Response> {
@@ -88,7 +92,7 @@ pub(crate) async fn position(
         path.map_err(|error| ApiError::parameter("position", error.body_text()))?;
     let position = Position(position);
     let asked: RecordParams = params(&uri)?;
-    let in_space = asked.space.as_ref().map(|name| space(Some(name))).transpose()?;
+    let in_space = asked.space.as_ref().map(|name| caller.space(Some(name))).transpose()?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let found = app
         .read(move || {
@@ -101,6 +105,7 @@ pub(crate) async fn position(
                 ApiError::new(ErrorCode::RecordNotFound, detail)
             };
             let entry = view.entry(position)?.filter(fits).ok_or_else(nothing)?;
+            caller.allow(&entry.signed.record().space)?;
             let found = view.record_or_bare(&entry.signed.id())?.ok_or_else(nothing)?;
             Names::new(&view).record(&found, false)
         })
@@ -109,13 +114,13 @@ pub(crate) async fn position(
 }
 
 async fn answer(
-    app: Arc<App>,
+    (app, caller): (Arc<App>, Caller),
     RecordIdPath(id): RecordIdPath,
     uri: Uri,
     assertion: bool,
 ) -> ApiResult<Response> {
     let asked: RecordParams = params(&uri)?;
-    let in_space = asked.space.as_ref().map(|name| space(Some(name))).transpose()?;
+    let in_space = asked.space.as_ref().map(|name| caller.space(Some(name))).transpose()?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let found = app
         .read(move || {
@@ -127,6 +132,7 @@ async fn answer(
             let Some(found) = view.record_or_bare(&id)?.filter(fits) else {
                 return Err(missing(if assertion { "assertion" } else { "record" }, id, &view));
             };
+            caller.allow(&found.entry.signed.record().space)?;
             Names::new(&view).record(&found, assertion)
         })
         .await?;
@@ -148,6 +154,7 @@ async fn answer(
 )]
 pub(crate) async fn trace(
     State(app): State<Arc<App>>,
+    caller: Caller,
     RecordIdPath(id): RecordIdPath,
     uri: Uri,
 ) -> ApiResult<Response> {
@@ -157,6 +164,12 @@ pub(crate) async fn trace(
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let found = app
         .read(move || {
+            // All that a record is tied to is in its space.
+            if caller.spaces.is_some()
+                && let Some(found) = view.record_or_bare(&id)?
+            {
+                caller.allow(&found.entry.signed.record().space)?;
+            }
             let Some(found) = view.trace(&id, depth, limit)? else {
                 return Err(missing("record", id, &view));
             };

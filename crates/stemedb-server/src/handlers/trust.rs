@@ -12,9 +12,10 @@ use stemedb_model::AgentId;
 use super::json;
 use crate::answer::Names;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::{LearnProblems, TrustProblems};
-use crate::question::{params, space, view, within};
+use crate::question::{params, view, within};
 use crate::wire::{
     AgentKey, HashHex, LearnParams, LearnedTrust, SpaceText, TrustAnswer, TrustParams,
 };
@@ -35,9 +36,13 @@ const COMPARED_MAX: usize = 1_000;
         LearnProblems
     )
 )]
-pub(crate) async fn learn(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+pub(crate) async fn learn(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+) -> ApiResult<Response> {
     let asked: LearnParams = params(&uri)?;
-    let space = space(asked.space.as_ref())?;
+    let space = caller.space(asked.space.as_ref())?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     // It is long work, like an export.
     let place = app.stream()?;
@@ -73,6 +78,7 @@ pub(crate) async fn learn(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
 )]
 pub(crate) async fn explain(
     State(app): State<Arc<App>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> ApiResult<Response> {
@@ -80,7 +86,7 @@ pub(crate) async fn explain(
     let agent: AgentId = agent.parse().map_err(|error| ApiError::parameter("agent", error))?;
     let asked: TrustParams = params(&uri)?;
     let compare = within("limit", asked.limit, COMPARED, COMPARED_MAX)?;
-    let space = space(asked.space.as_ref())?;
+    let space = caller.space(asked.space.as_ref())?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let found = app
         .read(move || {

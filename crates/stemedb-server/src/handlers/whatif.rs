@@ -14,10 +14,11 @@ use super::json;
 use super::query::LENSES_MAX;
 use crate::answer::{answered_by, status};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::WhatIfProblems;
-use crate::question::{Lens, space, within};
+use crate::question::{Lens, within};
 use crate::wire::{
     ChangedAnswer, Drop, ErrorCode, LensName, PredicateText, ShortAnswer, SubjectText, Time,
     WhatIfAnswer, WhatIfRequest, from_json,
@@ -43,6 +44,7 @@ const KEYS_MAX: usize = 100_000;
 )]
 pub(crate) async fn what_if(
     State(app): State<Arc<App>>,
+    caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
     let limits = &app.config.limits;
@@ -54,7 +56,7 @@ pub(crate) async fn what_if(
         let problem = format!("lenses: {lenses} items, expected 1 to {LENSES_MAX}");
         return Err(ApiError::new(ErrorCode::InvalidField, problem).field("lenses"));
     }
-    let space = space(asked.space.as_ref())?;
+    let space = caller.space(asked.space.as_ref())?;
     let dropped = match asked.drop {
         Drop { source: Some(source), agent: None, assertion: None, epoch: None } => {
             Dropped::Source(SourceKey::from(source))

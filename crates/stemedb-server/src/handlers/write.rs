@@ -14,6 +14,7 @@ use stemedb_model::{Hash, Principal, RecordId, Signed};
 use super::json;
 use crate::answer::Names;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::WriteStep;
@@ -35,6 +36,7 @@ pub(crate) struct Prepared {
 /// the caller. Some tens of microseconds.
 pub(crate) fn prepare(
     app: &App,
+    caller: &Caller,
     incoming: Incoming,
     idempotency: Option<&Hash>,
 ) -> ApiResult<Prepared> {
@@ -44,19 +46,25 @@ pub(crate) fn prepare(
         }
         Incoming::Fields(draft) => {
             let custodial = draft.signature.is_none();
-            (draft.id, sign_or_verify(app, &draft, idempotency)?, custodial)
+            (draft.id, sign_or_verify(app, caller, &draft, idempotency)?, custodial)
         }
     };
     check_id(&signed, expected)?;
+    caller.may_send(&signed, custodial)?;
     Ok(Prepared { signed, custodial })
 }
 
-fn sign_or_verify(app: &App, draft: &Draft, idempotency: Option<&Hash>) -> ApiResult<Signed> {
+fn sign_or_verify(
+    app: &App,
+    caller: &Caller,
+    draft: &Draft,
+    idempotency: Option<&Hash>,
+) -> ApiResult<Signed> {
     let log_id = app.engine.log_id();
     if let (Some(agent), Some(at), Some(signature)) = (draft.agent, draft.at, draft.signature) {
         return Ok(Signed::verify(draft.record(agent, at, log_id), signature)?);
     }
-    let Some(key) = &app.custodial else {
+    let Some(key) = app.custodian(&caller.principal)? else {
         let detail = "the record has no signature, and this server does not sign for its callers";
         return Err(ApiError::new(ErrorCode::SigningDisabled, detail).field("signature"));
     };
@@ -69,7 +77,7 @@ fn sign_or_verify(app: &App, draft: &Draft, idempotency: Option<&Hash>) -> ApiRe
             return Err(ApiError::new(ErrorCode::InvalidField, detail).field("at"));
         }
     };
-    Signed::seal(draft.record(key.agent_id(), at, log_id), key)
+    Signed::seal(draft.record(key.agent_id(), at, log_id), &key)
         .map_err(|invalid| wire::WireError::from(invalid).into())
 }
 
@@ -121,24 +129,24 @@ impl<'a> Steps<'a> {
 
 /// Reads a body, submits its record, tells its fate.
 async fn write(
-    app: Arc<App>,
+    (app, caller): (Arc<App>, Caller),
     request: Request<Body>,
     path_id: Option<RecordId>,
     parse: fn(&[u8]) -> ApiResult<Incoming>,
 ) -> ApiResult<Response> {
-    let idempotency = idempotency(request.headers(), &app.principal)?;
+    let idempotency = idempotency(request.headers(), &caller.principal)?;
     let limits = &app.config.limits;
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let deadline = app.deadline();
     let mut steps = Steps::new(&app);
     let incoming = parse(&body)?;
     steps.ended(WriteStep::Parse);
-    let Prepared { signed, custodial } = prepare(&app, incoming, idempotency.as_ref())?;
+    let Prepared { signed, custodial } = prepare(&app, &caller, incoming, idempotency.as_ref())?;
     check_id(&signed, path_id)?;
     let (agent, at) = (signed.record().agent, signed.record().at);
     let submission = Submission {
         signed,
-        principal: app.principal.clone(),
+        principal: caller.principal.clone(),
         custodial,
         idempotency,
         deadline: Some(deadline),
@@ -217,9 +225,10 @@ macro_rules! endpoint {
         )]
         pub(crate) async fn $name(
             State(app): State<Arc<App>>,
+            caller: Caller,
             request: Request<Body>,
         ) -> ApiResult<Response> {
-            write(app, request, None, one::<wire::$record>).await
+            write((app, caller), request, None, one::<wire::$record>).await
         }
     };
 }
@@ -272,10 +281,11 @@ impl<S: Send + Sync> FromRequestParts<S> for RecordIdPath {
 )]
 pub(crate) async fn put_assertion(
     State(app): State<Arc<App>>,
+    caller: Caller,
     id: RecordIdPath,
     request: Request<Body>,
 ) -> ApiResult<Response> {
-    write(app, request, Some(id.0), one::<wire::Assertion>).await
+    write((app, caller), request, Some(id.0), one::<wire::Assertion>).await
 }
 
 /// Writes a record of any kind under the id that it hashes to.
@@ -293,8 +303,9 @@ pub(crate) async fn put_assertion(
 )]
 pub(crate) async fn put_record(
     State(app): State<Arc<App>>,
+    caller: Caller,
     id: RecordIdPath,
     request: Request<Body>,
 ) -> ApiResult<Response> {
-    write(app, request, Some(id.0), any).await
+    write((app, caller), request, Some(id.0), any).await
 }

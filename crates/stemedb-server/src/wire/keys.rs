@@ -1,9 +1,9 @@
 //! API keys, as administrators see them. A secret is in an answer once: when it was made.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::scalar::{AgentKey, SpaceText, Time};
+use super::scalar::{AgentKey, HashHex, SpaceText, Time};
 
 /// What an API key may do. Each role may also do what those before it may.
 #[derive(
@@ -141,4 +141,79 @@ impl std::fmt::Debug for MadeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MadeKey").field("key", &self.key).finish_non_exhaustive()
     }
+}
+
+/// What an administrator did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminEntry {
+    /// The hash of this entry and of all before it.
+    pub chain: HashHex,
+    /// Its number, dense from 1.
+    pub id: u64,
+    /// When it was done.
+    pub at: Time,
+    /// What was done: method and endpoint, or the command.
+    #[schema(example = "POST /v1/admin/node/drain")]
+    pub act: String,
+    /// Who did it: the owner of the API key.
+    pub principal: String,
+    /// The API key that it was done with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `http`, `socket` or `offline`.
+    #[schema(example = "http")]
+    pub via: String,
+    /// From where: address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Path and query, where they say more than the act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The HTTP status of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What it came to, in words; never a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl AdminEntry {
+    /// An act; number and chain are given when it is written.
+    pub fn new(at: Time, act: &str, principal: &str, via: &str) -> Self {
+        Self {
+            chain: HashHex(stemedb_model::Hash([0; 32])),
+            id: 0,
+            at,
+            act: act.to_owned(),
+            principal: principal.to_owned(),
+            key: None,
+            via: via.to_owned(),
+            client: None,
+            path: None,
+            status: None,
+            detail: None,
+        }
+    }
+}
+
+/// A page of what administrators did, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminPage {
+    /// The entries.
+    pub entries: Vec<AdminEntry>,
+    /// Where the next page begins, if there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// What GET /v1/audit/admin asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AdminParams {
+    /// How many entries a page holds. Default: 100.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// Where the next page begins, from the one before.
+    pub cursor: Option<String>,
 }

@@ -33,7 +33,9 @@ pub use audit::{
 };
 pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
-pub use keys::{KeyInfo, KeyList, KeyRole, MadeKey, NewKey, RotateKey};
+pub use keys::{
+    AdminEntry, AdminPage, AdminParams, KeyInfo, KeyList, KeyRole, MadeKey, NewKey, RotateKey,
+};
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
 pub use nquads::{Exported, NQUADS, write_record};

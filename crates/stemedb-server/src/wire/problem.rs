@@ -55,7 +55,14 @@ macro_rules! codes {
 }
 
 codes! {
+    AgentNotBound = "agent_not_bound", 403, false, "The API key is bound to another agent";
     AgentUnregistered = "agent_unregistered", 403, false, "This database takes records of registered agents only";
+    ApiKeyExists = "api_key_exists", 409, false, "A live API key has this name";
+    ApiKeyExpired = "api_key_expired", 401, false, "The API key is no longer valid";
+    ApiKeyInUrl = "api_key_in_url", 400, false, "An API key stands in the URL";
+    ApiKeyMissing = "api_key_missing", 401, false, "The request shows no API key";
+    ApiKeyNotFound = "api_key_not_found", 404, false, "There is no such API key";
+    ApiKeyUnknown = "api_key_unknown", 401, false, "The API key is unknown here, or revoked";
     AtAhead = "at_ahead", 400, false, "The claimed time lies more than five minutes ahead";
     AuditEntryNotFound = "audit_entry_not_found", 404, false, "The audit holds no such entry";
     AuditUnavailable = "audit_unavailable", 503, true, "Reads cannot be taken down, or what was taken down cannot be read";
@@ -82,6 +89,8 @@ codes! {
     InvalidParameter = "invalid_parameter", 400, false, "A parameter is not as it must be";
     KeyReplaced = "key_replaced", 403, false, "The key gave its place to another";
     KeyRevoked = "key_revoked", 403, false, "The key is revoked";
+    KeysUnavailable = "keys_unavailable", 503, true, "The list of API keys cannot be written";
+    LastAdminKey = "last_admin_key", 409, false, "No other live API key has the role admin";
     LensInvalid = "lens_invalid", 422, false, "The definition of the lens cannot be used";
     LensNotFound = "lens_not_found", 404, false, "There is no such lens";
     Lost = "lost", 410, false, "The record was lost to damage, and a repair of the log gave it up";
@@ -95,7 +104,9 @@ codes! {
     QueueFull = "queue_full", 503, true, "The write queue is full";
     RecordNotFound = "record_not_found", 404, false, "The log holds no such record";
     ResolveTooLarge = "resolve_too_large", 422, false, "The resolution would need more claims than the bound";
+    RoleTooLow = "role_too_low", 403, false, "The API key does not have the role that this takes";
     SigningDisabled = "signing_disabled", 403, false, "This server does not sign for its callers";
+    SpaceForbidden = "space_forbidden", 403, false, "The API key is not for this space";
     TrustPending = "trust_pending", 503, true, "The node is learning whom to trust";
     TrustTooLarge = "trust_too_large", 422, false, "There is more to learn trust from than the bound";
     TrustUnavailable = "trust_unavailable", 409, false, "The trust snapshot in force cannot be used";

@@ -76,6 +76,7 @@ pub fn start_with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> 
         Index::open(&IndexConfig::new(dir.path().join("index")), log.reader().identity()).unwrap();
     let mut engine_config = EngineConfig::default();
     let mut config = ServerConfig::new(dir.path());
+    config.auth.enabled = false;
     config.limits.at_least_timeout = Duration::from_millis(50);
     change(&mut config, &mut engine_config);
     stemedb_server::install_recorder();
@@ -195,6 +196,7 @@ impl Running {
         let mut request = match method {
             "POST" => self.agent.post(url),
             "PUT" => self.agent.put(url),
+            "PATCH" => self.agent.patch(url),
             _ => panic!("{method}"),
         };
         if !content_type.is_empty() {

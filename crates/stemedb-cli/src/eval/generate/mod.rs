@@ -64,6 +64,7 @@ pub fn run(
     config.server.data_dir = scratch.path().to_owned();
     config.server.listen.set_port(0);
     config.log.filter = "error".into();
+    config.auth.enabled = false;
     serve::start_logging(&config.log)?;
     let running = serve::start(&config, &First::default(), &context.env)?;
     let outcome = database::wait_ready(&running.engine, context).and_then(|()| {
