@@ -21,6 +21,7 @@ pub mod question;
 pub mod record;
 pub mod remote;
 pub mod serve;
+mod socket;
 pub mod table;
 pub mod time;
 

@@ -12,6 +12,7 @@ use ureq::typestate::WithoutBody;
 
 use crate::failure::Failure;
 use crate::files;
+use crate::socket::SocketConnector;
 
 /// Longest answer that is kept in memory; imports and exports are streams.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
@@ -31,6 +32,10 @@ pub struct RemoteArgs {
         help_heading = "Server"
     )]
     pub url: String,
+    /// Admin socket of a node on this machine, instead of --url: no key needed, but the right to open
+    /// the file. The same as --url unix:FILE.
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub socket: Option<PathBuf>,
     /// API key, if the server wants one; better given in the environment.
     #[arg(
         long,
@@ -56,6 +61,8 @@ pub struct RemoteArgs {
 #[derive(Debug, Clone)]
 pub struct Remote {
     base: String,
+    /// The address as people know it.
+    shown: String,
     api_key: Option<String>,
     agent: ureq::Agent,
 }
@@ -78,29 +85,40 @@ impl RemoteArgs {
             (None, Some(file)) => Some(files::read_private(file)?.trim().to_owned()),
             (key, _) => key.clone(),
         };
-        Remote::new(&self.url, key)
+        match &self.socket {
+            Some(socket) => Ok(Remote::socket(socket.clone())),
+            None => Remote::new(&self.url, key),
+        }
     }
 }
 
 impl Remote {
     /// A server at `http://HOST:PORT`.
     pub fn new(url: &str, api_key: Option<String>) -> Result<Self, Failure> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            return Ok(Self::socket(path.into()));
+        }
         let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") {
-            return Err(Failure::error(format!("`{url}` is no address of a server"))
-                .hint("it is written http://HOST:PORT; for TLS put a proxy in front"));
+            return Err(Failure::error(format!("`{url}` is no address of a server")).hint(
+                "it is written http://HOST:PORT or unix:FILE; for TLS put a proxy in front",
+            ));
         }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .user_agent(concat!("stemedb/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Ok(Self { base, api_key, agent: config.new_agent() })
+        let agent = config().new_agent();
+        Ok(Self { shown: base.clone(), base, api_key, agent })
+    }
+
+    /// The admin socket of a node.
+    fn socket(path: PathBuf) -> Self {
+        let shown = format!("unix:{}", path.display());
+        let resolver = ureq::unversioned::resolver::DefaultResolver::default();
+        let agent = ureq::Agent::with_parts(config(), SocketConnector(path), resolver);
+        Self { shown, base: "http://127.0.0.1".into(), api_key: None, agent }
     }
 
     /// The address.
     pub fn url(&self) -> &str {
-        &self.base
+        &self.shown
     }
 
     /// Asks; any status is an answer.
@@ -191,9 +209,17 @@ impl Remote {
     }
 
     fn unreachable(&self, error: ureq::Error) -> Failure {
-        let failure = Failure::error(format!("no answer from {}", self.base)).because(error);
+        let failure = Failure::error(format!("no answer from {}", self.shown)).because(error);
         failure.hint("is it running? `stemedb serve --data-dir ./stemedb-data` starts one")
     }
+}
+
+fn config() -> ureq::config::Config {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .user_agent(concat!("stemedb/", env!("CARGO_PKG_VERSION")))
+        .build()
 }
 
 impl Answer {
@@ -274,6 +300,7 @@ mod tests {
         for (url, good) in [
             ("http://127.0.0.1:18180", true),
             ("http://127.0.0.1:18180/", true),
+            ("unix:/run/stemedb/admin.sock", true),
             ("https://x", false),
             ("127.0.0.1:18180", false),
         ] {

@@ -1,6 +1,7 @@
 //! The server in this process: put together, started, stopped.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use stemedb_io::Env;
 use stemedb_log::LogState;
 use stemedb_model::SigningKey;
 use stemedb_server::Server;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -123,14 +124,39 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     if let Some(root) = &root {
         register_custodial(&server, root.clone(), created)?;
     }
+    let socket = match config.admin_socket() {
+        Some(path) => Some(bind_socket(&path, env, &runtime)?),
+        None => None,
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move {
         // An end of the sender is a stop, too.
         let _ = stopped.await;
     };
-    let serving = runtime.spawn(server.serve(listener, shutdown));
+    let serving = runtime.spawn(server.serve(listener, socket, shutdown));
     let config = config.clone();
     Ok(Running { address, engine, root, created, first_key, runtime, stop, serving, config })
+}
+
+/// A socket that only its owner may open: it gets its name once it has its mode.
+fn bind_socket(path: &Path, env: &Env, runtime: &Runtime) -> Result<UnixListener, Failure> {
+    let failed = |error| {
+        Failure::error(format!("cannot listen on {}", path.display()))
+            .because(error)
+            .hint("server.admin_socket names a shorter path that can be written, or \"\" for none")
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    if env.vfs.exists(&new).map_err(failed)? {
+        env.vfs.remove_file(&new).map_err(failed)?;
+    }
+    let _runtime = runtime.enter();
+    let listener = UnixListener::bind(&new).map_err(failed)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    // What an earlier process left there, nobody listens on: the lock of the folder is ours.
+    env.vfs.rename(&new, path).map_err(failed)?;
+    Ok(listener)
 }
 
 /// Makes the key by which the server signs for its callers an agent. Waits for it only where

@@ -319,3 +319,36 @@ fn the_first_key_opens_the_node_and_a_reset_makes_another() {
     let (status, _, said) = run(&offline);
     assert!(status == Some(1) && said.contains("line 1"), "{said}");
 }
+
+/// On the machine itself the right to open the socket is enough.
+#[test]
+fn the_admin_socket_needs_no_key() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = ["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    // One that an earlier process left is no obstacle.
+    for _ in 0..2 {
+        let node = Node::start(STEMEDB, &serve);
+        let socket = data.join("node/admin.sock");
+        let meta = std::fs::metadata(&socket).unwrap();
+        assert!(meta.file_type().is_socket());
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+        let socket = socket.to_str().unwrap();
+        let (status, text, said) = run(&["admin", "status", "--socket", socket]);
+        assert!(status == Some(0) && text.starts_with("ready"), "{text}{said}");
+        let (status, list, _) = run(&["admin", "keys", "list", "--url", &format!("unix:{socket}")]);
+        assert!(status == Some(0) && list.contains("local"), "{list}");
+        let (status, _, said) = run(&["query", "a", "b", "--socket", socket]);
+        assert!(status == Some(1) && said.contains("admin socket"), "{said}");
+        drop(node);
+    }
+    let missing = dir.path().join("missing");
+    let (status, _, said) = run(&["admin", "status", "--socket", missing.to_str().unwrap()]);
+    assert!(status == Some(2) && said.contains("no answer from unix:"), "{said}");
+    let mut command = Command::new(STEMEDB);
+    command.args(["config", "check"]);
+    let output = command.env("STEMEDB_SERVER__TRUSTED_PROXIES", "10.0.0.0/33").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("server.trusted_proxies"), "{said}");
+}

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use stemedb_model::{Role, SourceClass};
 
 use crate::audit::AuditConfig;
@@ -16,6 +17,10 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Who may ask.
     pub auth: AuthConfig,
+    /// Proxies whose word about addresses counts. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Sites whose pages may ask, as browsers write them: `https://app.example`. Default none.
+    pub cors_origins: Vec<String>,
     /// Signing for callers without keys.
     pub signing: SigningConfig,
     /// Which reads are taken down.
@@ -101,6 +106,8 @@ impl ServerConfig {
         Self {
             data_dir: data_dir.into(),
             auth: AuthConfig::default(),
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             signing: SigningConfig::default(),
             audit: AuditConfig::default(),
             limits: Limits::default(),
@@ -155,6 +162,22 @@ impl ServerConfig {
             }
         }
         problems.extend(self.audit.problems());
+        for origin in &self.cors_origins {
+            let host = origin.strip_prefix("https://").or(origin.strip_prefix("http://"));
+            let plain = |host: &str| {
+                !host.is_empty()
+                    && host.bytes().all(|byte| {
+                        byte.is_ascii_lowercase()
+                            || byte.is_ascii_digit()
+                            || b"-.:[]".contains(&byte)
+                    })
+            };
+            if !host.is_some_and(plain) {
+                problems.push(format!(
+                    "server.cors_origins names {origin:?}, expected an origin such as https://app.example"
+                ));
+            }
+        }
         if self.signing.roles.iter().enumerate().any(|(index, role)| {
             self.signing.roles.iter().take(index).any(|earlier| earlier == role)
         }) {
@@ -236,6 +259,13 @@ mod tests {
         assert_eq!(with(|c| c.audit.endpoints = vec!["/v1/assert".into()]), 1);
         let required = |c: &mut ServerConfig| (c.audit.enabled, c.audit.required) = (false, true);
         assert_eq!(with(required), 1);
+        assert_eq!(with(|c| c.cors_origins = vec!["https://app.example:8443".into()]), 0);
+        for origin in ["*", "app.example", "https://app.example/", "https://", "https://*.example"]
+        {
+            let mut config = ServerConfig::new("data");
+            config.cors_origins = vec![origin.into()];
+            assert!(config.validate().is_err(), "{origin}");
+        }
         assert_eq!(with(|c| c.signing.roles = vec![Role::Trust, Role::Trust]), 1);
     }
 

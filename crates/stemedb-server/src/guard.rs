@@ -12,14 +12,19 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
-use crate::audit::Client;
 use crate::auth::{Access, Caller, Done, access, authorize};
 use crate::body::{check_encoding, discard};
+use crate::client::Client;
 use crate::error::{ApiError, ApiResult, Sent};
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Probes and scrapes are answered however busy the node is.
 const NEVER_LIMITED: [&str; 3] = ["/livez", "/metrics", "/readyz"];
+/// Nothing in an answer is ever run or shown as a page.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+/// The documentation page has its own files, and images and styles in them.
+const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The label of what has no route.
 const OTHER: &str = "other";
 
@@ -36,7 +41,11 @@ pub(crate) async fn guard(
         .map_or_else(|| OTHER.to_owned(), |path| template(path.as_str()));
     let method = method_label(request.method());
     let _in_flight = app.metrics.request_began();
-    let response = match admit(&app, &request, &endpoint) {
+    if let Some(client) = request.extensions().get::<Client>() {
+        let client = client.through(&app.config.trusted_proxies, request.headers());
+        request.extensions_mut().insert(client);
+    }
+    let mut response = match admit(&app, &request, &endpoint) {
         Ok((_permit, None)) => next.run(request).await,
         Ok((_permit, Some(caller))) => {
             let act = Act::of(&app, &request, &endpoint, &caller);
@@ -57,6 +66,7 @@ pub(crate) async fn guard(
     {
         app.metrics.rejected(sent.code);
     }
+    harden(&endpoint, response.headers_mut());
     let took = app.engine.monotonic().saturating_sub(began);
     app.metrics.request_ended(&endpoint, method, response.status().as_u16(), took);
     response
@@ -78,9 +88,11 @@ impl Act {
         }
         let at = Time(app.engine.now());
         let name = format!("{method} {endpoint}");
-        let mut entry = AdminEntry::new(at, &name, caller.principal.as_str(), "http");
+        let client = request.extensions().get::<Client>();
+        let via = if client == Some(&Client::Socket) { "socket" } else { "http" };
+        let mut entry = AdminEntry::new(at, &name, caller.principal.as_str(), via);
         entry.key = caller.key.clone();
-        entry.client = request.extensions().get::<Client>().map(|client| client.0.to_string());
+        entry.client = client.filter(|client| **client != Client::Socket).map(Client::to_string);
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
         entry.path = (path != endpoint).then(|| path.to_owned());
         Some(Self(entry))
@@ -108,6 +120,20 @@ impl Act {
     }
 }
 
+/// What browsers are told about every answer: that it is what it says it is, that no other site may
+/// show it in a frame, that nobody keeps it.
+fn harden(endpoint: &str, headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let page = endpoint == "/docs";
+    let policy = if page { PAGE_POLICY } else { POLICY };
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    if !page {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
 /// The files of the documentation page are one endpoint.
 fn template(path: &str) -> String {
     if path.starts_with("/docs") { "/docs".to_owned() } else { path.to_owned() }
@@ -132,7 +158,8 @@ fn admit(
     request: &Request<Body>,
     endpoint: &str,
 ) -> ApiResult<(Option<OwnedSemaphorePermit>, Option<Caller>)> {
-    if !app.config.auth.enabled {
+    let socket = request.extensions().get::<Client>() == Some(&Client::Socket);
+    if !app.config.auth.enabled && !socket {
         check_local(request.uri(), request.headers())?;
     }
     let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());

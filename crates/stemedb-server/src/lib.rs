@@ -9,6 +9,7 @@ mod app;
 mod audit;
 mod auth;
 mod body;
+mod client;
 mod config;
 mod cursor;
 mod custodial;

@@ -1,13 +1,15 @@
 //! Which path leads where.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -97,7 +99,7 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, serde_json::Error> {
         async move { answer }
     };
     let docs = SwaggerUi::new("/docs").config(Config::from(SPECIFICATION));
-    Ok(routes
+    let router = routes
         .route(SPECIFICATION, get(serve))
         .merge(docs)
         .fallback(meta::no_route)
@@ -110,7 +112,34 @@ pub(crate) fn router(app: &Arc<App>) -> Result<Router, serde_json::Error> {
                 .into_response()
         }))
         .layer(from_fn_with_state(Arc::clone(app), watch))
-        .layer(from_fn_with_state(Arc::clone(app), guard)))
+        .layer(from_fn_with_state(Arc::clone(app), guard));
+    Ok(match cors(&app.config.cors_origins) {
+        // Outside the guard: a browser asks without a key whether it may send one.
+        Some(cors) => router.layer(cors),
+        None => router,
+    })
+}
+
+/// Closed unless origins are named. No cookies are in use, so none are allowed.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> =
+        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    let name = HeaderName::from_static;
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_headers([
+                header::ACCEPT,
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                name("idempotency-key"),
+                name("last-event-id"),
+                name("x-api-key"),
+            ])
+            .expose_headers([header::RETRY_AFTER, name("stemedb-more"), name("stemedb-snapshot")])
+            .max_age(Duration::from_secs(600))
+    })
 }
 
 /// Lets every answer that the specification knows begin at 0.

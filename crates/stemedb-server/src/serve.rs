@@ -17,12 +17,12 @@ use hyper_util::service::TowerToHyperService;
 use stemedb_engine::Engine;
 use stemedb_io::Env;
 use stemedb_model::SigningKey;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use crate::app::{App, register_custodial};
-use crate::audit::Client;
+use crate::client::Client;
 use crate::config::{ServerConfig, check_loopback};
 use crate::learner;
 use crate::metrics::UPKEEP_EVERY;
@@ -70,10 +70,14 @@ impl Server {
     /// the drain timeout. Draining the engine is the caller's: before `shutdown`, so that probes
     /// show it.
     ///
+    /// On `socket` it answers what operators and administrators ask, without keys: whoever may open
+    /// the file may do that.
+    ///
     /// Without authentication, refuses a listener that others than this machine can reach.
     pub async fn serve(
         self,
         listener: TcpListener,
+        socket: Option<UnixListener>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let address = listener.local_addr()?;
@@ -104,14 +108,26 @@ impl Server {
         loop {
             let accept = async {
                 let permit = Arc::clone(&connections).acquire_owned().await;
-                (permit, listener.accept().await)
+                let (stream, peer) = listener.accept().await?;
+                Ok((Accepted::Tcp(stream), Client::Peer(peer), permit.ok()))
             };
-            let (permit, accepted) = tokio::select! {
+            // Not counted: an operator gets in however many connections there are.
+            let accept_socket = async {
+                match &socket {
+                    Some(socket) => {
+                        let (stream, _) = socket.accept().await?;
+                        Ok((Accepted::Unix(stream), Client::Socket, None))
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let accepted: io::Result<_> = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                accepted = accept_socket => accepted,
                 accepted = accept => accepted,
             };
-            let (stream, peer) = match accepted {
+            let (stream, client, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -119,25 +135,27 @@ impl Server {
                     continue;
                 }
             };
-            // Without it, a small answer may wait for an acknowledgement of the one before.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
-            }
             let from = move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(Client(peer));
+                request.extensions_mut().insert(client);
                 request
             };
             let service = TowerToHyperService::new(self.router.clone().map_request(from));
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection ended early");
+            match stream {
+                Accepted::Tcp(stream) => {
+                    // Without it, a small answer may wait for an acknowledgement of the one before.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "no TCP_NODELAY");
+                    }
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    tokio::spawn(to_its_end(graceful.watch(connection), permit));
                 }
-                drop(permit);
-            });
+                Accepted::Unix(stream) => {
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    tokio::spawn(to_its_end(graceful.watch(connection), permit));
+                }
+            }
         }
-        drop(listener);
+        drop((listener, socket));
         if tokio::time::timeout(self.app.config.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests were still under way when the drain timeout passed");
         }
@@ -149,6 +167,22 @@ impl Server {
         learner.abort();
         Ok(())
     }
+}
+
+/// A connection of either kind.
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn to_its_end(
+    connection: impl Future<Output = hyper::Result<()>>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended early");
+    }
+    drop(permit);
 }
 
 /// Writes now and then when keys were used, and lets keys that expired fall out of the gauge.

@@ -557,3 +557,112 @@ fn without_authentication_only_this_machine_is_answered() {
     assert_eq!(code(&keys), (404, "not_found".into()), "{}", keys.text);
     assert!(!server.data_dir().join("node/api-keys.json").exists());
 }
+
+fn on_socket(server: &Running, method: &str, path: &str) -> Answer {
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(server.data_dir().join("admin.sock")).unwrap();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, headers: Vec::new(), text: body.to_owned() }
+}
+
+/// Whoever may open the socket needs no key for what operators and administrators do, and gets
+/// nothing else there.
+#[test]
+fn the_socket_is_for_operators_and_administrators() {
+    for enabled in [true, false] {
+        let server = start_with(|config, _| config.auth.enabled = enabled);
+        assert_eq!(on_socket(&server, "GET", "/v1/admin/node").status, 200);
+        assert_eq!(on_socket(&server, "GET", "/readyz").status, 200);
+        assert_eq!(on_socket(&server, "POST", "/v1/admin/wal/acknowledge").status, 200);
+        let keys = on_socket(&server, "GET", "/v1/admin/keys");
+        assert_eq!(keys.status, if enabled { 200 } else { 404 }, "{}", keys.text);
+        for (method, path) in [
+            ("GET", "/v1/query?subject=s&predicate=p"),
+            ("GET", "/v1/export"),
+            ("POST", "/v1/assert"),
+            ("POST", "/v1/import"),
+        ] {
+            let answer = on_socket(&server, method, path);
+            assert_eq!(code(&answer), (404, "not_found".into()), "{path}: {}", answer.text);
+        }
+        let entries = on_socket(&server, "GET", "/v1/audit/admin").json();
+        let entry = &entries["entries"][0];
+        assert_eq!((&entry["via"], &entry["principal"]), (&json!("socket"), &json!("local")));
+        assert!(entry["client"].is_null());
+    }
+}
+
+#[test]
+fn only_proxies_that_are_trusted_say_who_asks() {
+    for (trusted, expected) in [(Some("127.0.0.0/8"), "10.1.2.3"), (None, "127.0.0.1:")] {
+        let server = start_with(|config, _| {
+            config.auth.enabled = true;
+            config.trusted_proxies.extend(trusted.map(|text| text.parse().unwrap()));
+        });
+        let bearer = format!("Authorization: Bearer {}", first(&server));
+        let headers = [&*bearer, "X-Forwarded-For: 9.9.9.9, 10.1.2.3"];
+        let done = ask(&server, "POST", "/v1/admin/wal/acknowledge", &headers, &Value::Null);
+        assert_eq!(done.status, 200, "{}", done.text);
+        let page = ask(&server, "GET", "/v1/audit/admin", &[&bearer], &Value::Null).json();
+        let client = page["entries"][0]["client"].as_str().unwrap();
+        assert!(client.starts_with(expected), "{client}");
+    }
+}
+
+#[test]
+fn browsers_are_told_what_not_to_do() {
+    let server = secured();
+    let admin = first(&server);
+    for (path, kept) in [("/v1/health", false), ("/v1/nothing", false), ("/docs/", true)] {
+        let answer = with(&server, &admin, "GET", path, &Value::Null);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert_eq!(policy.contains("script"), false, "{path}: {policy}");
+        assert_eq!(answer.header("cache-control") == Some("no-store"), !kept, "{path}");
+    }
+    // The page needs no script of its own within it, which the policy would stop.
+    let page = ask(&server, "GET", "/docs/", &[], &Value::Null);
+    assert_eq!(page.status, 200);
+    for part in page.text.split("<script").skip(1) {
+        let (tag, rest) = part.split_once('>').unwrap();
+        assert!(tag.contains("src=") && rest.trim_start().starts_with("</script>"), "{part}");
+    }
+}
+
+#[test]
+fn pages_of_other_sites_may_ask_only_if_named() {
+    let preflight = [
+        "Origin: https://app.example",
+        "Access-Control-Request-Method: POST",
+        "Access-Control-Request-Headers: authorization,content-type",
+    ];
+    let server = secured();
+    let answer = ask(&server, "OPTIONS", "/v1/assert", &preflight, &Value::Null);
+    is(&answer, 405, "method_not_allowed");
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    let server = start_with(|config, _| {
+        config.auth.enabled = true;
+        config.cors_origins = vec!["https://app.example".into()];
+    });
+    let answer = ask(&server, "OPTIONS", "/v1/assert", &preflight, &Value::Null);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    let allowed = answer.header("access-control-allow-headers").unwrap();
+    assert!(allowed.contains("authorization") && allowed.contains("x-api-key"), "{allowed}");
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let origin = ["Origin: https://evil.example", preflight[1]];
+    let other = ask(&server, "OPTIONS", "/v1/assert", &origin, &Value::Null);
+    assert_eq!(other.header("access-control-allow-origin"), None);
+    // A named origin still needs a key, and its page may read why not.
+    let answer = ask(&server, "GET", "/v1/health", &preflight[..1], &Value::Null);
+    is(&answer, 401, "api_key_missing");
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+}

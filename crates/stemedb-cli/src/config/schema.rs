@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stemedb_engine::EngineConfig;
@@ -63,6 +64,13 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// Public half of the root key, 64 hex digits, where the secret half is kept elsewhere.
     pub root_public_key: Option<String>,
+    /// Socket on which operators and administrators of this machine are answered without keys, mode
+    /// 0600; `<server.data_dir>/node/admin.sock` if not set, none if empty.
+    pub admin_socket: Option<PathBuf>,
+    /// Proxies, as addresses or networks (`10.0.0.0/8`), whose `X-Forwarded-For` says who asks.
+    pub trusted_proxies: Vec<String>,
+    /// Sites whose pages may ask from a browser, as `https://app.example`; none if empty.
+    pub cors_origins: Vec<String>,
     /// How long a drain may take before what is left is reported; at most 600,000.
     pub drain_timeout_ms: u64,
 }
@@ -73,6 +81,9 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 18180)),
             data_dir: "/var/lib/stemedb".into(),
             root_public_key: None,
+            admin_socket: None,
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             drain_timeout_ms: 25_000,
         }
     }
@@ -223,6 +234,12 @@ impl Default for Limits {
             at_least_timeout_ms: ms(limits.at_least_timeout),
         }
     }
+}
+
+/// A network, or the one address of it.
+fn network(text: &str) -> Option<IpNet> {
+    let alone = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(alone)
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -393,12 +410,22 @@ impl Config {
         self.server.data_dir.join("node")
     }
 
+    /// Where the admin socket is, if there is one.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        let default = || self.node_dir().join("admin.sock");
+        let path = self.server.admin_socket.clone().unwrap_or_else(default);
+        (!path.as_os_str().is_empty()).then_some(path)
+    }
+
     /// Settings of the HTTP server.
     pub fn server(&self) -> ServerConfig {
         let millis = Duration::from_millis;
         let mut config = ServerConfig::new(&self.server.data_dir);
         config.auth =
             AuthConfig { enabled: self.auth.enabled, metrics_need_key: self.metrics.require_key };
+        let proxies = self.server.trusted_proxies.iter();
+        config.trusted_proxies = proxies.filter_map(|text| network(text)).collect();
+        config.cors_origins = self.server.cors_origins.clone();
         config.signing.custodial = self.signing.custodial;
         config.signing.ceiling = match self.signing.ceiling {
             Class::Regulatory => SourceClass::Regulatory,
@@ -509,6 +536,14 @@ impl Config {
         ] {
             if dir.is_some_and(|dir| dir.as_os_str().is_empty()) {
                 problems.push(format!("{key} is empty, expected a folder"));
+            }
+        }
+        for proxy in &self.server.trusted_proxies {
+            if network(proxy).is_none() {
+                problems.push(format!(
+                    "server.trusted_proxies names `{proxy}`, expected an address or a network such as \
+                     10.0.0.0/8"
+                ));
             }
         }
         for name in &self.signing.roles {

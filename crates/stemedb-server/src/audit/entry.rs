@@ -1,6 +1,5 @@
 //! What is taken down of one read.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -26,7 +25,7 @@ const REFUSED_BYTES_MAX: usize = 4 << 10;
 pub(crate) struct Observed {
     pub(crate) at: Millis,
     pub(crate) principal: Principal,
-    pub(crate) client: Option<SocketAddr>,
+    pub(crate) client: Option<String>,
     pub(crate) method: &'static str,
     pub(crate) endpoint: Arc<str>,
     /// Where the endpoint has parameters in its path.
@@ -53,7 +52,7 @@ impl Observed {
     pub(crate) fn entry(self) -> AuditEntry {
         let mut entry = blank(AuditKind::Read, self.at);
         entry.principal = Some(self.principal.to_string());
-        entry.client = self.client.map(|client| client.to_string());
+        entry.client = self.client;
         entry.method = Some(self.method.to_owned());
         entry.endpoint = Some(self.endpoint.to_string());
         entry.path = self.path;
@@ -285,7 +284,7 @@ mod tests {
         Observed {
             at: Millis(5),
             principal: Principal::parse("local").unwrap(),
-            client: Some(SocketAddr::from(([127, 0, 0, 1], 9))),
+            client: Some("127.0.0.1:9".into()),
             method: "GET",
             endpoint: "/v1/query".into(),
             path: None,

@@ -35,7 +35,7 @@ pub fn chain_at(vfs: &dyn Vfs, dir: &Path, entry: u64) -> io::Result<Option<Hash
     reader::chain_at(vfs, dir, entry)
 }
 
-pub(crate) use watch::{Client, Note, watch};
+pub(crate) use watch::{Note, watch};
 
 use crate::error::{ApiError, ApiResult};
 use crate::wire::{AuditEntry, AuditHealth, ErrorCode, HashHex};

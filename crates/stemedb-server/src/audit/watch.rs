@@ -1,6 +1,5 @@
 //! The middleware that sees questions and answers pass.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -14,11 +13,8 @@ use super::Observed;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::discard;
+use crate::client::Client;
 use crate::error::ApiError;
-
-/// Where the connection comes from; set by whoever accepts it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Client(pub(crate) SocketAddr);
 
 /// Where the body of a question is left for the audit by whoever reads it.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +46,7 @@ pub(crate) async fn watch(
     let note = Note::default();
     let caller = request.extensions().get::<Caller>();
     let principal = caller.map_or_else(|| app.principal.clone(), |caller| caller.principal.clone());
-    let client = request.extensions().get::<Client>().map(|client| client.0);
+    let client = request.extensions().get::<Client>().map(Client::to_string);
     let method = if *request.method() == Method::POST { "POST" } else { "GET" };
     let path = endpoint.contains('{').then(|| request.uri().path().to_owned());
     let query = request.uri().query().map(str::to_owned);

@@ -8,8 +8,9 @@ use super::store::Denied;
 use super::table::{Access, access, methods};
 use super::token::{Token, contains_token};
 use crate::app::App;
+use crate::client::Client;
 use crate::error::{ApiError, ApiResult};
-use crate::wire::ErrorCode;
+use crate::wire::{ErrorCode, KeyRole};
 
 /// Parameters in which people put keys. They end in logs, histories and `Referer` headers.
 const NAMES: [&str; 6] =
@@ -28,6 +29,9 @@ pub(crate) fn authorize(
     let Some(access) = access(request.method(), endpoint) else {
         return Err(nothing(request, endpoint));
     };
+    if request.extensions().get::<Client>() == Some(&Client::Socket) {
+        return on_socket(app, access, endpoint);
+    }
     let Some(keys) = &app.keys else {
         return Ok(Some(Caller::local(app.principal.clone())));
     };
@@ -58,6 +62,20 @@ pub(crate) fn authorize(
             Err(ApiError::new(ErrorCode::RoleTooLow, detail))
         }
         _ => Ok(Some(Caller::holder(&key))),
+    }
+}
+
+/// Whoever may open the socket may do what operators and administrators do; for all else there are keys.
+fn on_socket(app: &App, access: Access, endpoint: &str) -> ApiResult<Option<Caller>> {
+    match access {
+        Access::Role(KeyRole::Reader | KeyRole::Writer) => {
+            let detail = format!("{endpoint} is not answered on the admin socket, ask over HTTP");
+            Err(ApiError::new(ErrorCode::NotFound, detail))
+        }
+        Access::Open => Ok(None),
+        Access::Scrape | Access::Role(KeyRole::Operator | KeyRole::Admin) => {
+            Ok(Some(Caller::local(app.principal.clone())))
+        }
     }
 }
 

@@ -85,6 +85,7 @@ pub fn start_with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> 
     let server = Server::new(Arc::clone(&engine), &env, config).unwrap();
     server.register_custodial(&root()).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let socket = dir.path().join("admin.sock");
     let (tell, address) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -94,9 +95,10 @@ pub fn start_with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> 
             .unwrap();
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let socket = tokio::net::UnixListener::bind(&socket).unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             server
-                .serve(listener, async {
+                .serve(listener, Some(socket), async {
                     let _ = stopped.await;
                 })
                 .await
