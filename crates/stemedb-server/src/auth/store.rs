@@ -445,16 +445,15 @@ impl KeyStore {
 
     /// Revokes a key for good; one that is revoked already stays as it is.
     pub(crate) fn revoke(&self, id: &str) -> Result<KeyInfo, KeyError> {
-        let now = self.now();
-        let all = self.all();
-        self.edit(id, |stored, now_| {
-            let others = all.values().any(|key| {
+        self.edit(id, |stored, now| {
+            // Inside the change: of two at once, one sees what the other has done.
+            let others = self.all().values().any(|key| {
                 key.role() == KeyRole::Admin && key.is_live(now) && key.id() != stored.id
             });
             if stored.role == KeyRole::Admin && stored.revoked_at.is_none() && !others {
                 return Err(KeyError::LastAdmin(stored.id.clone()));
             }
-            stored.revoked_at = stored.revoked_at.or(Some(Time(now_)));
+            stored.revoked_at = stored.revoked_at.or(Some(Time(now)));
             stored.secrets.clear();
             Ok(())
         })
