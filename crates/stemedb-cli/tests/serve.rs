@@ -349,6 +349,6 @@ fn the_admin_socket_needs_no_key() {
     let mut command = Command::new(STEMEDB);
     command.args(["config", "check"]);
     let output = command.env("STEMEDB_SERVER__TRUSTED_PROXIES", "10.0.0.0/33").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("server.trusted_proxies"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && text.contains("server.trusted_proxies"), "{text}");
 }
