@@ -60,7 +60,7 @@ class Node:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [binary, "serve", "--no-auth", "--data-dir", self.folder / "data"]
+        command = [binary, "serve", "--data-dir", self.folder / "data"]
         words = open(self.folder / "words", "wb")
         self.process = subprocess.Popen(
             [*map(str, command), "--listen", f"127.0.0.1:{port}"], stdout=words, stderr=words
@@ -83,14 +83,21 @@ class Node:
     def words(self):
         return (self.folder / "words").read_text(errors="replace")
 
+    def token(self):
+        """The API key of the first start: an admin's."""
+        return (self.folder / "data/node/first-admin.key").read_text().strip()
+
+    def server(self):
+        return record.Server(self.url, self.token())
+
     def call(self, method, path, body=None):
-        return record.Server(self.url, None).call(method, path, body)
+        return self.server().call(method, path, body)
 
     def populate(self):
-        """Gives the caller without keys every role, so that rights are not what decides, and
+        """Gives the caller every role, so that rights are not what decides, and
         writes what requests can refer to. Returns the ids by what they may stand for."""
         root = SigningKey(bytes.fromhex((self.folder / "data/node/root.key").read_text().strip()))
-        server = record.Server(self.url, None)
+        server = self.server()
         health = self.call("GET", "/v1/health")
         fields = {
             "at": int(time.time() * 1000),
@@ -123,6 +130,9 @@ class Node:
         self.call("GET", "/v1/query?lens=votes&subject=drugs/1&predicate=risk")
         while not self.call("GET", "/v1/health")["audit"]["last"]:
             time.sleep(0.05)
+        for name in ("revocable", "rotatable"):
+            key = self.call("POST", "/v1/admin/keys", {"name": name, "role": "reader"})
+            known[name] = key["key"]["id"]
         known["custodial"] = health["custodial_agent"]
         known["snapshot"].append(self.call("GET", "/v1/health")["snapshot"])
         known["position"] = self.call("GET", "/v1/health")["node"]["position"]
@@ -162,6 +172,7 @@ def fuzz(node, known, arguments):
         str(pathlib.Path(sys.executable).parent / "schemathesis"),
         "run",
         f"{node.url}/openapi.json",
+        f"--header=Authorization: Bearer {node.token()}",
         f"--checks={','.join(CHECKS)}",
         f"--seed={arguments.seed}",
         f"--max-examples={arguments.examples}",
@@ -169,6 +180,8 @@ def fuzz(node, known, arguments):
         f"--max-time={arguments.seconds}",
         "--phases=examples,coverage,fuzzing",
         "--generation-database=none",
+        # The key is given; two would be refused.
+        "--generation-with-security-parameters=false",
         "--suppress-health-check=all",
         "--request-timeout=30",
         "--continue-on-failure",

@@ -10,6 +10,7 @@ request that fits the document is sent, it is made true where only that was miss
 - an idempotency key is a new one, and a body has a time;
 - integers are written as such, not as 1.0; text is normalized (NFC) and cut to its bound in bytes, which a schema counts in characters;
 - expressions of a lens are of CEL, and a lens that is named is there;
+- an API key has a name of its own, an end that is to come, and what its role may have;
 - parameters of GET /v1/query that need a lens or a whole key, or forbid one, come so.
 
 Nothing else is touched, and requests that break the document are sent as they are.
@@ -118,7 +119,9 @@ def before_call(context, case, kwargs):
             case.body = "".join(
                 json.dumps({"kind": "assertion", **claim(n, "import")}) + "\n" for n in range(3)
             )
-        elif isinstance(case.body, dict):
+        elif path == "/v1/admin/keys" and isinstance(case.body, dict):
+            fit_key(case.body)
+        elif isinstance(case.body, dict) and not path.startswith("/v1/admin/keys/"):
             fit_body(case.body)
         if case.query:
             fit_query(path, case.query)
@@ -127,6 +130,8 @@ def before_call(context, case, kwargs):
         if path == "/v1/audit/query/{id}":
             # The first read of the run, which is durable by now.
             ids["id"] = 1
+        elif path.startswith("/v1/admin/keys/"):
+            ids["id"] = KNOWN["revocable" if case.method == "DELETE" else "rotatable"]
         elif "id" in ids and case.method == "GET":
             ids["id"] = known("assertion")
         if path.startswith("/v1/lenses/"):
@@ -138,6 +143,19 @@ def before_call(context, case, kwargs):
                     case.query[name] = {"space": "default", "as_of": KNOWN["position"]}[name]
         if case.headers and "Idempotency-Key" in case.headers:
             case.headers["Idempotency-Key"] = f"key-{next(COUNT)}"
+
+
+def fit_key(body):
+    """An API key that makes sense: a new name, and what its role may have."""
+    body["name"] = f"key-{next(COUNT)}"
+    if body.get("principal") == "local":
+        del body["principal"]
+    if body["role"] not in ("reader", "writer"):
+        body.pop("spaces", None)
+    if body["role"] != "writer":
+        body.pop("agent", None)
+    if "expires_at" in body:
+        body["expires_at"] = "2100-01-01T00:00:00Z"
 
 
 def claim(value, subject="drugs/1"):

@@ -19,7 +19,7 @@ use crate::config::ServerConfig;
 use crate::custodial;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::Metrics;
-use crate::wire::{ErrorCode, KeyRole};
+use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Name of the one principal while there are no API keys.
 const LOCAL: &str = "local";
@@ -37,6 +37,8 @@ pub(crate) struct App {
     pub(crate) custodial: Option<SigningKey>,
     /// The keys by which it signs for the holders of API keys.
     custodians: Mutex<BTreeMap<Principal, SigningKey>>,
+    /// One is made at a time.
+    making: Mutex<()>,
     /// `None`: without authentication.
     pub(crate) keys: Option<KeyStore>,
     /// Of the folder of this node, where the keys do not hold it.
@@ -84,6 +86,7 @@ impl App {
             principal,
             custodial,
             custodians: Mutex::default(),
+            making: Mutex::default(),
             keys,
             _lock: lock,
             first_key,
@@ -95,18 +98,26 @@ impl App {
             config,
         };
         app.count_keys();
+        if app.first_key.is_some() {
+            let mut act = AdminEntry::new(Time(app.engine.now()), "first start", LOCAL, "offline");
+            act.detail = Some("one admin key made, there was no list".to_owned());
+            if let Err(error) = app.trail.append(act) {
+                tracing::error!(%error, "that a first admin key was made was not taken down");
+            }
+        }
         Ok(app)
     }
 
-    /// The key by which the server signs for a principal, if it signs at all.
+    /// The key by which the server signs for a principal, if it signs at all. The first time it is read
+    /// or made, which may take as long as the disk likes.
     pub(crate) fn custodian(&self, principal: &Principal) -> ApiResult<Option<SigningKey>> {
         let Some(local) = &self.custodial else { return Ok(None) };
         if *principal == self.principal {
             return Ok(Some(local.clone()));
         }
-        let mut known = self.custodians.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = known.get(principal) {
-            return Ok(Some(key.clone()));
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = self.known_custodian(principal) {
+            return Ok(Some(key));
         }
         let key =
             custodial::open_key(&self.env, &self.config.data_dir, principal).map_err(|error| {
@@ -114,8 +125,28 @@ impl App {
                     "the signing key of {principal} cannot be used: {error}"
                 ))
             })?;
+        let mut known = self.custodians.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(principal.clone(), key.clone());
         Ok(Some(key))
+    }
+
+    /// The same if it is in memory: never waits for the disk.
+    pub(crate) fn known_custodian(&self, principal: &Principal) -> Option<SigningKey> {
+        let local = self.custodial.as_ref()?;
+        if *principal == self.principal {
+            return Some(local.clone());
+        }
+        let known = self.custodians.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(principal).cloned()
+    }
+
+    /// Brings it into memory, on a thread that may wait for the disk.
+    pub(crate) async fn meet(self: &Arc<Self>, principal: &Principal) -> ApiResult<()> {
+        if self.custodial.is_none() || self.known_custodian(principal).is_some() {
+            return Ok(());
+        }
+        let (app, principal) = (Arc::clone(self), principal.clone());
+        self.read(move || app.custodian(&principal).map(drop)).await
     }
 
     /// Shows how many keys of each role there are.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 /// Where a request comes from; set by whoever accepts the connection.
@@ -37,14 +37,12 @@ impl Client {
             return self;
         }
         let mut found = self;
-        let lines: Vec<&str> = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .collect();
-        for hop in lines.iter().flat_map(|line| line.split(',')).rev() {
+        let lines: Vec<&[u8]> =
+            headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+        for hop in lines.iter().flat_map(|line| line.split(|byte| *byte == b',')).rev() {
             // What cannot be read was not written by a proxy of ours, nor was anything before it.
-            let Some(address) = address(hop.trim()) else { break };
+            let text = std::str::from_utf8(hop).ok();
+            let Some(address) = text.and_then(|text| address(text.trim())) else { break };
             found = Self::Behind(address);
             if !is_trusted(&address) {
                 break;
@@ -77,6 +75,9 @@ mod tests {
             ("10.0.0.1:5", &["9.9.9.9, 1.2.3.4"], "1.2.3.4"),
             ("10.0.0.1:5", &["9.9.9.9", "1.2.3.4, 10.0.0.2"], "1.2.3.4"),
             ("10.0.0.1:5", &["9.9.9.9, nonsense, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1:5", &["9.9.9.9", "é, 1.2.3.4"], "1.2.3.4"),
+            ("10.0.0.1:5", &["9.9.9.9", "é, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1:5", &["9.9.9.9", "1.2.3.4é"], "10.0.0.1:5"),
             ("10.0.0.1:5", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             ("10.0.0.1:5", &["nonsense"], "10.0.0.1:5"),
             ("10.0.0.1:5", &[], "10.0.0.1:5"),
@@ -85,7 +86,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append("x-forwarded-for", line.parse().unwrap());
+                let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+                headers.append("x-forwarded-for", line);
             }
             let client = Client::Peer(peer.parse().unwrap());
             assert_eq!(

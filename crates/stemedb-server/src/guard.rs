@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, State};
@@ -25,6 +26,10 @@ const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 /// The documentation page has its own files, and images and styles in them.
 const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// An answer waits no longer than this for its entry in the trail.
+const TRAIL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Characters of a URL that an entry holds.
+const PATH_MAX: usize = 512;
 /// The label of what has no route.
 const OTHER: &str = "other";
 
@@ -50,11 +55,10 @@ pub(crate) async fn guard(
         Ok((_permit, Some(caller))) => {
             let act = Act::of(&app, &request, &endpoint, &caller);
             request.extensions_mut().insert(caller);
-            let response = next.run(request).await;
-            if let Some(act) = act.map(|act| act.answered(&response)) {
-                act.take_down(&app).await;
+            match act {
+                Some(act) => act.done(&app, next.run(request)).await,
+                None => next.run(request).await,
             }
-            response
         }
         Err(error) => {
             discard(request.into_body()).await;
@@ -94,8 +98,25 @@ impl Act {
         entry.key = caller.key.clone();
         entry.client = client.filter(|client| **client != Client::Socket).map(Client::to_string);
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-        entry.path = (path != endpoint).then(|| path.to_owned());
+        entry.path = (path != endpoint).then(|| path.chars().take(PATH_MAX).collect());
         Some(Self(entry))
+    }
+
+    /// Does it and takes it down. In a task of its own: where the connection breaks, the act goes on,
+    /// and so must its entry.
+    async fn done(
+        self,
+        app: &Arc<App>,
+        act: impl Future<Output = Response> + Send + 'static,
+    ) -> Response {
+        let app = Arc::clone(app);
+        let task = tokio::spawn(async move {
+            let response = act.await;
+            self.answered(&response).take_down(&app).await;
+            response
+        });
+        let broke = |error| ApiError::internal(format!("the request broke off: {error}"));
+        task.await.unwrap_or_else(|error| broke(error).into_response())
     }
 
     /// What it came to.
@@ -110,11 +131,13 @@ impl Act {
     /// operator needs most on a failing disk must not depend on that disk.
     async fn take_down(self, app: &Arc<App>) {
         let (app, act) = (Arc::clone(app), self.0.act.clone());
-        let written = tokio::task::spawn_blocking(move || app.trail.append(self.0)).await;
-        let problem = match written {
-            Ok(Ok(())) => return,
+        let written = tokio::task::spawn_blocking(move || app.trail.append(self.0));
+        let problem = match tokio::time::timeout(TRAIL_TIMEOUT, written).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
+            // It may arrive yet.
+            Err(_) => format!("the disk took longer than {} s", TRAIL_TIMEOUT.as_secs()),
         };
         tracing::error!(act, problem, "an act of an administrator was not taken down");
     }
@@ -237,7 +260,7 @@ fn check_local(uri: &Uri, headers: &HeaderMap) -> ApiResult<()> {
 }
 
 fn forwards(header: &str) -> bool {
-    header == "forwarded" || header.starts_with("x-forwarded-") || header == "x-real-ip"
+    matches!(header, "forwarded" | "via" | "x-real-ip") || header.starts_with("x-forwarded-")
 }
 
 /// Whether `host`, with or without a port, names this machine.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
@@ -92,7 +93,7 @@ pub fn openapi() -> Result<String, serde_json::Error> {
 pub(crate) fn router(app: &Arc<App>) -> Result<Router, serde_json::Error> {
     let (routes, document) = documented().split_for_parts();
     announce(app, &document);
-    let specification = document::text(&document)?;
+    let specification = Bytes::from(document::text(&document)?);
     let json = HeaderValue::from_static("application/json");
     let serve = move || {
         let answer = ([(header::CONTENT_TYPE, json.clone())], specification.clone());

@@ -33,6 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is written when keys were used.
 const USES_EVERY: Duration = Duration::from_secs(60);
+/// How long the end of a node waits for that.
+const USES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An engine behind HTTP. Clones share it.
 #[derive(Clone)]
@@ -150,6 +152,10 @@ impl Server {
                     tokio::spawn(to_its_end(graceful.watch(connection), permit));
                 }
                 Accepted::Unix(stream) => {
+                    if let Err(error) = may_ask(&stream) {
+                        tracing::warn!(%error, "a connection was refused");
+                        continue;
+                    }
                     let connection = http.serve_connection(TokioIo::new(stream), service);
                     tokio::spawn(to_its_end(graceful.watch(connection), permit));
                 }
@@ -163,10 +169,24 @@ impl Server {
         audit.abort();
         upkeep.abort();
         uses.abort();
-        write_uses(&self.app).await;
+        // It is only about when keys were used: no disk may keep a node from ending.
+        if tokio::time::timeout(USES_TIMEOUT, write_uses(&self.app)).await.is_err() {
+            tracing::warn!("when API keys were used last is not written: the disk is too slow");
+        }
         learner.abort();
         Ok(())
     }
+}
+
+/// The mode of the file lets in its owner and root. That the file has had another mode for a moment, or
+/// was given one, must let nobody in.
+fn may_ask(stream: &UnixStream) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    if peer == 0 || peer == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let problem = format!("user {peer} may not use the admin socket");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, problem))
 }
 
 /// A connection of either kind.

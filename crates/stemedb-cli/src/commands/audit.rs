@@ -157,6 +157,7 @@ fn admin(args: &AdminArgs, context: &Context) -> Result<(), Failure> {
             asked.extend(cursor.map(|cursor| ("cursor", cursor)));
             let page: AdminPage = remote.get("/v1/audit/admin", &asked)?.read()?;
             entries.extend(page.entries);
+            problems = page.problems;
             cursor = page.cursor;
             if cursor.is_none() {
                 break;

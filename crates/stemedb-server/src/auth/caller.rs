@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use stemedb_model::{AgentId, Principal, Signed, Space};
+use stemedb_model::{AgentId, Hash, Principal, Signed, Space};
 
 use super::store::Key;
+use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::question;
 use crate::wire::{ErrorCode, KeyRole, SpaceText};
@@ -23,6 +24,8 @@ pub(crate) struct Who {
     pub(crate) role: KeyRole,
     /// The id of the API key; `None` without one.
     pub(crate) key: Option<String>,
+    /// Hash of the secret that was shown.
+    shown: Option<Hash>,
     /// `None`: all.
     pub(crate) spaces: Option<Vec<Space>>,
     /// The one agent whose own records are taken.
@@ -41,23 +44,42 @@ impl Caller {
     /// Whoever reaches a server without authentication, or its socket.
     pub(crate) fn local(principal: Principal) -> Self {
         let role = KeyRole::Admin;
-        Self(Arc::new(Who { principal, role, key: None, spaces: None, agent: None }))
+        Self(Arc::new(Who { principal, role, key: None, shown: None, spaces: None, agent: None }))
     }
 
-    /// The holder of a key.
-    pub(crate) fn holder(key: &Key) -> Self {
+    /// The holder of a key, who showed the secret with this hash.
+    pub(crate) fn holder(key: &Key, shown: Hash) -> Self {
         Self(Arc::new(Who {
             principal: key.principal.clone(),
             role: key.role(),
             key: Some(key.id().to_owned()),
+            shown: Some(shown),
             spaces: key.spaces.clone(),
             agent: key.agent(),
         }))
     }
 
+    /// Refuses a caller whose key was revoked, rotated out or has expired since it was shown: for
+    /// answers that go on. Some hundred nanoseconds.
+    pub(crate) fn still(&self, app: &App) -> ApiResult<()> {
+        let (Some(keys), Some(key), Some(shown)) = (&app.keys, &self.key, &self.shown) else {
+            return Ok(());
+        };
+        if keys.still(key, shown) {
+            return Ok(());
+        }
+        let detail = format!("the API key {key} is no longer valid");
+        Err(ApiError::new(ErrorCode::ApiKeyExpired, detail))
+    }
+
+    /// Whether records of this space are for it to see. Others are as if they were not there.
+    pub(crate) fn sees(&self, space: &Space) -> bool {
+        self.spaces.as_ref().is_none_or(|spaces| spaces.contains(space))
+    }
+
     /// Refuses a space that the key is not for.
     pub(crate) fn allow(&self, space: &Space) -> ApiResult<()> {
-        let Some(spaces) = self.spaces.as_ref().filter(|spaces| !spaces.contains(space)) else {
+        let Some(spaces) = self.spaces.as_ref().filter(|_| !self.sees(space)) else {
             return Ok(());
         };
         let names: Vec<&str> = spaces.iter().map(Space::as_str).collect();

@@ -61,7 +61,7 @@ pub(crate) fn authorize(
             );
             Err(ApiError::new(ErrorCode::RoleTooLow, detail))
         }
-        _ => Ok(Some(Caller::holder(&key))),
+        _ => Ok(Some(Caller::holder(&key, token.hash()))),
     }
 }
 
@@ -137,7 +137,10 @@ fn check_url(uri: &Uri) -> ApiResult<()> {
             || contains_token(&name)
             || contains_token(&value)
     });
-    if !named && !contains_token(uri.path()) {
+    // As its parts, with escapes undone.
+    let mut path = form_urlencoded::parse(uri.path().as_bytes());
+    let in_path = path.any(|(name, value)| contains_token(&name) || contains_token(&value));
+    if !named && !in_path {
         return Ok(());
     }
     let detail = "an API key belongs into the header Authorization or X-API-Key, never into the \

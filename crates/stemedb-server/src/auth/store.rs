@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use serde::{Deserialize, Serialize};
 use stemedb_io::{Env, FolderLock, Open, Vfs};
-use stemedb_model::{Millis, Principal, Space};
+use stemedb_model::{Hash, Millis, Principal, Space};
 
 use super::token::{Token, id_bytes};
 use crate::custodial::create_folder;
@@ -359,9 +359,26 @@ impl KeyStore {
         Ok(key)
     }
 
-    /// In memory; [`KeyStore::flush`] writes it.
+    /// Whether a secret that was taken is taken still.
+    pub(crate) fn still(&self, id: &str, shown: &Hash) -> bool {
+        let (now, all) = (self.now(), self.all());
+        all.get(id).is_some_and(|key| {
+            let mut secrets = key.stored.secrets.iter();
+            key.is_live(now)
+                && secrets.any(|secret| {
+                    secret.hash.0 == *shown && secret.until.is_none_or(|until| until.0 > now)
+                })
+        })
+    }
+
+    /// In memory; [`KeyStore::flush`] writes it. While a change is being written, which may take as
+    /// long as the disk likes, nothing is noted: the next request does it.
     fn note_use(&self, id: &str, hour: Millis) {
-        let mut unwritten = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = match self.change.try_lock() {
+            Ok(unwritten) => unwritten,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let mut keys = Keys::clone(&self.all());
         if let Some(key) = keys.get_mut(id) {
             Arc::make_mut(key).stored.last_used_at = Some(Time(hour));
@@ -390,8 +407,8 @@ impl KeyStore {
             return Err(KeyError::NameTaken(new.name.clone()));
         }
         if keys.len() >= KEYS_MAX {
-            let revoked = keys.values().filter(|key| key.stored.revoked_at.is_some());
-            let oldest = revoked.min_by_key(|key| key.stored.revoked_at);
+            let ended = keys.values().filter(|key| !key.is_live(now));
+            let oldest = ended.min_by_key(|key| key.stored.created_at);
             let oldest = oldest.map(|key| key.id().to_owned()).ok_or(KeyError::Full)?;
             keys.remove(&oldest);
         }
@@ -476,6 +493,8 @@ impl KeyStore {
 
     /// On the disk first: what is in force is never less durable than an answer says.
     fn put(&self, keys: Keys, unwritten: &mut bool) -> Result<(), KeyError> {
+        // If it fails half-way, the next flush writes what is in force.
+        *unwritten = true;
         self.save(&keys)?;
         *unwritten = false;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
@@ -545,6 +564,13 @@ fn check(new: &NewKey, now: Millis) -> Result<(), KeyError> {
     }
     if let Some(Err(problem)) = new.principal.as_ref().map(|name| Principal::parse(name)) {
         return invalid("principal", problem.problem);
+    }
+    let owner = new.principal.as_ref().unwrap_or(&new.name);
+    if owner == FIRST && new.role != KeyRole::Admin {
+        let field = if new.principal.is_some() { "principal" } else { "name" };
+        let problem = "`local` is the node's own owner, whose records have the node's rights: only \
+                       an admin key may have it";
+        return invalid(field, problem.into());
     }
     if let Some(spaces) = &new.spaces {
         if new.role > KeyRole::Writer {

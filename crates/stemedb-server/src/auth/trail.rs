@@ -18,8 +18,10 @@ use crate::custodial::create_folder;
 use crate::wire::{AdminEntry, HashHex};
 
 const FAILURES: &str = "stemedb_admin_audit_failures_total";
-/// A longer file is none of ours: an act is some hundred bytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+/// A longer file is not written on.
+const FILE_BYTES: u64 = 16 << 20;
+/// No file of ours is longer.
+const FILE_BYTES_MAX: u64 = 2 * FILE_BYTES;
 
 /// The folder of the trail.
 pub fn trail_dir(data_dir: &Path) -> PathBuf {
@@ -34,6 +36,9 @@ pub struct TrailReport {
     /// Each place that is not as it was written.
     pub problems: Vec<String>,
 }
+
+/// Entries, whether there are more, and problems.
+type Page = (Vec<AdminEntry>, bool, Vec<String>);
 
 struct Writing {
     /// The number of the next file.
@@ -89,28 +94,34 @@ impl Trail {
                 (&**file, len)
             }
         };
-        entry.id = writing.last + 1;
+        entry.id = writing.last.saturating_add(1);
         let mut line = Vec::new();
         let chain = seal(&mut line, &writing.chain, &entry)?;
         file.write_at(&line, *len)?;
         file.sync_all()?;
         *len += line.len() as u64;
+        let full = *len >= FILE_BYTES;
         (writing.chain, writing.last) = (chain, entry.id);
+        if full {
+            writing.file = None;
+        }
         Ok(())
     }
 
-    /// The newest entries before `before`, newest first, and whether there are more.
-    pub(crate) fn page(&self, before: u64, limit: usize) -> io::Result<(Vec<AdminEntry>, bool)> {
+    /// The newest entries before `before`, newest first, whether there are more, and what is wrong with
+    /// the trail. Reads and proves all of it.
+    pub(crate) fn page(&self, before: u64, limit: usize) -> io::Result<Page> {
         let durable = {
             let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             writing.as_ref().map_or(u64::MAX, |writing| writing.last)
         };
-        let mut entries = read(&*self.env.vfs, &trail_dir(&self.data_dir))?.entries;
+        let found = read(&*self.env.vfs, &trail_dir(&self.data_dir))?;
+        let (mut entries, problems) = (found.entries, found.problems);
         entries.retain(|entry| entry.id < before && entry.id <= durable);
         entries.reverse();
         let more = entries.len() > limit;
         entries.truncate(limit);
-        Ok((entries, more))
+        Ok((entries, more, problems))
     }
 }
 
@@ -118,7 +129,7 @@ impl Trail {
 fn begin(vfs: &dyn Vfs, data_dir: &Path, dir: &Path) -> io::Result<Writing> {
     create_folder(vfs, data_dir, dir)?;
     let found = read(vfs, dir)?;
-    let next_file = numbers(vfs, dir)?.last().map_or(1, |last| last + 1);
+    let next_file = numbers(vfs, dir)?.last().map_or(1, |last| last.saturating_add(1));
     let (chain, last) = found.entries.last().map_or((ORIGIN, 0), |last| (last.chain.0, last.id));
     Ok(Writing { next_file, file: None, chain, last })
 }
@@ -153,8 +164,9 @@ fn read(vfs: &dyn Vfs, dir: &Path) -> io::Result<TrailReport> {
         let file = vfs.open(&path, Open::Read)?;
         let len = file.len()?;
         if len > FILE_BYTES_MAX {
-            report.problems.push(format!("{}: it is {len} bytes long", path.display()));
-            continue;
+            // Passing it over would look as if its entries had never been.
+            let problem = format!("{}: it is {len} bytes long", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
         file.read_exact_at(&mut bytes, 0)?;
@@ -179,11 +191,16 @@ fn read_file(report: &mut TrailReport, path: &Path, bytes: &[u8]) {
         };
         if std::mem::take(&mut first) {
             // What the file before holds besides was not durable when this one was begun.
+            // That is one entry at most: they are written one after the other.
+            let had = report.entries.len();
             report.entries.retain(|earlier| earlier.id < entry.id);
+            if had - report.entries.len() > 1 {
+                report.problems.push(format!("{}: begins again at entry {}", place(), entry.id));
+            }
         }
         let (before, last) =
             report.entries.last().map_or((ORIGIN, 0), |last| (last.chain.0, last.id));
-        if link(&before, rest) != stated || entry.id != last + 1 {
+        if link(&before, rest) != stated || entry.id != last.saturating_add(1) {
             report.problems.push(format!(
                 "{}: entry {} is not what was written behind entry {last}",
                 place(),
@@ -233,10 +250,11 @@ mod tests {
         assert_eq!(acts(&report), ["0.0", "0.1", "1.0", "1.1", "2.0", "2.1"]);
         assert_eq!(report.problems, Vec::<String>::new());
         let trail = Trail::new(&env, data);
-        let (page, more) = trail.page(u64::MAX, 4).unwrap();
+        let (page, more, problems) = trail.page(u64::MAX, 4).unwrap();
+        assert_eq!(problems, Vec::<String>::new());
         assert_eq!(page.iter().map(|entry| entry.id).collect::<Vec<_>>(), [6, 5, 4, 3]);
         assert!(more);
-        let (page, more) = trail.page(3, 4).unwrap();
+        let (page, more, _) = trail.page(3, 4).unwrap();
         assert_eq!(page.iter().map(|entry| entry.id).collect::<Vec<_>>(), [2, 1]);
         assert!(!more);
     }
@@ -285,6 +303,31 @@ mod tests {
             }
         }
         assert!(told_of > 100, "{told_of}");
+    }
+
+    /// Files are short, and one that claims to begin earlier takes nothing away unseen.
+    #[test]
+    fn files_are_short_and_none_takes_others_away() {
+        let (vfs, _, env) = world(1, 0);
+        let data = Path::new(DATA);
+        let trail = Trail::new(&env, data);
+        let long = "x".repeat(1 << 20);
+        for _ in 0..40 {
+            trail.append(act(&long)).unwrap();
+        }
+        assert_eq!(numbers(&*env.vfs, &trail_dir(data)).unwrap(), [1, 2, 3]);
+        let report = read_trail(&*env.vfs, data).unwrap();
+        assert_eq!((report.entries.len(), report.problems.len()), (40, 0));
+        let other = Path::new("/data/other");
+        let forged = Trail::new(&env, other);
+        forged.append(act("nothing happened")).unwrap();
+        let bytes = vfs.medium(&path(&trail_dir(other), 1)).unwrap();
+        vfs.put(&path(&trail_dir(data), 4), bytes).unwrap();
+        let report = read_trail(&*env.vfs, data).unwrap();
+        assert!(report.problems.iter().any(|one| one.contains("begins again")), "{report:?}");
+        // What is too long to be read is not passed over.
+        vfs.put(&path(&trail_dir(data), 5), vec![b'x'; FILE_BYTES_MAX as usize + 1]).unwrap();
+        assert!(read_trail(&*env.vfs, data).is_err());
     }
 
     /// A disk that fails once: the act is not told, and the next one is behind the last that was.

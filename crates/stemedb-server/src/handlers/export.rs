@@ -60,15 +60,18 @@ pub(crate) async fn export(
     let snapshot = view.token().to_string();
     let (lines, body) = Channel::new(PIECES);
     let form = asked.format.unwrap_or(ExportFormat::Ndjson);
+    let timeout = app.config.limits.body_timeout;
     let export = Export {
+        log_id: app.engine.log_id(),
+        app,
+        caller,
         view,
         form,
-        log_id: app.engine.log_id(),
         only,
         live: asked.live.unwrap_or(true),
         excluded: HashMap::new(),
         left_out: BTreeSet::new(),
-        timeout: app.config.limits.body_timeout,
+        timeout,
         _permit: permit,
     };
     let after = Position(asked.after.unwrap_or_default());
@@ -87,6 +90,8 @@ pub(crate) async fn export(
 }
 
 struct Export {
+    app: Arc<App>,
+    caller: Caller,
     view: View,
     form: ExportFormat,
     log_id: LogId,
@@ -136,6 +141,7 @@ impl Export {
     }
 
     fn page(&mut self, from: Position) -> ApiResult<(Vec<u8>, Option<Position>)> {
+        self.caller.still(&self.app)?;
         let entries = self.view.entries(from, PAGE)?;
         let next = entries.last().map(|entry| entry.position.next());
         let mut out = Vec::new();

@@ -100,7 +100,7 @@ pub(crate) async fn feed(
             .await?;
         return Ok(answer("application/x-ndjson", Body::from(page.out), Some((page.id, more))));
     }
-    let stream = Stream { wanted: Arc::new(wanted), after, _permit: app.feed()?, app };
+    let stream = Stream { wanted: Arc::new(wanted), after, _permit: app.feed()?, caller, app };
     let (pieces, body) = Channel::new(PIECES);
     tokio::spawn(stream.run(pieces));
     Ok(answer("text/event-stream", Body::new(body), None))
@@ -235,6 +235,7 @@ impl Page {
 /// One caller's stream.
 struct Stream {
     app: Arc<App>,
+    caller: Caller,
     wanted: Arc<Wanted>,
     /// Looked at so far.
     after: Position,
@@ -262,6 +263,9 @@ impl Stream {
             }
             if !matches!(engine.node().state, NodeState::Ready | NodeState::ReadOnly) {
                 return;
+            }
+            if let Err(error) = self.caller.still(&self.app) {
+                return pieces.abort(error.problem.detail.into());
             }
             match self.more().await {
                 Ok(more) => piece = more,

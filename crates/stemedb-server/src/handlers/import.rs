@@ -327,6 +327,9 @@ async fn read_lines(
             _ = stopped.wait_for(|stop| *stop) => break None,
             frame = tokio::time::timeout(limits.body_timeout, body.frame()) => frame,
         };
+        if let Err(error) = who.1.still(who.0) {
+            break Some(error);
+        }
         let data = match frame {
             Err(_) => break Some(too_slow(limits.body_timeout)),
             Ok(Some(Err(error))) => break Some(broken(error)),

@@ -8,6 +8,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::Response;
 
+use stemedb_model::Principal;
+
 use super::json;
 use crate::app::{App, register_key};
 use crate::auth::{Done, KeyError, KeyStore, Token};
@@ -118,10 +120,14 @@ pub(crate) async fn create(
         app.count_keys();
         // The server signs for its holder from now on; where the root key is at hand, with the
         // ceiling that the configuration says.
-        if key.role >= KeyRole::Writer
-            && let Err(problem) = register_key(app, &key.id)
-        {
-            tracing::warn!(key = key.id, %problem, "its signing key is not registered");
+        if key.role >= KeyRole::Writer {
+            let owner = Principal::parse(&key.principal).ok();
+            if let Some(Err(error)) = owner.map(|owner| app.custodian(&owner)) {
+                tracing::warn!(key = key.id, problem = error.problem.detail, "no signing key");
+            }
+            if let Err(problem) = register_key(app, &key.id) {
+                tracing::warn!(key = key.id, %problem, "its signing key is not registered");
+            }
         }
         Ok((token, key))
     })
@@ -205,7 +211,7 @@ pub(crate) async fn trail(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
         }
     };
     let reading = Arc::clone(&app);
-    let (entries, more) = app
+    let (entries, more, problems) = app
         .read(move || {
             reading.trail.page(before, limit).map_err(|error| {
                 let detail = format!("what administrators did cannot be read: {error}");
@@ -214,5 +220,5 @@ pub(crate) async fn trail(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
         })
         .await?;
     let cursor = entries.last().filter(|_| more).map(|last| last.id.to_string());
-    answer(StatusCode::OK, &AdminPage { entries, cursor }, None)
+    answer(StatusCode::OK, &AdminPage { entries, cursor, problems }, None)
 }

@@ -97,7 +97,8 @@ pub(crate) async fn position(
     let found = app
         .read(move || {
             let fits = |entry: &Entry| {
-                in_space.as_ref().is_none_or(|space| *space == entry.signed.record().space)
+                let space = &entry.signed.record().space;
+                caller.sees(space) && in_space.as_ref().is_none_or(|wanted| wanted == space)
             };
             let nothing = || {
                 let newest = view.position();
@@ -105,7 +106,6 @@ pub(crate) async fn position(
                 ApiError::new(ErrorCode::RecordNotFound, detail)
             };
             let entry = view.entry(position)?.filter(fits).ok_or_else(nothing)?;
-            caller.allow(&entry.signed.record().space)?;
             let found = view.record_or_bare(&entry.signed.id())?.ok_or_else(nothing)?;
             Names::new(&view).record(&found, false)
         })
@@ -126,13 +126,13 @@ async fn answer(
         .read(move || {
             let fits = |found: &RecordView| {
                 let record = found.entry.signed.record();
-                in_space.as_ref().is_none_or(|space| *space == record.space)
+                caller.sees(&record.space)
+                    && in_space.as_ref().is_none_or(|space| *space == record.space)
                     && (!assertion || record.kind() == Kind::Assertion)
             };
             let Some(found) = view.record_or_bare(&id)?.filter(fits) else {
                 return Err(missing(if assertion { "assertion" } else { "record" }, id, &view));
             };
-            caller.allow(&found.entry.signed.record().space)?;
             Names::new(&view).record(&found, assertion)
         })
         .await?;
@@ -166,9 +166,10 @@ pub(crate) async fn trace(
         .read(move || {
             // All that a record is tied to is in its space.
             if caller.spaces.is_some()
-                && let Some(found) = view.record_or_bare(&id)?
+                && let Some(found) = view.find(&id)?
+                && !caller.sees(&found.signed.record().space)
             {
-                caller.allow(&found.entry.signed.record().space)?;
+                return Err(missing("record", id, &view));
             }
             let Some(found) = view.trace(&id, depth, limit)? else {
                 return Err(missing("record", id, &view));

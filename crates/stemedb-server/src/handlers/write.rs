@@ -141,6 +141,9 @@ async fn write(
     let mut steps = Steps::new(&app);
     let incoming = parse(&body)?;
     steps.ended(WriteStep::Parse);
+    if matches!(&incoming, Incoming::Fields(draft) if draft.signature.is_none()) {
+        app.meet(&caller.principal).await?;
+    }
     let Prepared { signed, custodial } = prepare(&app, &caller, incoming, idempotency.as_ref())?;
     check_id(&signed, path_id)?;
     let (agent, at) = (signed.record().agent, signed.record().at);

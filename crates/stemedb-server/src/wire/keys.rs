@@ -204,6 +204,9 @@ pub struct AdminPage {
     /// Where the next page begins, if there is more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// Each place of the trail that is not as it was written; absent if all of it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// What GET /v1/audit/admin asks.
