@@ -58,20 +58,38 @@ impl Syncs {
     }
 
     fn run(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let ticket = {
-            let mut tally = self.lock();
-            let ticket = tally.next;
-            tally.next += 1;
-            tally.out.insert(ticket);
-            ticket
-        };
+        let mut ticket = Ticket::take(self);
         let done = sync();
-        let mut tally = self.lock();
-        tally.out.remove(&ticket);
-        tally.failed += u64::from(done.is_err());
-        drop(tally);
-        self.returned.notify_all();
+        ticket.failed = done.is_err();
         done
+    }
+}
+
+/// A sync that is running. Given back when it is dropped, so that one whose thread panicked is not
+/// waited for without end; it counts as failed.
+struct Ticket<'a> {
+    syncs: &'a Syncs,
+    number: u64,
+    failed: bool,
+}
+
+impl<'a> Ticket<'a> {
+    fn take(syncs: &'a Syncs) -> Self {
+        let mut tally = syncs.lock();
+        let number = tally.next;
+        tally.next += 1;
+        tally.out.insert(number);
+        Self { syncs, number, failed: true }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut tally = self.syncs.lock();
+        tally.out.remove(&self.number);
+        tally.failed += u64::from(self.failed);
+        drop(tally);
+        self.syncs.returned.notify_all();
     }
 }
 
@@ -224,6 +242,17 @@ mod tests {
         assert!(fails());
         assert!(syncs.none_failed_since(1).is_err());
         assert!(syncs.none_failed_since(2).is_ok());
+    }
+
+    #[test]
+    fn one_whose_thread_panics_has_failed_and_is_not_waited_for() {
+        let syncs = &Syncs::default();
+        let died = std::thread::scope(|scope| {
+            scope.spawn(move || syncs.run(|| std::panic::panic_any("a fault of the test"))).join()
+        });
+        assert!(died.is_err());
+        assert!(syncs.none_failed_since(0).is_err());
+        assert!(syncs.none_failed_since(1).is_ok());
     }
 
     /// Those that are out are waited for, whatever becomes of them; those that begin later are not.

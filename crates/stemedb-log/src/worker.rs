@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -242,8 +242,12 @@ impl Worker {
 
     fn submit(&self, job: Job) {
         match (&self.thread, &self.waiting) {
-            // The thread ends only after the sender is gone.
-            (Some((sender, _)), _) => drop(sender.send(job)),
+            (Some((sender, _)), _) => {
+                // The thread ends before the sender is gone only if it panicked.
+                if let Err(SendError(job)) = sender.send(job) {
+                    self.bench.work(job);
+                }
+            }
             (None, Some(waiting)) => {
                 waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
             }
@@ -385,6 +389,7 @@ impl Bench {
     }
 
     fn run(&self, jobs: &Receiver<Job>) {
+        let _watch = Watch(self);
         while let Ok(job) = jobs.recv() {
             self.work(job);
         }
@@ -462,6 +467,20 @@ impl Bench {
         };
         *self.lock() = filled;
         self.changed.notify_all();
+    }
+}
+
+/// Lets nobody wait for a thread that panicked: the log is read-only then, since what the thread knew
+/// of the medium is lost.
+struct Watch<'a>(&'a Bench);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.shared.read_only("the thread that prepares segments panicked".into());
+            *self.0.lock() = Slot::Broken;
+            self.0.changed.notify_all();
+        }
     }
 }
 

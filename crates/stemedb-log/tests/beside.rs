@@ -27,6 +27,8 @@ enum Stage {
     Failed,
     /// The flush for the segment in use found nothing to do.
     Nothing,
+    /// Another mishap: the thread that prepares the next segment panics.
+    Panics,
 }
 
 #[derive(Clone)]
@@ -54,6 +56,12 @@ impl Forgetful {
 
     fn at(&self) -> Stage {
         *self.stage.0.lock().unwrap()
+    }
+
+    /// Whether what the segment in use writes and syncs is lost: the flush for the prepared one fails
+    /// now, or has failed already; which of the two comes first is up to the scheduler.
+    fn loses(&self) -> bool {
+        matches!(self.at(), Stage::Due | Stage::Failed)
     }
 }
 
@@ -103,12 +111,15 @@ impl VfsFile for ForgetfulFile {
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         // What the disk will have forgotten.
-        if self.name.starts_with("segment.001") && self.disk.at() == Stage::Due {
+        if self.name.starts_with("segment.001") && self.disk.loses() {
             return Ok(());
         }
         self.file.write_at(buf, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
+        if self.name.starts_with("segment.003") && self.disk.at() == Stage::Panics {
+            std::panic::panic_any("a fault of the test");
+        }
         // The names they were opened under: both while they were prepared.
         if self.name.starts_with("segment.002") && self.disk.at() <= Stage::Due {
             self.disk.wait_for(Stage::Due);
@@ -116,7 +127,7 @@ impl VfsFile for ForgetfulFile {
             self.disk.wait_for(Stage::Nothing);
             return Err(io::Error::from_raw_os_error(EIO));
         }
-        if self.name.starts_with("segment.001") && self.disk.at() == Stage::Due {
+        if self.name.starts_with("segment.001") && self.disk.loses() {
             self.disk.wait_for(Stage::Failed);
             self.disk.to(Stage::Nothing);
             return Ok(());
@@ -165,4 +176,29 @@ fn a_group_outlives_a_flush_that_fails_for_another_file() {
     assert_eq!(check_prefix(&*again.reader(), &groups), all);
     let LogState::Degraded { reason } = wal.reader().state() else { panic!("nothing was told") };
     assert!(reason.contains("healed"), "{reason}");
+}
+
+/// A thread of the log that panics is a fault of ours; it keeps no writer waiting, and is told.
+#[test]
+fn nobody_waits_for_a_thread_that_panicked() {
+    let disk = Forgetful::new();
+    disk.to(Stage::Panics);
+    let env = Env { vfs: Arc::new(disk.clone()), ..env_on(&disk.disk, 78) };
+    let config = WalConfig { prepare_in_background: true, ..config() };
+    let (mut wal, _) = Wal::open(config, env, NEW).unwrap();
+    let groups = script(32, 200);
+    let mut durable = 0;
+    let refused = groups.iter().find_map(|group| match wal.append(group) {
+        Ok(_) => {
+            durable += group.len();
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    });
+    let refused = refused.expect("the log ran on without its third segment");
+    let state = wal.reader().state();
+    assert!(matches!(state, LogState::ReadOnly { .. }), "{state:?}: {refused}");
+    let (again, _) = open(&disk.disk.crash(), existing(Some(durable as u64))).unwrap();
+    // The group that was refused last may be there too: nobody was told that it is not.
+    assert!(check_prefix(&*again.reader(), &groups) >= durable);
 }
