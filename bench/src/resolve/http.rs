@@ -109,7 +109,8 @@ fn load(server: &Server, data: &Path, asked: &[(usize, Shape)]) -> Result<f64> {
     let root = SigningKey::from_seed(&seed_of(seed.trim())?);
     let mut health = agent().get(format!("{}/v1/health", server.url())).call()?;
     let health: Value = serde_json::from_str(&health.body_mut().read_to_string()?)?;
-    let log_id = health["node"]["log_id"].as_str().context("no log_id in the health of the server")?;
+    let log_id =
+        health["node"]["log_id"].as_str().context("no log_id in the health of the server")?;
     let log_id: LogId = log_id.parse().ok().context("no log id")?;
     let most = asked.iter().map(|(_, shape)| shape.agents).max().unwrap_or(0);
     let keys: Vec<SigningKey> = (0..most).map(agent_key).collect();

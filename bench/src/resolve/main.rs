@@ -85,14 +85,17 @@ fn main() -> Result<()> {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(scratch.path(), open)?;
     let results = measure(scratch.path(), &args)?;
-    let text = serde_json::to_string_pretty(&results)?;
-    std::fs::write(&args.results, text)
-        .with_context(|| format!("cannot write {}", args.results.display()))?;
+    save(&args.results, &results)?;
     print!("{}", page::tables(&results));
     if args.write {
         page::write(Path::new("."), &results)?;
     }
     Ok(())
+}
+
+fn save(path: &Path, results: &Results) -> Result<()> {
+    let text = serde_json::to_string_pretty(results)?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn measure(scratch: &Path, args: &Args) -> Result<Results> {
@@ -119,9 +122,11 @@ fn measure(scratch: &Path, args: &Args) -> Result<Results> {
         winners.push(expected.value);
     }
     drop(ours);
-    let http = match &args.server {
-        Some(server) => Some(http::run(server, scratch, &shapes, &winners)?),
-        None => None,
-    };
-    Ok(Results { machine, store, cells, http })
+    let mut results = Results { machine, store, cells, http: None };
+    if let Some(server) = &args.server {
+        // What took so long is not lost with a server that fails.
+        save(&args.results, &results)?;
+        results.http = Some(http::run(server, scratch, &shapes, &winners)?);
+    }
+    Ok(results)
 }

@@ -110,10 +110,13 @@ impl Snapshot {
         }))
     }
 
-    /// The id of the record at a position; `None` outside `1..=position()`. Costs a hash of the
-    /// record.
+    /// The id of the record at a position; `None` outside `1..=position()`. Costs a read and a hash of
+    /// the record where it was not asked for lately.
     pub fn id(&self, position: Position) -> Result<Option<RecordId>, IndexError> {
-        Ok(self.signed(position)?.map(|signed| signed.id()))
+        if position > self.position() {
+            return Ok(None);
+        }
+        self.store.id(position, || Ok(self.signed(position)?.map(|signed| signed.id())))
     }
 
     /// The id of an assertion that a read of this snapshot named.

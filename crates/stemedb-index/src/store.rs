@@ -9,7 +9,7 @@ use std::time::Duration;
 use fjall::{Database, Keyspace, Readable, UserValue};
 use quick_cache::Weighter;
 use stemedb_io::{Clock, RealClock};
-use stemedb_model::{AgentId, Hash, Principal, SourceKey};
+use stemedb_model::{AgentId, Hash, Position, Principal, RecordId, SourceKey};
 
 use crate::answers::Answers;
 use crate::bytes::{Malformed, Reader};
@@ -23,6 +23,9 @@ const SEALED_MAX: usize = 3;
 /// Tables not merged yet. fjall stalls at 30 runs.
 const L0_MAX: usize = 24;
 const WAIT: Duration = Duration::from_millis(2);
+/// Ids kept by position, about 5 MiB of them. An answer names up to ten claims a value, and finding an
+/// id costs a read and a hash of the record.
+const IDS_KEPT: usize = 1 << 16;
 
 /// Shared by an index and its snapshots.
 pub(crate) struct Store {
@@ -31,6 +34,8 @@ pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     /// A number never changes its name, so every snapshot shares them.
     names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
+    /// Neither does the record at a position change.
+    ids: quick_cache::sync::Cache<Position, RecordId>,
     pub(crate) questions: Questions,
     pub(crate) answers: Answers,
     clock: RealClock,
@@ -70,8 +75,25 @@ impl Store {
     ) -> Self {
         let slots = usize::try_from(names_cache_bytes / 96).unwrap_or(usize::MAX);
         let names = quick_cache::sync::Cache::with_weighter(slots, names_cache_bytes, ByBytes);
+        let ids = quick_cache::sync::Cache::new(IDS_KEPT);
         let (clock, failed) = (RealClock::new(), OnceLock::new());
-        Self { db, tables, dir, names, questions, answers, clock, failed }
+        Self { db, tables, dir, names, ids, questions, answers, clock, failed }
+    }
+
+    /// The id of the record at a position, as it was found before or as `find` tells.
+    pub(crate) fn id(
+        &self,
+        position: Position,
+        find: impl FnOnce() -> Result<Option<RecordId>, IndexError>,
+    ) -> Result<Option<RecordId>, IndexError> {
+        if let Some(id) = self.ids.get(&position) {
+            return Ok(Some(id));
+        }
+        let found = find()?;
+        if let Some(id) = found {
+            self.ids.insert(position, id);
+        }
+        Ok(found)
     }
 
     pub(crate) fn table(&self, table: Table) -> &Keyspace {

@@ -63,6 +63,11 @@ fn a_snapshot_does_not_move() {
     assert_eq!(snapshot.position(), Position(4));
     assert_eq!(snapshot.candidates(&the_key(), Position::MAX, 10).unwrap().claims.len(), 3);
     assert_eq!(snapshot.entry(Position(5)).unwrap(), None);
+    let newest = entries[5].signed.id();
+    for _ in 0..2 {
+        assert_eq!(index.snapshot().id(entries[5].position).unwrap(), Some(newest));
+        assert_eq!(snapshot.id(entries[5].position).unwrap(), None, "known to a newer one only");
+    }
     assert_eq!(snapshot.position_of(&entries[5].signed.id()).unwrap(), None);
     assert_eq!(snapshot.position_at(Millis(i64::MAX)).unwrap(), Position(4));
     assert_eq!(snapshot.counters().of(Kind::Assertion), 3);
