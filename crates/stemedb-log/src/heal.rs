@@ -212,6 +212,10 @@ impl Wal {
     fn recover(&mut self) -> Result<Option<Commit>, LogError> {
         self.probe()?;
         self.worker.mend();
+        self.free_the_name()?;
+        // One that cannot have a next segment would say that it takes writes, and stop at once, and so
+        // on, as often as the medium is asked.
+        self.worker.wait_for_next(self.next_number())?;
         let failure = match self.shared.state() {
             LogState::ReadOnly { reason } => Some(reason),
             _ => None,

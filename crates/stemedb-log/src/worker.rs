@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use stemedb_io::{Clock, DIRECT_ALIGN, Env, Open, VfsFile, mutant};
+use stemedb_io::{Clock, DIRECT_ALIGN, Env, Open, Vfs, VfsFile, mutant};
 
 use crate::config::WalConfig;
 use crate::error::{Failure, LogError};
@@ -18,6 +18,7 @@ use crate::format::group::{GroupPlace, encode_seal};
 use crate::format::header::{encode_mark, segment_name};
 use crate::health::Concern;
 use crate::prove::{Suspect, prove};
+use crate::recover::open::free_name;
 use crate::shared::Shared;
 use crate::walk::Cursor;
 
@@ -72,14 +73,39 @@ pub(crate) fn prepare(
     let file = vfs.open(&path, Open::CreateNew).map_err(|error| failed("create", 0, error))?;
     let filled = fill(&*file, &*env.clock, bytes, number, salt, stop);
     if let Err((op, offset, source)) = filled {
-        // Give the room back; if that fails too, the next start removes the file.
-        drop(file);
-        let _ = vfs.remove_file(&path);
-        return Err(failed(op, offset, source));
+        let failure = failed(op, offset, source);
+        if !failed_medium(&failure) || keep_away(vfs, dir, number, file, offset).is_err() {
+            // Give the room back; if that fails too, the next start removes the file.
+            let _ = vfs.remove_file(&path);
+        }
+        return Err(failure);
     }
     vfs.rename(&path, &dir.join(&name)).map_err(|error| failed("rename", 0, error))?;
     vfs.sync_dir(dir).map_err(|error| failed("sync folder after", 0, error))?;
     Ok(Spare { number, name, file, bytes, salt })
+}
+
+/// Keeps the blocks of a prepared segment, of which one may be bad, out of the next attempt: a file
+/// system that gets them back gives them out again, and a log with one bad place under it would go on
+/// nowhere. The failure was in what was written at `offset`, or before it.
+fn keep_away(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    number: u64,
+    file: Box<dyn VfsFile>,
+    offset: u64,
+) -> io::Result<()> {
+    let name = segment_name(number);
+    // Both may fail on a file system that is about to shut itself off.
+    file.set_len(offset.saturating_add(PIECE as u64).min(file.len()?))?;
+    drop(file);
+    let kept = free_name(vfs, dir, &name).map_err(io::Error::other)?;
+    vfs.rename(&dir.join(format!("{name}.tmp")), &dir.join(&kept))?;
+    tracing::warn!(
+        file = kept,
+        "kept, so that what the disk could not write is not given out again"
+    );
+    vfs.sync_dir(dir)
 }
 
 fn fill(
@@ -132,7 +158,7 @@ fn fill(
     if direct {
         file.bypass_cache(false).map_err(|error| ("open", 0, error))?;
     }
-    file.sync_all().map_err(|error| ("sync", 0, error))
+    file.sync_all().map_err(|error| ("sync", at, error))
 }
 
 /// A segment that the log has left.
@@ -282,16 +308,7 @@ impl Worker {
     /// another attempt and refuses at once.
     pub(crate) fn take(&self, number: u64) -> Result<Spare, LogError> {
         self.order_if_empty(number);
-        let mut slot = self.bench.lock();
-        while matches!(*slot, Slot::Working) {
-            if self.waiting.is_some() {
-                drop(slot);
-                let worked = self.step();
-                slot = self.bench.lock();
-                if worked { continue } else { break }
-            }
-            slot = self.bench.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut slot = self.settled();
         match std::mem::replace(&mut *slot, Slot::Empty) {
             Slot::Ready(spare) => Ok(spare),
             Slot::Full(reason) => {
@@ -321,6 +338,34 @@ impl Worker {
                 Err(LogError::Unprepared { reason: "no segment was prepared".into() })
             }
         }
+    }
+
+    /// Waits until the next segment is prepared, or there is no room for one. An error if the medium
+    /// fails under it.
+    pub(crate) fn wait_for_next(&self, number: u64) -> Result<(), LogError> {
+        self.order(number);
+        match *self.settled() {
+            Slot::Broken => {
+                let reason = "the next segment cannot be written".into();
+                Err(LogError::Unprepared { reason })
+            }
+            Slot::Empty | Slot::Working | Slot::Ready(_) | Slot::Full(_) => Ok(()),
+        }
+    }
+
+    /// The slot, once nobody works on it.
+    fn settled(&self) -> MutexGuard<'_, Slot> {
+        let mut slot = self.bench.lock();
+        while matches!(*slot, Slot::Working) {
+            if self.waiting.is_some() {
+                drop(slot);
+                let worked = self.step();
+                slot = self.bench.lock();
+                if worked { continue } else { break }
+            }
+            slot = self.bench.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        slot
     }
 
     fn order_if_empty(&self, number: u64) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use stemedb_io::sim::{EIO, SimVfs};
 use stemedb_io::{DirEntry, Env, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
+use stemedb_log::conformance::{START_MS, sample};
 use stemedb_log::{Log, LogState, Wal, WalConfig};
 use world::*;
 
@@ -29,6 +30,10 @@ enum Stage {
     Nothing,
     /// Another mishap: the thread that prepares the next segment panics.
     Panics,
+    /// Another: a bad place, which the file system gives out again unless a file keeps it.
+    BadPlace,
+    /// Another: no next segment can be written, and everything else can.
+    NoNext,
 }
 
 #[derive(Clone)]
@@ -113,6 +118,15 @@ impl VfsFile for ForgetfulFile {
         // What the disk will have forgotten.
         if self.name.starts_with("segment.001") && self.disk.loses() {
             return Ok(());
+        }
+        if self.name.starts_with("segment.003.wal.tmp") && self.disk.at() == Stage::BadPlace {
+            let dir = self.disk.read_dir(Path::new(DIR))?;
+            if !dir.iter().any(|entry| entry.name == "segment.003.wal.rejected") {
+                return Err(io::Error::from_raw_os_error(EIO));
+            }
+        }
+        if self.name.ends_with(".wal.tmp") && self.disk.at() == Stage::NoNext {
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         self.file.write_at(buf, offset)
     }
@@ -201,4 +215,62 @@ fn nobody_waits_for_a_thread_that_panicked() {
     let (again, _) = open(&disk.disk.crash(), existing(Some(durable as u64))).unwrap();
     // The group that was refused last may be there too: nobody was told that it is not.
     assert!(check_prefix(&*again.reader(), &groups) >= durable);
+}
+
+/// One bad place under the next segment is one failure, not one at every attempt.
+#[test]
+fn a_bad_place_is_not_given_out_again() {
+    let disk = Forgetful::new();
+    disk.to(Stage::BadPlace);
+    let env = Env { vfs: Arc::new(disk.clone()), ..env_on(&disk.disk, 79) };
+    let (mut wal, _) = Wal::open(config(), env, NEW).unwrap();
+    let groups = script(33, 60);
+    for group in &groups {
+        wal.append(group).unwrap();
+    }
+    let LogState::Degraded { reason } = wal.reader().state() else { panic!("nothing was told") };
+    assert!(reason.contains("healed") && reason.contains("segment.003"), "{reason}");
+    let (again, _) = open(&disk.disk.crash(), existing(None)).unwrap();
+    assert_eq!(check_prefix(&*again.reader(), &groups), groups.concat().len());
+}
+
+/// Where no next segment can be had, the log says so, and does not say in between that it takes writes.
+#[test]
+fn a_log_without_a_next_segment_is_not_ready() {
+    let disk = Forgetful::new();
+    // The first mishap is over.
+    disk.to(Stage::Nothing);
+    let clock = Arc::new(stemedb_io::sim::SimClock::new(START_MS));
+    let env = env_on(&disk.disk, 80);
+    let env = Env { vfs: Arc::new(disk.clone()), clock: clock.clone(), ..env };
+    let config = WalConfig { prepare_in_background: true, ..config() };
+    let (mut wal, _) = Wal::open(config, env, NEW).unwrap();
+    // A block each: the segment in use has room when the next one fails.
+    let groups: Vec<_> = (0..60).map(|n| vec![sample(n, 100)]).collect();
+    wal.append(&groups[0]).unwrap();
+    disk.to(Stage::NoNext);
+    let mut written = 1;
+    // The thread finds out while there is room left in the segment in use.
+    while !matches!(wal.reader().state(), LogState::ReadOnly { .. }) {
+        if wal.append(&groups[written]).is_err() {
+            break;
+        }
+        written += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for _ in 0..20 {
+        assert!(matches!(wal.reader().state(), LogState::ReadOnly { .. }));
+        wal.resume().unwrap_err();
+        clock.step(Duration::from_secs(60));
+    }
+    disk.to(Stage::Nothing);
+    let held = wal.resume().unwrap();
+    assert!(matches!(wal.reader().state(), LogState::Degraded { .. }));
+    let written = written + usize::from(held.is_some());
+    for group in &groups[written..] {
+        wal.append(group).unwrap();
+    }
+    let (again, _) = open(&disk.disk.crash(), existing(None)).unwrap();
+    // The clock went on, so this is not the reference's log to the bit.
+    assert_eq!(again.reader().durable().0.0 as usize, groups.concat().len());
 }
