@@ -1,5 +1,10 @@
 //! A flush that fails for another file, on a disk that then forgets what it held for everybody.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test the panic is the verdict")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test the panic is the verdict, and it waits for a real thread"
+)]
 
 mod world;
 
