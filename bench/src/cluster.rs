@@ -47,7 +47,12 @@ impl Cluster {
             .current_dir(&home)
             .output()
             .context("initdb of PostgreSQL 15 cannot be run")?;
-        ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let words = String::from_utf8_lossy(&made.stderr);
+        ensure!(
+            made.status.success(),
+            "initdb: {words}: user {USER} must reach {}; SCRATCH=… names another folder",
+            home.display()
+        );
         let mut command = as_user("postgres");
         command.arg("-D").arg(&data).arg("-k").arg(&home);
         // Everything else as it comes: fsync, full_page_writes and synchronous_commit are on.
