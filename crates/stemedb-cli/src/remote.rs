@@ -1,6 +1,7 @@
 //! The server at the other end of the client commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,6 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::RequestBuilder;
 use ureq::http::{HeaderMap, StatusCode};
+use ureq::tls::{
+    Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem,
+};
 use ureq::typestate::WithoutBody;
 
 use crate::failure::Failure;
@@ -55,6 +59,35 @@ pub struct RemoteArgs {
         help_heading = "Server"
     )]
     pub api_key_file: Option<PathBuf>,
+    /// Certificates in PEM that are trusted to sign that of an https:// server, instead of the system's.
+    #[arg(
+        long,
+        env = "STEMEDB_CA_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    pub ca_file: Option<PathBuf>,
+    /// Certificate in PEM to show to a server that asks for one.
+    #[arg(
+        long,
+        env = "STEMEDB_CLIENT_CERTIFICATE",
+        value_name = "FILE",
+        hide_env_values = true,
+        requires = "client_key",
+        help_heading = "Server"
+    )]
+    pub client_certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(
+        long,
+        env = "STEMEDB_CLIENT_KEY",
+        value_name = "FILE",
+        hide_env_values = true,
+        requires = "client_certificate",
+        help_heading = "Server"
+    )]
+    pub client_key: Option<PathBuf>,
 }
 
 /// A connection, kept open between requests. Cheap to clone.
@@ -87,32 +120,82 @@ impl RemoteArgs {
         };
         match &self.socket {
             Some(socket) => Ok(Remote::socket(socket.clone())),
+            None if self.url.starts_with("https://") => {
+                let agent = config(Some(self.tls()?)).new_agent();
+                Ok(Remote::over_http(&self.url, key, agent))
+            }
             None => Remote::new(&self.url, key),
         }
+    }
+
+    /// Whom to trust, and whom to be.
+    fn tls(&self) -> Result<TlsConfig, Failure> {
+        let wrong = |file: &Path, error: ureq::Error| {
+            Failure::error(format!("{} holds no PEM that can be used", file.display()))
+                .because(error)
+        };
+        let roots = match &self.ca_file {
+            None => RootCerts::PlatformVerifier,
+            Some(file) => RootCerts::new_with_certs(&certificates(file)?),
+        };
+        let client = match (&self.client_certificate, &self.client_key) {
+            (Some(certificate), Some(key)) => {
+                let text = files::read_private(key)?;
+                let key = PrivateKey::from_pem(text.as_bytes());
+                let key = key.map_err(|error| wrong(certificate, error))?;
+                Some(ClientCert::new_with_certs(&certificates(certificate)?, key))
+            }
+            _ => None,
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(roots)
+            .client_cert(client)
+            .unversioned_rustls_crypto_provider(provider)
+            .build())
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
+    let text = files::read_text(file)?;
+    let items = parse_pem(text.as_bytes()).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    });
+    let found: Result<Vec<_>, _> = items.collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(Failure::error(format!("{} holds no certificate in PEM", file.display()))),
+        Err(error) => Err(Failure::error(format!("{} is not PEM", file.display())).because(error)),
     }
 }
 
 impl Remote {
-    /// A server at `http://HOST:PORT`.
+    /// A server at `http://HOST:PORT`, or behind a socket.
     pub fn new(url: &str, api_key: Option<String>) -> Result<Self, Failure> {
         if let Some(path) = url.strip_prefix("unix:") {
             return Ok(Self::socket(path.into()));
         }
         let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") {
-            return Err(Failure::error(format!("`{url}` is no address of a server")).hint(
-                "it is written http://HOST:PORT or unix:FILE; for TLS put a proxy in front",
-            ));
+            return Err(Failure::error(format!("`{url}` is no address of a server"))
+                .hint("it is written http://HOST:PORT, https://HOST:PORT or unix:FILE"));
         }
-        let agent = config().new_agent();
-        Ok(Self { shown: base.clone(), base, api_key, agent })
+        Ok(Self::over_http(url, api_key, config(None).new_agent()))
+    }
+
+    fn over_http(url: &str, api_key: Option<String>, agent: ureq::Agent) -> Self {
+        let base = url.trim_end_matches('/').to_owned();
+        Self { shown: base.clone(), base, api_key, agent }
     }
 
     /// The admin socket of a node.
     fn socket(path: PathBuf) -> Self {
         let shown = format!("unix:{}", path.display());
         let resolver = ureq::unversioned::resolver::DefaultResolver::default();
-        let agent = ureq::Agent::with_parts(config(), SocketConnector(path), resolver);
+        let agent = ureq::Agent::with_parts(config(None), SocketConnector(path), resolver);
         Self { shown, base: "http://127.0.0.1".into(), api_key: None, agent }
     }
 
@@ -214,8 +297,13 @@ impl Remote {
     }
 }
 
-fn config() -> ureq::config::Config {
-    ureq::Agent::config_builder()
+fn config(tls: Option<TlsConfig>) -> ureq::config::Config {
+    let builder = ureq::Agent::config_builder();
+    let builder = match tls {
+        Some(tls) => builder.tls_config(tls).https_only(true),
+        None => builder,
+    };
+    builder
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .user_agent(concat!("stemedb/", env!("CARGO_PKG_VERSION")))

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Log, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config, Log, LogFormat};
 use crate::context::Context;
 use crate::database::{self, Database, First};
 use crate::failure::Failure;
@@ -40,12 +43,19 @@ pub struct Running {
     runtime: Runtime,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
+    server: Server,
     config: Config,
 }
 
-/// Serves until a signal asks to stop, then drains.
-pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Failure> {
-    start_logging(&config.log)?;
+/// Serves until a signal asks to stop, then drains. SIGHUP has it take what `read` gives then, as far
+/// as that can be changed while it runs.
+pub fn run(
+    config: &Config,
+    first: &First,
+    context: &Context,
+    read: impl Fn() -> Result<Config, Failure>,
+) -> Result<(), Failure> {
+    let logging = start_logging(&config.log)?;
     let running = start(config, first, &context.env)?;
     if running.created {
         let key = config.node_dir().join("root.key");
@@ -66,7 +76,7 @@ pub fn run(config: &Config, first: &First, context: &Context) -> Result<(), Fail
         config.server.data_dir.display()
     ));
     show_recovery(&running, context)?;
-    let failed = running.wait_for_end()?;
+    let failed = running.wait_for_end(|| running.reload(&logging, read()))?;
     let report = running.stop()?;
     if report.unfinished > 0 {
         context.say(&format!("{} records were still on their way", report.unfinished));
@@ -118,8 +128,9 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     let server = Server::new(Arc::clone(&engine), env, config.server())
         .map_err(|error| Failure::error("cannot start the server").because(error))?;
     let first_key = server.first_key().map(Path::to_owned);
-    if config.auth.enabled && stemedb_server::check_loopback(address).is_err() {
-        tracing::warn!(%address, "API keys cross the network unencrypted unless TLS is in front");
+    let in_the_clear = config.auth.enabled && config.tls.certificate.is_none();
+    if in_the_clear && stemedb_server::check_loopback(address).is_err() {
+        tracing::warn!(%address, "API keys cross the network unencrypted: set tls.certificate, or put TLS in front");
     }
     if let Some(root) = &root {
         register_custodial(&server, root.clone(), created)?;
@@ -133,9 +144,21 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
         // An end of the sender is a stop, too.
         let _ = stopped.await;
     };
-    let serving = runtime.spawn(server.serve(listener, socket, shutdown));
+    let serving = runtime.spawn(server.clone().serve(listener, socket, shutdown));
     let config = config.clone();
-    Ok(Running { address, engine, root, created, first_key, runtime, stop, serving, config })
+    let running = Running {
+        address,
+        engine,
+        root,
+        created,
+        first_key,
+        runtime,
+        stop,
+        serving,
+        server,
+        config,
+    };
+    Ok(running)
 }
 
 /// A socket that only its owner may open: it gets its name once it has its mode.
@@ -179,12 +202,36 @@ fn register_custodial(server: &Server, root: SigningKey, wait: bool) -> Result<(
 impl Running {
     /// Its address.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.config.tls.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Takes a configuration as far as that can be done now: certificates, rate limits, what is logged.
+    fn reload(&self, logging: &Logging, read: Result<Config, Failure>) {
+        let taken = read.map_err(|failure| failure.report()).and_then(|config| {
+            let filter = config.log.filter.parse::<EnvFilter>();
+            let filter = filter.map_err(|error| format!("log.filter: {error}"))?;
+            self.server.reload(&config.server())?;
+            (logging.0)(filter)?;
+            Ok(config)
+        });
+        match taken {
+            Ok(config) => {
+                let waiting = wait_for_restart(&self.config, &config);
+                tracing::warn!("the configuration is read anew");
+                if !waiting.is_empty() {
+                    tracing::warn!(keys = waiting.join(", "), "these take a restart");
+                }
+            }
+            Err(problem) => {
+                tracing::error!(problem = problem.trim_end(), "the configuration stays as it was");
+            }
+        }
     }
 
     /// Returns on SIGTERM or Ctrl-C; if configured so, also with the reason why the log takes no
-    /// writes.
-    pub fn wait_for_end(&self) -> Result<Option<String>, Failure> {
+    /// writes. On SIGHUP does what it is told.
+    pub fn wait_for_end(&self, hang_up: impl Fn()) -> Result<Option<String>, Failure> {
         let failure = async {
             loop {
                 tokio::time::sleep(FAILURE_LOOK).await;
@@ -195,10 +242,17 @@ impl Running {
         let waited: std::io::Result<Option<String>> = self.runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            tokio::select! {
-                _ = terminate.recv() => Ok(None),
-                _ = interrupt.recv() => Ok(None),
-                reason = failure, if self.config.wal.exit_on_failure => Ok(Some(reason)),
+            let mut hung_up = signal(SignalKind::hangup())?;
+            let mut failure = pin!(failure);
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Ok(None),
+                    _ = interrupt.recv() => return Ok(None),
+                    _ = hung_up.recv() => hang_up(),
+                    reason = &mut failure, if self.config.wal.exit_on_failure => {
+                        return Ok(Some(reason));
+                    }
+                }
             }
         });
         waited.map_err(|error| Failure::error("cannot wait for signals").because(error))
@@ -220,22 +274,55 @@ impl Running {
     }
 }
 
+/// The keys that differ and cannot be changed while a node runs.
+fn wait_for_restart(now: &Config, new: &Config) -> Vec<String> {
+    let values = |config: &Config| serde_json::to_value(config).unwrap_or_default();
+    let (now, new) = (values(now), values(new));
+    let mut keys = Vec::new();
+    for ((section, before), (_, after)) in
+        config::sections(&now).into_iter().zip(config::sections(&new))
+    {
+        for ((key, before), (_, after)) in before.into_iter().zip(after) {
+            let name = format!("{section}.{key}");
+            let reloaded = name == "log.filter" || name.starts_with("rate_limit.");
+            if before != after && !reloaded && !name.starts_with("tls.") {
+                keys.push(name);
+            }
+        }
+    }
+    keys
+}
+
+/// Changes what is logged.
+pub struct Logging(Box<dyn Fn(EnvFilter) -> Result<(), String>>);
+
 /// Log lines go to standard error.
-pub fn start_logging(log: &Log) -> Result<(), Failure> {
-    let filter: tracing_subscriber::EnvFilter = log
+pub fn start_logging(log: &Log) -> Result<Logging, Failure> {
+    let filter: EnvFilter = log
         .filter
         .parse()
         .map_err(|error| Failure::error(format!("log.filter `{}`", log.filter)).because(error))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match log.format {
-        LogFormat::Json => builder.json().try_init(),
+    // Another subscriber in the process is a test's; its lines are as good.
+    let logging = match log.format {
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Logging(Box::new(move |filter| {
+                handle.reload(filter).map_err(|error| error.to_string())
+            }))
+        }
         LogFormat::Text => {
             use std::io::IsTerminal;
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).try_init()
+            let builder = builder.with_ansi(colour).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Logging(Box::new(move |filter| {
+                handle.reload(filter).map_err(|error| error.to_string())
+            }))
         }
     };
-    // Another subscriber in the process is a test's; its lines are as good.
-    let _ = started;
-    Ok(())
+    Ok(logging)
 }

@@ -352,3 +352,59 @@ fn the_admin_socket_needs_no_key() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!output.status.success() && text.contains("server.trusted_proxies"), "{text}");
 }
+
+/// Rates and what is logged change at SIGHUP; what is wrong changes nothing; what takes a restart is named.
+#[test]
+fn a_hang_up_has_the_configuration_read_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("api.toml"));
+    let configure = |text: &str| std::fs::write(&file, text).unwrap();
+    configure("");
+    let mut node = Node::start(
+        STEMEDB,
+        &[
+            "serve",
+            "--no-auth",
+            "--config",
+            file.to_str().unwrap(),
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+        ],
+    );
+    let hang_up = |node: &mut Node, expected: &str| {
+        rustix::process::kill_process(Pid::from_child(&node.child), Signal::HUP).unwrap();
+        let mut line = String::new();
+        while !line.contains(expected) {
+            line.clear();
+            assert_ne!(node.stderr.read_line(&mut line).unwrap(), 0, "it ended");
+        }
+        line
+    };
+    let asked = |node: &Node| {
+        let output = node.run(&["query", "a", "b"]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for _ in 0..5 {
+        assert_eq!(asked(&node).0, Some(1), "nothing is there");
+    }
+    configure("[rate_limit.read]\nper_second = 1\nburst = 1\n");
+    hang_up(&mut node, "is read anew");
+    let answers: Vec<_> = (0..5).map(|_| asked(&node)).collect();
+    assert!(answers.iter().any(|(_, said)| said.contains("429 rate_limited")), "{answers:?}");
+    // A misspelt key: told, and the bound stands.
+    configure("[rate_limit.read]\nper_secnd = 9\n");
+    let line = hang_up(&mut node, "stays as it was");
+    assert!(line.contains("per_secnd"), "{line}");
+    let answers: Vec<_> = (0..5).map(|_| asked(&node)).collect();
+    assert!(answers.iter().any(|(_, said)| said.contains("429 rate_limited")), "{answers:?}");
+    configure("[rate_limit.read]\nper_second = 0\n[limits]\nreads = 7\n");
+    let line = hang_up(&mut node, "take a restart");
+    assert!(line.contains("limits.reads") && !line.contains("rate_limit"), "{line}");
+    for _ in 0..5 {
+        assert_eq!(asked(&node).0, Some(1));
+    }
+    let (status, _) = node.signal(Signal::TERM);
+    assert_eq!(status, Some(0));
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use stemedb_model::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::audit::Audit;
-use crate::auth::{Key, KeyStore, Trail, hold};
+use crate::auth::{Key, KeyStore, Quotas, Trail, hold};
 use crate::config::ServerConfig;
 use crate::custodial;
 use crate::error::{ApiError, ApiResult};
+use crate::limiter::Limiter;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Name of the one principal while there are no API keys.
@@ -46,6 +49,10 @@ pub(crate) struct App {
     /// Where the secret of the first key is, if this start made it.
     pub(crate) first_key: Option<PathBuf>,
     pub(crate) trail: Trail,
+    pub(crate) limiter: Limiter,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) tls: Option<Tls>,
+    requests_named: AtomicU64,
     env: Env,
     root: OnceLock<AgentId>,
     /// The secret half, if it is on this machine.
@@ -73,6 +80,8 @@ impl App {
         } else {
             lock = Some(hold(env, &config.data_dir).map_err(io::Error::other)?);
         }
+        let tls = config.tls.as_ref().map(|tls| Tls::load(env, tls)).transpose();
+        let tls = tls.map_err(io::Error::other)?;
         let limits = &config.limits;
         let metrics = Metrics::install(&config.commit);
         let audit = Audit::open(env, &config.data_dir, engine.log_id(), &config.audit);
@@ -91,12 +100,17 @@ impl App {
             _lock: lock,
             first_key,
             trail: Trail::new(env, &config.data_dir),
+            tls,
+            requests_named: AtomicU64::new(env.rng.next_u64()),
+            quotas: Arc::new(Quotas::open(env, &config.data_dir)),
+            limiter: Limiter::new(&config.rates, Arc::clone(&env.clock)),
             env: env.clone(),
             root: OnceLock::new(),
             root_key: OnceLock::new(),
             engine,
             config,
         };
+        app.tell_certificate();
         app.count_keys();
         if app.first_key.is_some() {
             let mut act = AdminEntry::new(Time(app.engine.now()), "first start", LOCAL, "offline");
@@ -149,6 +163,18 @@ impl App {
         self.read(move || app.custodian(&principal).map(drop)).await
     }
 
+    /// A name for a request; another one each time, and after each start.
+    pub(crate) fn next_request_id(&self) -> String {
+        format!("{:016x}", self.requests_named.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Shows when the certificate ends.
+    pub(crate) fn tell_certificate(&self) {
+        if let Some(tls) = &self.tls {
+            self.metrics.certificate(tls.expires_at());
+        }
+    }
+
     /// Shows how many keys of each role there are.
     pub(crate) fn count_keys(&self) {
         let now = self.engine.now();
@@ -188,9 +214,10 @@ impl App {
         let reads = Arc::clone(&self.reads);
         let done = async move {
             let permit = reads.acquire_owned().await;
+            let span = tracing::Span::current();
             tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                work()
+                span.in_scope(work)
             })
             .await
         };

@@ -15,6 +15,8 @@ use crate::audit::AuditConfig;
 pub struct ServerConfig {
     /// Where node-local state lives: custodial keys in `node/custodial`.
     pub data_dir: PathBuf,
+    /// TLS; `None`: connections are in the clear.
+    pub tls: Option<TlsConfig>,
     /// Who may ask.
     pub auth: AuthConfig,
     /// Proxies whose word about addresses counts. Default none.
@@ -27,6 +29,8 @@ pub struct ServerConfig {
     pub audit: AuditConfig,
     /// Bounds on requests.
     pub limits: Limits,
+    /// How often a caller may ask.
+    pub rates: RateLimits,
     /// How often to look whether trust is to be learned again; `None`: never. Default one hour, at
     /// least a second.
     pub learn_every: Option<Duration>,
@@ -82,6 +86,9 @@ pub struct Limits {
     pub requests: usize,
     /// Connections at once; more wait to be accepted. Default 4,096, at least 1.
     pub connections: usize,
+    /// Connections of one address at once, of a trusted proxy without bound; more are closed. Default
+    /// 1,024, at least 1.
+    pub connections_per_address: usize,
     /// Reads that work at once; more wait. Default 64, at least 1.
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. Default 16, at least 1.
@@ -96,8 +103,61 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// From the end of the body to the answer. Default 30 s, at least 1 ms.
     pub request_timeout: Duration,
+    /// How long a caller may take nothing of its answer. Default 30 s, at least 1 ms.
+    pub write_timeout: Duration,
     /// How long a read waits for the position that `at_least` names. Default 5 s.
     pub at_least_timeout: Duration,
+}
+
+/// TLS, 1.2 and 1.3, with HTTP/2 and HTTP/1.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate of the server and those between it and the root, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+    /// Certificates in PEM; callers must then show one that one of these has signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How often a caller may make requests of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second, in the long run. At most 1,000,000; 0: no bound.
+    pub per_second: u32,
+    /// Requests at once, after a rest. 1 to 10,000,000.
+    pub burst: u32,
+}
+
+/// How often a caller, an API key or where there is none an address, may make requests of each class.
+///
+/// The defaults stop a loop that has gone wild, and no caller that works: they are above what one
+/// node answers to many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimits {
+    /// One record: `/v1/assert` and its like. Default 50,000 and 100,000.
+    pub write: Rate,
+    /// Many records: `/v1/import`. Default 50 and 200.
+    pub import: Rate,
+    /// Questions about one key, pages, single records. Default 50,000 and 100,000.
+    pub read: Rate,
+    /// Exports, receipts, what-if, many keys at once, learning. Default 500 and 2,000.
+    pub heavy: Rate,
+    /// The node: `/v1/admin/…`, `/v1/audit/…`. Default 50 and 200.
+    pub admin: Rate,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        let rate = |per_second, burst| Rate { per_second, burst };
+        Self {
+            write: rate(50_000, 100_000),
+            import: rate(50, 200),
+            read: rate(50_000, 100_000),
+            heavy: rate(500, 2_000),
+            admin: rate(50, 200),
+        }
+    }
 }
 
 impl ServerConfig {
@@ -106,11 +166,13 @@ impl ServerConfig {
         Self {
             data_dir: data_dir.into(),
             auth: AuthConfig::default(),
+            tls: None,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             signing: SigningConfig::default(),
             audit: AuditConfig::default(),
             limits: Limits::default(),
+            rates: RateLimits::default(),
             learn_every: Some(Duration::from_secs(3_600)),
             drain_timeout: Duration::from_secs(25),
             commit: "unknown".into(),
@@ -130,10 +192,28 @@ impl ServerConfig {
             ("limits.head_bytes", limits.head_bytes as u64, 8 << 10, mebibyte),
             ("limits.requests", limits.requests as u64, 1, 1 << 20),
             ("limits.connections", limits.connections as u64, 1, 1 << 20),
+            ("limits.connections_per_address", limits.connections_per_address as u64, 1, 1 << 20),
             ("limits.reads", limits.reads as u64, 1, 512),
             ("limits.streams", limits.streams as u64, 1, 1 << 20),
             ("limits.feeds", limits.feeds as u64, 1, 1 << 20),
         ];
+        let rates = [
+            ("write", self.rates.write),
+            ("import", self.rates.import),
+            ("read", self.rates.read),
+            ("heavy", self.rates.heavy),
+            ("admin", self.rates.admin),
+        ];
+        for (class, Rate { per_second, burst }) in rates {
+            for (key, value, least, most) in
+                [("per_second", per_second, 0, 1_000_000), ("burst", burst, 1, 10_000_000)]
+            {
+                if !(least..=most).contains(&value) {
+                    let key = format!("rate_limit.{class}.{key}");
+                    problems.push(format!("{key} is {value}, expected {least} to {most}"));
+                }
+            }
+        }
         for (key, value, least, most) in sizes {
             if !(least..=most).contains(&value) {
                 problems.push(format!("{key} is {value}, expected {least} to {most}"));
@@ -152,6 +232,7 @@ impl ServerConfig {
             ("limits.head_timeout_ms", limits.head_timeout, 1, hour),
             ("limits.body_timeout_ms", limits.body_timeout, 1, hour),
             ("limits.request_timeout_ms", limits.request_timeout, 1, hour),
+            ("limits.write_timeout_ms", limits.write_timeout, 1, hour),
             ("limits.at_least_timeout_ms", limits.at_least_timeout, 0, hour),
             ("server.drain_timeout_ms", self.drain_timeout, 0, 600_000),
         ];
@@ -207,12 +288,14 @@ impl Default for Limits {
             head_bytes: 32 << 10,
             requests: 1_024,
             connections: 4_096,
+            connections_per_address: 1_024,
             reads: 64,
             streams: 16,
             feeds: 256,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             at_least_timeout: Duration::from_secs(5),
         }
     }
@@ -248,6 +331,10 @@ mod tests {
         assert_eq!(with(|c| c.limits.uri_bytes = (32 << 10) + 1), 2);
         assert_eq!(with(|c| c.limits.requests = 0), 1);
         assert_eq!(with(|c| c.limits.body_timeout = Duration::ZERO), 1);
+        assert_eq!(with(|c| c.limits.write_timeout = Duration::ZERO), 1);
+        assert_eq!(with(|c| c.limits.connections_per_address = 0), 1);
+        assert_eq!(with(|c| c.rates.heavy = Rate { per_second: 0, burst: 1 }), 0);
+        assert_eq!(with(|c| c.rates.heavy = Rate { per_second: 1_000_001, burst: 0 }), 2);
         assert_eq!(with(|c| c.drain_timeout = Duration::from_secs(600)), 0);
         assert_eq!(with(|c| c.drain_timeout = Duration::from_millis(600_001)), 1);
         assert_eq!(with(|c| c.audit.rotate_bytes = 1 << 30), 1);

@@ -9,6 +9,7 @@ use stemedb_engine::{ReadError, WriteError, outcome_str};
 use stemedb_index::{ErrorKind, IndexError};
 use stemedb_model::{DecodeError, RecordId, Refusal, VerifyError};
 
+use crate::limiter::Allowance;
 use crate::wire::{ErrorCode, Id, Problem, WireError};
 
 /// An error answer. Counted where it is sent, logged where it is the server's fault.
@@ -19,6 +20,8 @@ pub(crate) struct ApiError {
     pub(crate) retry_after: Option<Duration>,
     /// Whether the engine has counted the refusal already.
     pub(crate) counted: bool,
+    /// What is left of the caller's allowance, where that is the reason.
+    pub(crate) allowance: Option<Allowance>,
     /// The value of `Allow`.
     allow: Option<HeaderValue>,
 }
@@ -31,6 +34,7 @@ impl ApiError {
             retry_after: retry_after(code),
             problem: Box::new(Problem::new(code, detail)),
             counted: false,
+            allowance: None,
             allow: None,
         }
     }
@@ -79,6 +83,8 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::Overloaded
         | ErrorCode::PositionAhead
         | ErrorCode::QueueFull
+        | ErrorCode::QuotaExceeded
+        | ErrorCode::RateLimited
         | ErrorCode::TrustPending => Some(Duration::from_secs(1)),
         ErrorCode::Draining
         | ErrorCode::NotReady
@@ -176,6 +182,9 @@ impl IntoResponse for ApiError {
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
+        if let Some(allowance) = self.allowance {
+            allowance.tell(headers);
+        }
         if let Some(methods) = self.allow {
             headers.insert(header::ALLOW, methods);
         }
@@ -193,7 +202,13 @@ impl IntoResponse for ApiError {
 impl From<WireError> for ApiError {
     fn from(error: WireError) -> Self {
         let problem = Problem::from(error);
-        Self { problem: Box::new(problem), retry_after: None, counted: false, allow: None }
+        Self {
+            problem: Box::new(problem),
+            retry_after: None,
+            counted: false,
+            allowance: None,
+            allow: None,
+        }
     }
 }
 

@@ -11,12 +11,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, heade
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use crate::app::App;
-use crate::auth::{Access, Caller, Done, access, authorize};
+use crate::auth::{Access, Caller, Done, access, authorize, class};
 use crate::body::{check_encoding, discard};
 use crate::client::Client;
 use crate::error::{ApiError, ApiResult, Sent};
+use crate::limiter::Allowance;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Probes and scrapes are answered however busy the node is.
@@ -30,13 +32,17 @@ const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src '
 const TRAIL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Characters of a URL that an entry holds.
 const PATH_MAX: usize = 512;
+/// Names a request in the log and in its answer.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Bytes of a caller's own.
+const REQUEST_ID_MAX: usize = 64;
 /// The label of what has no route.
 const OTHER: &str = "other";
 
 /// The middleware around all routes.
 pub(crate) async fn guard(
     State(app): State<Arc<App>>,
-    mut request: Request<Body>,
+    request: Request<Body>,
     next: Next,
 ) -> Response {
     let began = app.engine.monotonic();
@@ -45,20 +51,63 @@ pub(crate) async fn guard(
         .get::<MatchedPath>()
         .map_or_else(|| OTHER.to_owned(), |path| template(path.as_str()));
     let method = method_label(request.method());
+    let id = RequestId::of(&app, request.headers());
+    let span = tracing::error_span!("request", id = id.as_str(), method, endpoint);
+    let answered = answer(&app, request, next, &endpoint, method, began);
+    let mut response = answered.instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id.0);
+    response
+}
+
+/// What lines of the log about a request have in common, and its answer, too.
+struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The caller's own, if it can stand in a log; else one of ours.
+    fn of(app: &App, headers: &HeaderMap) -> Self {
+        let fine = |text: &[u8]| {
+            (1..=REQUEST_ID_MAX).contains(&text.len())
+                && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+        };
+        let given = headers.get(REQUEST_ID).filter(|given| fine(given.as_bytes()));
+        let made = || HeaderValue::from_str(&app.next_request_id());
+        Self(given.cloned().or_else(|| made().ok()).unwrap_or(HeaderValue::from_static("none")))
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+async fn answer(
+    app: &Arc<App>,
+    mut request: Request<Body>,
+    next: Next,
+    endpoint: &str,
+    method: &'static str,
+    began: Duration,
+) -> Response {
     let _in_flight = app.metrics.request_began();
     if let Some(client) = request.extensions().get::<Client>() {
         let client = client.through(&app.config.trusted_proxies, request.headers());
         request.extensions_mut().insert(client);
     }
-    let mut response = match admit(&app, &request, &endpoint) {
-        Ok((_permit, None)) => next.run(request).await,
-        Ok((_permit, Some(caller))) => {
-            let act = Act::of(&app, &request, &endpoint, &caller);
-            request.extensions_mut().insert(caller);
-            match act {
-                Some(act) => act.done(&app, next.run(request)).await,
+    let client = request.extensions().get::<Client>().copied();
+    let mut response = match admit(app, &request, endpoint) {
+        Ok(Admitted { _permit, caller, allowance }) => {
+            let act = caller.and_then(|caller| {
+                let act = Act::of(app, &request, endpoint, &caller);
+                request.extensions_mut().insert(caller);
+                act
+            });
+            let mut response = match act {
+                Some(act) => act.done(app, next.run(request)).await,
                 None => next.run(request).await,
+            };
+            if let Some(allowance) = allowance {
+                allowance.tell(response.headers_mut());
             }
+            response
         }
         Err(error) => {
             discard(request.into_body()).await;
@@ -70,9 +119,16 @@ pub(crate) async fn guard(
     {
         app.metrics.rejected(sent.code);
     }
-    harden(&endpoint, response.headers_mut());
+    harden(endpoint, response.headers_mut());
     let took = app.engine.monotonic().saturating_sub(began);
-    app.metrics.request_ended(&endpoint, method, response.status().as_u16(), took);
+    let status = response.status().as_u16();
+    app.metrics.request_ended(endpoint, method, status, took);
+    tracing::info!(
+        status,
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        client = client.map(tracing::field::display),
+        "answered"
+    );
     response
 }
 
@@ -110,11 +166,12 @@ impl Act {
         act: impl Future<Output = Response> + Send + 'static,
     ) -> Response {
         let app = Arc::clone(app);
-        let task = tokio::spawn(async move {
+        let act = async move {
             let response = act.await;
             self.answered(&response).take_down(&app).await;
             response
-        });
+        };
+        let task = tokio::spawn(act.in_current_span());
         let broke = |error| ApiError::internal(format!("the request broke off: {error}"));
         task.await.unwrap_or_else(|error| broke(error).into_response())
     }
@@ -176,12 +233,17 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn admit(
-    app: &App,
-    request: &Request<Body>,
-    endpoint: &str,
-) -> ApiResult<(Option<OwnedSemaphorePermit>, Option<Caller>)> {
-    let socket = request.extensions().get::<Client>() == Some(&Client::Socket);
+/// A request that is to be answered.
+struct Admitted {
+    /// Its place among those under way.
+    _permit: Option<OwnedSemaphorePermit>,
+    caller: Option<Caller>,
+    allowance: Option<Allowance>,
+}
+
+fn admit(app: &App, request: &Request<Body>, endpoint: &str) -> ApiResult<Admitted> {
+    let client = request.extensions().get::<Client>();
+    let socket = client == Some(&Client::Socket);
     if !app.config.auth.enabled && !socket {
         check_local(request.uri(), request.headers())?;
     }
@@ -193,16 +255,23 @@ fn admit(
     }
     check_head(request.headers(), uri_bytes, app.config.limits.head_bytes)?;
     check_encoding(request.headers())?;
-    let caller = authorize(app, request, (endpoint != OTHER).then_some(endpoint))?;
+    let caller = authorize(app, request, (endpoint != OTHER).then_some(endpoint));
+    // An operator who may open the socket is let in whatever others do. Whoever shows no good key takes
+    // from the allowance of the address.
+    let class = class(request.method(), endpoint).filter(|_| !socket);
+    let known = caller.as_ref().ok().and_then(Option::as_ref);
+    let allowance =
+        class.map(|class| app.limiter.take(class, known, client)).transpose()?.flatten();
+    let caller = caller?;
     if NEVER_LIMITED.contains(&endpoint) {
-        return Ok((None, caller));
+        return Ok(Admitted { _permit: None, caller, allowance });
     }
     let permit = Arc::clone(&app.requests).try_acquire_owned().map_err(|_| {
         let most = app.config.limits.requests;
         let detail = format!("{most} requests are under way, which is the limit");
         ApiError::new(ErrorCode::Overloaded, detail)
     })?;
-    Ok((Some(permit), caller))
+    Ok(Admitted { _permit: Some(permit), caller, allowance })
 }
 
 /// The parser has a bound of its own, above this one, and answers without a body.
@@ -232,8 +301,11 @@ fn check_local(uri: &Uri, headers: &HeaderMap) -> ApiResult<()> {
     if let Some(name) = headers.keys().find(|name| forwards(name.as_str())) {
         return foreign(name.as_str(), "present");
     }
+    // HTTP/2 has no such header; the authority below stands in its place.
+    let absent = headers.get(header::HOST).is_none() && uri.authority().is_some();
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
+        _ if absent => {}
         (Some(host), None) if is_local(host.to_str().unwrap_or_default()) => {}
         (host, second) => {
             let found = match (host, second) {

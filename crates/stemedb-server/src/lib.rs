@@ -11,17 +11,20 @@ mod auth;
 mod body;
 mod client;
 mod config;
+mod crowd;
 mod cursor;
 mod custodial;
 mod error;
 mod guard;
 mod handlers;
 mod learner;
+mod limiter;
 mod metrics;
 mod openapi;
 mod question;
 mod routes;
 mod serve;
+mod tls;
 pub mod wire;
 
 pub use audit::{
@@ -32,8 +35,12 @@ pub use auth::{
     KeyError, Reset, Token, TrailReport, append_offline, first_key_file, keys_file, read_trail,
     reset_keys, trail_dir,
 };
-pub use config::{AuthConfig, Limits, NotLoopback, ServerConfig, SigningConfig, check_loopback};
+pub use config::{
+    AuthConfig, Limits, NotLoopback, Rate, RateLimits, ServerConfig, SigningConfig, TlsConfig,
+    check_loopback,
+};
 pub use custodial::{custodial_dir, open_key, read_key, write_key};
 pub use metrics::install_recorder;
 pub use routes::openapi;
 pub use serve::Server;
+pub use tls::TlsError;

@@ -18,6 +18,8 @@ const REJECTED: &str = "stemedb_requests_rejected_total";
 const QUERIES: &str = "stemedb_queries_total";
 const QUERY_SECONDS: &str = "stemedb_query_latency_seconds";
 const KEYS: &str = "stemedb_api_keys";
+const CERTIFICATE: &str = "stemedb_tls_certificate_expiry_timestamp_seconds";
+const RELOADS: &str = "stemedb_config_reloads_total";
 const BUILD_INFO: &str = "stemedb_build_info";
 
 /// Upper bounds of the latency histograms, in seconds: from a cached read to the request timeout.
@@ -140,6 +142,16 @@ impl Metrics {
         describe_counter!(QUERIES, Unit::Count, "questions answered, one for each key and lens");
         describe_histogram!(QUERY_SECONDS, Unit::Seconds, "time to answer a question");
         describe_gauge!(KEYS, Unit::Count, "live API keys, by role");
+        describe_gauge!(
+            CERTIFICATE,
+            Unit::Seconds,
+            "when the TLS certificate ends to be valid, since the unix epoch; 0 without TLS"
+        );
+        describe_counter!(RELOADS, Unit::Count, "reloads of the configuration, by result");
+        gauge!(CERTIFICATE).set(0.0);
+        for result in ["taken", "refused"] {
+            counter!(RELOADS, "result" => result).increment(0);
+        }
         describe_gauge!(BUILD_INFO, Unit::Count, "always 1; the labels say what runs");
         gauge!(IN_FLIGHT).set(0.0);
         let labels =
@@ -210,6 +222,16 @@ impl Metrics {
     /// So many live API keys have this role.
     pub(crate) fn keys(&self, role: KeyRole, live: usize) {
         gauge!(KEYS, "role" => role.as_str()).set(live as f64);
+    }
+
+    /// When the certificate ends; 0 without TLS.
+    pub(crate) fn certificate(&self, end: stemedb_model::Millis) {
+        gauge!(CERTIFICATE).set(end.0 as f64 / 1_000.0);
+    }
+
+    /// The configuration was read again, and taken or not.
+    pub(crate) fn reloaded(&self, taken: bool) {
+        counter!(RELOADS, "result" => if taken { "taken" } else { "refused" }).increment(1);
     }
 
     pub(crate) fn rejected(&self, code: ErrorCode) {

@@ -31,6 +31,7 @@ const LIMITED: &[ErrorCode] = &[
     ErrorCode::ApiKeyUnknown,
     ErrorCode::InvalidParameter,
     ErrorCode::Overloaded,
+    ErrorCode::RateLimited,
     ErrorCode::RoleTooLow,
 ];
 /// Of every endpoint that takes parameters.
@@ -80,6 +81,7 @@ const WRITING: &[ErrorCode] = &[
     ErrorCode::NotReady,
     ErrorCode::OutcomeUnknown,
     ErrorCode::QueueFull,
+    ErrorCode::QuotaExceeded,
     ErrorCode::SigningDisabled,
     ErrorCode::SpaceForbidden,
     ErrorCode::UnknownReference,
@@ -305,7 +307,7 @@ fn secure(document: &mut Value) {
     if let Some(components) = document.get_mut("components").and_then(Value::as_object_mut) {
         components.insert("securitySchemes".into(), schemes);
     }
-    for (method, path, access) in TABLE {
+    for (method, path, access, _) in TABLE {
         let operation = document
             .get_mut("paths")
             .and_then(|paths| paths.get_mut(path)?.get_mut(method.to_lowercase()))

@@ -21,6 +21,13 @@ use crate::wire::{
 /// Reads the parameters of a query string; an error names the parameter.
 pub(crate) fn params<T: DeserializeOwned>(uri: &Uri) -> ApiResult<T> {
     let query = uri.query().unwrap_or_default();
+    // The library puts this character where bytes are no UTF-8: another question would be answered.
+    let mut lossy = form(query).filter(|(_, value)| value.contains('\u{fffd}'));
+    if let Some((name, _)) = lossy.next()
+        && !query.to_ascii_lowercase().contains("%ef%bf%bd")
+    {
+        return Err(ApiError::parameter(&name, "is not UTF-8 once its escapes are undone"));
+    }
     let pairs = serde_urlencoded::Deserializer::new(form(query));
     serde_path_to_error::deserialize(pairs).map_err(|error| {
         let path = error.path().to_string();

@@ -137,8 +137,17 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
                 name("idempotency-key"),
                 name("last-event-id"),
                 name("x-api-key"),
+                name("x-request-id"),
             ])
-            .expose_headers([header::RETRY_AFTER, name("stemedb-more"), name("stemedb-snapshot")])
+            .expose_headers([
+                header::RETRY_AFTER,
+                name("ratelimit-limit"),
+                name("ratelimit-remaining"),
+                name("ratelimit-reset"),
+                name("stemedb-more"),
+                name("stemedb-snapshot"),
+                name("x-request-id"),
+            ])
             .max_age(Duration::from_secs(600))
     })
 }

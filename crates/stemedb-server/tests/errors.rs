@@ -552,3 +552,26 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
+
+/// An answer and the lines of the log about it can be put together.
+#[test]
+fn every_answer_names_its_request() {
+    let server = start();
+    let named = |path: &str, given: Option<&str>| {
+        let headers: Vec<(&str, &str)> = given.map(|id| ("X-Request-Id", id)).into_iter().collect();
+        let answer = server.get_with(path, &headers);
+        answer.header("x-request-id").unwrap_or_else(|| panic!("{path}: {answer:?}")).to_owned()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for path in ["/livez", "/v1/query", "/v1/nothing", "/v1/records/x", "/metrics"] {
+        let id = named(path, None);
+        assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        assert!(seen.insert(id), "{path}: there twice");
+    }
+    for id in ["a", "7f-3_x.y:9", &"x".repeat(64)] {
+        assert_eq!(named("/livez", Some(id)), id);
+    }
+    for wrong in ["", "a b", "id\u{7e}", "a{id=1}", &"x".repeat(65)] {
+        assert_ne!(named("/livez", Some(wrong)), wrong);
+    }
+}

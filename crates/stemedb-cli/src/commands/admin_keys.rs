@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 use stemedb_model::{AgentId, Millis};
 use stemedb_server::wire::{
-    AdminEntry, AgentKey, KeyInfo, KeyList, KeyRole, MadeKey, NewKey, SpaceText, Time,
+    AdminEntry, AgentKey, KeyInfo, KeyList, KeyRole, MadeKey, NewKey, Quota, SpaceText, Time,
 };
 
 use super::serve::PlaceArgs;
@@ -25,7 +25,8 @@ pub enum Act {
     #[command(after_help = "Examples:
   stemedb admin keys create dashboard --role reader --space default
   stemedb admin keys create ingest --role writer --out ingest.key
-  stemedb admin keys create partner --role writer --agent HEX --expires 2027-01-01")]
+  stemedb admin keys create partner --role writer --agent HEX --expires 2027-01-01
+  stemedb admin keys create trial --role writer --records-per-day 10000")]
     Create(CreateArgs),
     /// List the keys, revoked ones too; never their secrets.
     #[command(after_help = "Examples:\n  stemedb admin keys list --json")]
@@ -72,6 +73,12 @@ pub struct CreateArgs {
     /// From when on it is refused; never if not given.
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     expires: Option<Millis>,
+    /// How many new records its holder may write in a day (UTC); no bound if not given.
+    #[arg(long, value_name = "N")]
+    records_per_day: Option<u64>,
+    /// How many bytes of records that may be; no bound if not given.
+    #[arg(long, value_name = "BYTES")]
+    bytes_per_day: Option<u64>,
     /// Write the secret into this new file, mode 0600, instead of printing it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -130,6 +137,11 @@ fn create(args: CreateArgs, context: &Context) -> Result<(), Failure> {
         spaces: Some(spaces).filter(|spaces: &Vec<SpaceText>| !spaces.is_empty()),
         agent: args.agent.map(AgentKey),
         expires_at: args.expires.map(Time),
+        quota: Some(Quota {
+            records_per_day: args.records_per_day,
+            bytes_per_day: args.bytes_per_day,
+        })
+        .filter(|quota| quota.records_per_day.or(quota.bytes_per_day).is_some()),
     };
     let body = serde_json::to_value(&new)
         .map_err(|error| Failure::error("cannot write JSON").because(error))?;
@@ -174,6 +186,7 @@ fn list(remote: &RemoteArgs, context: &Context) -> Result<(), Failure> {
         ("state", Align::Left),
         ("principal", Align::Left),
         ("spaces", Align::Left),
+        ("records today", Align::Right),
         ("expires", Align::Left),
         ("last used", Align::Left),
     ]);
@@ -190,11 +203,21 @@ fn list(remote: &RemoteArgs, context: &Context) -> Result<(), Failure> {
             key.state.clone(),
             key.principal.clone(),
             spaces,
+            records_today(key),
             moment(key.expires_at),
             moment(key.last_used_at),
         ]);
     }
     context.print(&table.render())
+}
+
+/// Written and allowed, of a key with a quota.
+fn records_today(key: &KeyInfo) -> String {
+    let (Some(quota), Some(used)) = (key.quota, key.used_today) else { return String::new() };
+    match quota.records_per_day {
+        Some(most) => format!("{} of {most}", used.records),
+        None => used.records.to_string(),
+    }
 }
 
 fn reset(place: &PlaceArgs, context: &Context) -> Result<(), Failure> {

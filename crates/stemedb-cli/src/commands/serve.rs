@@ -101,7 +101,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         flag("server.listen", args.listen.map(|listen| listen.to_string())),
         flag("server.root_public_key", args.root_public_key.map(|key| key.to_string())),
     ];
-    let mut loaded = args.place.load(flags.into_iter().flatten().collect())?;
+    let flags: Vec<Setting> = flags.into_iter().flatten().collect();
+    let mut loaded = args.place.load(flags.clone())?;
     loaded.config.once =
         Once { void_tail: args.void_tail, verify_all: args.verify == Verify::Full };
     let root = match &loaded.config.server.root_public_key {
@@ -111,7 +112,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         None => None,
     };
     let genesis = args.genesis.as_deref().map(read_genesis).transpose()?;
-    serve::run(&loaded.config, &First { root, genesis }, context)
+    let read = || Ok(args.place.load(flags.clone())?.config);
+    serve::run(&loaded.config, &First { root, genesis }, context, read)
 }
 
 fn read_genesis(path: &Path) -> Result<Signed, Failure> {

@@ -104,9 +104,9 @@ fn environment_settings(
     let keys = keys_with_one_underscore();
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        match rest.split_once("__") {
-            Some((section, key)) => settings.push(Setting {
-                key: format!("{section}.{key}").to_lowercase(),
+        match rest.find("__") {
+            Some(_) => settings.push(Setting {
+                key: rest.replace("__", ".").to_lowercase(),
                 value,
                 origin: name,
             }),
@@ -125,13 +125,37 @@ fn environment_settings(
 
 fn keys_with_one_underscore() -> BTreeSet<String> {
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
-    let sections = defaults.as_object().into_iter().flatten();
-    sections
+    sections(&defaults)
+        .into_iter()
         .flat_map(|(section, keys)| {
-            let keys = keys.as_object().into_iter().flat_map(serde_json::Map::keys);
-            keys.map(move |key| format!("{section}_{key}"))
+            let section = section.replace('.', "_");
+            keys.into_iter().map(move |(key, _)| format!("{section}_{key}"))
         })
         .collect()
+}
+
+/// The sections of a configuration, as in `[rate_limit.write]`, each with its own keys.
+pub fn sections(config: &serde_json::Value) -> Vec<(String, Vec<(&str, &serde_json::Value)>)> {
+    fn walk<'a>(
+        name: &str,
+        value: &'a serde_json::Value,
+        found: &mut Vec<(String, Vec<(&'a str, &'a serde_json::Value)>)>,
+    ) {
+        let members = value.as_object().into_iter().flatten();
+        let (tables, keys): (Vec<_>, Vec<_>) = members
+            .map(|(key, value)| (key.as_str(), value))
+            .partition(|(_, value)| value.is_object());
+        if !keys.is_empty() {
+            found.push((name.to_owned(), keys));
+        }
+        for (key, value) in tables {
+            let name = if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+            walk(&name, value, found);
+        }
+    }
+    let mut found = Vec::new();
+    walk("", config, &mut found);
+    found
 }
 
 fn describe(metadata: &Metadata) -> String {

@@ -8,7 +8,7 @@ mod load;
 mod reference;
 mod schema;
 
-pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load};
+pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load, sections};
 pub use reference::{print, reference};
 pub use schema::{Class, Config, Index, Limits, Log, LogFormat, Once, Query, Server, Signing, Wal};
 

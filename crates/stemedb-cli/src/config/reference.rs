@@ -2,21 +2,21 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::load::Loaded;
+use super::load::{Loaded, sections};
 use super::schema::Config;
 
 /// The values in force, as a file that gives the same values, each with its origin.
 pub fn print(loaded: &Loaded) -> String {
     let mut text = String::new();
     let value = serde_json::to_value(&loaded.config).unwrap_or_default();
-    for (section, keys) in value.as_object().into_iter().flatten() {
+    for (section, keys) in sections(&value) {
         if !text.is_empty() {
             text.push('\n');
         }
         let _ = writeln!(text, "[{section}]");
-        for (key, value) in keys.as_object().into_iter().flatten() {
+        for (key, value) in keys {
             let origin = loaded.origin(&format!("{section}.{key}"));
             let origin = origin.map_or_else(|| "default".to_owned(), |from| format!("from {from}"));
             match value {
@@ -42,29 +42,37 @@ pub fn reference() -> String {
          Read from `/etc/stemedb/api.toml` or the file named by `--config`. Every key is also an\n\
          environment variable. Order: flags, environment, file, defaults. Unknown keys are errors.\n",
     );
-    for (section, property) in members(&schema, "properties") {
-        let section_schema = target(&schema, property);
-        let _ = write!(text, "\n## `[{section}]`\n\n{}\n\n", description(section_schema));
+    for (section, keys) in sections(&defaults) {
+        // What is said where a type is used comes before what the type says of itself.
+        let inside = |outer: &Value, name: &str| -> Option<Value> {
+            let property = outer.get("properties")?.get(name)?;
+            let mut found = target(&schema, property).clone();
+            if let (Some(said), Some(found)) = (property.get("description"), found.as_object_mut())
+            {
+                found.insert("description".into(), said.clone());
+            }
+            Some(found)
+        };
+        let found = section.split('.').try_fold(schema.clone(), |outer, name| inside(&outer, name));
+        let found = found.unwrap_or_default();
+        let _ = write!(text, "\n## `[{section}]`\n\n{}\n\n", description(&found));
         text.push_str("| key | type | default | meaning | variable |\n|---|---|---|---|---|\n");
-        for (key, property) in members(section_schema, "properties") {
-            let default = match defaults.get(section).and_then(|keys| keys.get(key)) {
-                None | Some(Value::Null) => "not set".to_owned(),
-                Some(value) => format!("`{value}`"),
+        for (key, default) in keys {
+            let property = inside(&found, key).unwrap_or_default();
+            let default = match default {
+                Value::Null => "not set".to_owned(),
+                value => format!("`{value}`"),
             };
-            let variable = format!("STEMEDB_{section}__{key}").to_uppercase();
+            let variable = format!("STEMEDB_{}__{key}", section.replace('.', "__")).to_uppercase();
             let _ = writeln!(
                 text,
                 "| `{key}` | {} | {default} | {} | `{variable}` |",
-                type_name(&schema, property),
-                description(property).replace('\n', " "),
+                type_name(&schema, &property),
+                description(&property).replace('\n', " "),
             );
         }
     }
     text
-}
-
-fn members<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    value.get(name).and_then(Value::as_object).into_iter().flat_map(Map::iter)
 }
 
 fn description(value: &Value) -> &str {

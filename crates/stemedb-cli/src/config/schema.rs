@@ -11,7 +11,7 @@ use stemedb_engine::EngineConfig;
 use stemedb_index::IndexConfig;
 use stemedb_log::WalConfig;
 use stemedb_model::{AgentId, Role, SourceClass};
-use stemedb_server::{AuditConfig, AuthConfig, ServerConfig};
+use stemedb_server::{AuditConfig, AuthConfig, ServerConfig, TlsConfig};
 
 /// All of `api.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,12 +21,16 @@ pub struct Config {
     pub server: Server,
     /// Who may ask.
     pub auth: Auth,
+    /// Encryption of connections.
+    pub tls: Tls,
     /// What the node signs for callers.
     pub signing: Signing,
     /// Who asked what, and was told what.
     pub audit: Audit,
     /// Bounds on what callers may ask for.
     pub limits: Limits,
+    /// How often a caller, an API key or where there is none an address, may ask; more is answered 429.
+    pub rate_limit: RateLimit,
     /// The write-ahead log.
     pub wal: Wal,
     /// What is derived from the log.
@@ -102,6 +106,20 @@ impl Default for Auth {
     fn default() -> Self {
         Self { enabled: AuthConfig::default().enabled }
     }
+}
+
+/// Encryption of connections: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. SIGHUP reads the files anew.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate of the node and those between it and the root, in PEM. Not set: connections are
+    /// in the clear.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub key: Option<PathBuf>,
+    /// Certificates in PEM; callers must then show a certificate that one of these has signed, besides
+    /// an API key.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What Prometheus scrapes.
@@ -198,6 +216,9 @@ pub struct Limits {
     pub requests: usize,
     /// Connections at once; more wait. 1 to 1,048,576.
     pub connections: usize,
+    /// Connections of one address at once; more are closed. Those of `server.trusted_proxies` are not
+    /// counted. 1 to 1,048,576.
+    pub connections_per_address: usize,
     /// Reads that work at once; more wait. 1 to 512.
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. 1 to 1,048,576.
@@ -210,6 +231,8 @@ pub struct Limits {
     pub body_timeout_ms: u64,
     /// From the end of the body to the answer; 1 to 3,600,000.
     pub request_timeout_ms: u64,
+    /// How long a caller may take nothing of its answer; 1 to 3,600,000.
+    pub write_timeout_ms: u64,
     /// How long a read waits for the position it wants; at most 3,600,000.
     pub at_least_timeout_ms: u64,
 }
@@ -225,14 +248,64 @@ impl Default for Limits {
             head_bytes: limits.head_bytes,
             requests: limits.requests,
             connections: limits.connections,
+            connections_per_address: limits.connections_per_address,
             reads: limits.reads,
             streams: limits.streams,
             feeds: limits.feeds,
             head_timeout_ms: ms(limits.head_timeout),
             body_timeout_ms: ms(limits.body_timeout),
             request_timeout_ms: ms(limits.request_timeout),
+            write_timeout_ms: ms(limits.write_timeout),
             at_least_timeout_ms: ms(limits.at_least_timeout),
         }
+    }
+}
+
+/// How often a caller, an API key or where there is none an address, may ask; more is answered 429.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// One record: `/v1/assert` and its like.
+    pub write: Rate,
+    /// Many records: `/v1/import`.
+    pub import: Rate,
+    /// Questions about one key, pages, single records.
+    pub read: Rate,
+    /// Exports, receipts, what-if, many keys at once, learning.
+    pub heavy: Rate,
+    /// The node: `/v1/admin/…`, `/v1/audit/…`.
+    pub admin: Rate,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        let stemedb_server::RateLimits { write, import, read, heavy, admin } =
+            stemedb_server::RateLimits::default();
+        let rate =
+            |rate: stemedb_server::Rate| Rate { per_second: rate.per_second, burst: rate.burst };
+        Self {
+            write: rate(write),
+            import: rate(import),
+            read: rate(read),
+            heavy: rate(heavy),
+            admin: rate(admin),
+        }
+    }
+}
+
+/// How often one caller may make requests of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Requests a second, in the long run; at most 1,000,000, 0: no bound.
+    pub per_second: u32,
+    /// Requests at once, after a rest; 1 to 10,000,000.
+    pub burst: u32,
+}
+
+impl Rate {
+    fn server(self) -> stemedb_server::Rate {
+        stemedb_server::Rate { per_second: self.per_second, burst: self.burst }
     }
 }
 
@@ -423,6 +496,14 @@ impl Config {
         let mut config = ServerConfig::new(&self.server.data_dir);
         config.auth =
             AuthConfig { enabled: self.auth.enabled, metrics_need_key: self.metrics.require_key };
+        config.tls = match (&self.tls.certificate, &self.tls.key) {
+            (Some(certificate), Some(key)) => Some(TlsConfig {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                client_ca: self.tls.client_ca.clone(),
+            }),
+            _ => None,
+        };
         let proxies = self.server.trusted_proxies.iter();
         config.trusted_proxies = proxies.filter_map(|text| network(text)).collect();
         config.cors_origins = self.server.cors_origins.clone();
@@ -453,13 +534,22 @@ impl Config {
             head_bytes: self.limits.head_bytes,
             requests: self.limits.requests,
             connections: self.limits.connections,
+            connections_per_address: self.limits.connections_per_address,
             reads: self.limits.reads,
             streams: self.limits.streams,
             feeds: self.limits.feeds,
             head_timeout: millis(self.limits.head_timeout_ms),
             body_timeout: millis(self.limits.body_timeout_ms),
             request_timeout: millis(self.limits.request_timeout_ms),
+            write_timeout: millis(self.limits.write_timeout_ms),
             at_least_timeout: millis(self.limits.at_least_timeout_ms),
+        };
+        config.rates = stemedb_server::RateLimits {
+            write: self.rate_limit.write.server(),
+            import: self.rate_limit.import.server(),
+            read: self.rate_limit.read.server(),
+            heavy: self.rate_limit.heavy.server(),
+            admin: self.rate_limit.admin.server(),
         };
         let learn_every = self.trust.learn_every_ms;
         config.learn_every = (learn_every > 0).then(|| millis(learn_every));
@@ -529,6 +619,12 @@ impl Config {
             && let Err(error) = stemedb_server::check_loopback(self.server.listen)
         {
             problems.push(error.to_string());
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            problems.push("tls.certificate and tls.key: one is set, expected both or none".into());
+        }
+        if self.tls.client_ca.is_some() && self.tls.certificate.is_none() {
+            problems.push("tls.client_ca is set, and tls.certificate is not".into());
         }
         for (key, dir) in [
             ("server.data_dir", Some(&self.server.data_dir)),

@@ -146,9 +146,9 @@ fn every_bound_that_fails_is_reported() {
 fn the_reference_names_every_key() {
     let text = reference();
     let keys = serde_json::to_value(Config::default()).unwrap();
-    for (section, keys) in keys.as_object().unwrap() {
-        for key in keys.as_object().unwrap().keys() {
-            let variable = format!("STEMEDB_{section}__{key}").to_uppercase();
+    for (section, keys) in sections(&keys) {
+        for (key, _) in keys {
+            let variable = format!("STEMEDB_{}__{key}", section.replace('.', "__")).to_uppercase();
             let line = text.lines().find(|line| line.ends_with(&format!("| `{variable}` |")));
             let line = line.unwrap_or_else(|| panic!("no line for {variable}"));
             let cells: Vec<_> = line.split(" | ").collect();

@@ -45,7 +45,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
              STEMEDB_URL={url} stemedb query pluto is_planet\n  {url}/docs",
             url = running.url()
         ));
-        running.wait_for_end()?;
+        running.wait_for_end(|| ())?;
     }
     running.stop()?;
     shown

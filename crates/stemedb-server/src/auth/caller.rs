@@ -11,7 +11,7 @@ use super::store::Key;
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
 use crate::question;
-use crate::wire::{ErrorCode, KeyRole, SpaceText};
+use crate::wire::{ErrorCode, KeyRole, Quota, SpaceText};
 
 /// Who makes a request, as the guard found out. Handlers take it as an argument; there is none on
 /// endpoints that are open to everybody.
@@ -30,6 +30,8 @@ pub(crate) struct Who {
     pub(crate) spaces: Option<Vec<Space>>,
     /// The one agent whose own records are taken.
     agent: Option<AgentId>,
+    /// How much its holder may write in a day.
+    pub(crate) quota: Option<Quota>,
 }
 
 impl Deref for Caller {
@@ -44,7 +46,15 @@ impl Caller {
     /// Whoever reaches a server without authentication, or its socket.
     pub(crate) fn local(principal: Principal) -> Self {
         let role = KeyRole::Admin;
-        Self(Arc::new(Who { principal, role, key: None, shown: None, spaces: None, agent: None }))
+        Self(Arc::new(Who {
+            principal,
+            role,
+            key: None,
+            shown: None,
+            spaces: None,
+            agent: None,
+            quota: None,
+        }))
     }
 
     /// The holder of a key, who showed the secret with this hash.
@@ -56,6 +66,7 @@ impl Caller {
             shown: Some(shown),
             spaces: key.spaces.clone(),
             agent: key.agent(),
+            quota: key.quota(),
         }))
     }
 

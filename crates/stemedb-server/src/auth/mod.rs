@@ -5,6 +5,8 @@
 
 mod caller;
 mod check;
+mod quota;
+mod sealed;
 mod store;
 mod table;
 mod token;
@@ -12,9 +14,10 @@ mod trail;
 
 pub(crate) use caller::Caller;
 pub(crate) use check::authorize;
+pub(crate) use quota::{Quotas, Reserved};
 pub(crate) use store::{Key, KeyStore, hold};
 pub use store::{KeyError, Reset, first_key_file, keys_file, reset_keys};
-pub(crate) use table::{Access, TABLE, access};
+pub(crate) use table::{Access, TABLE, access, class};
 pub use token::Token;
 pub(crate) use trail::Trail;
 pub use trail::{TrailReport, append_offline, read_trail, trail_dir};

@@ -1,8 +1,6 @@
 //! The API keys of a node, in `<data_dir>/node/api-keys.json`.
 //!
-//! Two lines: a JSON object, and the BLAKE3 hash of it in hex. A change writes a new file beside it,
-//! syncs it, gives it the name and syncs the folder: after a crash there is the old list or the new
-//! one. Secrets are stored as hashes.
+//! Secrets are stored as hashes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use serde::{Deserialize, Serialize};
-use stemedb_io::{Env, FolderLock, Open, Vfs};
+use stemedb_io::{Env, FolderLock, Vfs};
 use stemedb_model::{Hash, Millis, Principal, Space};
 
+use super::sealed::{self, Unreadable};
 use super::token::{Token, id_bytes};
 use crate::custodial::create_folder;
-use crate::wire::{AgentKey, HashHex, KeyInfo, KeyRole, NewKey, SpaceText, Time};
+use crate::wire::{AgentKey, HashHex, KeyInfo, KeyRole, NewKey, Quota, SpaceText, Time};
 
 /// Version of the file.
 const FORMAT: u64 = 1;
@@ -23,8 +22,6 @@ const FORMAT: u64 = 1;
 const KEYS_MAX: usize = 10_000;
 /// Spaces of one key.
 const SPACES_MAX: usize = 256;
-/// No file of ours is longer.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 /// How exactly it is known when a key was used: finer would be a write for every request.
 const USED_MS: i64 = 3_600_000;
 /// Longest grace of a rotated secret: 30 days.
@@ -126,6 +123,8 @@ pub(crate) struct Stored {
     last_used_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<Quota>,
     /// The newest first; at most two.
     secrets: Vec<Secret>,
 }
@@ -177,6 +176,10 @@ impl Key {
         self.stored.agent.map(|agent| agent.0)
     }
 
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        self.stored.quota
+    }
+
     fn live(&self, now: Millis) -> Result<(), Denied> {
         if self.stored.revoked_at.is_some() {
             return Err(Denied::Revoked);
@@ -204,6 +207,7 @@ impl Key {
             expires_at,
             last_used_at,
             revoked_at,
+            quota,
             secrets,
         } = self.stored.clone();
         let state = match self.live(now) {
@@ -226,6 +230,8 @@ impl Key {
             last_used_at,
             revoked_at,
             old_secret_until,
+            quota,
+            used_today: None,
         }
     }
 }
@@ -290,7 +296,7 @@ impl KeyStore {
         let path = first_key_file(data_dir);
         let token = Token::generate(&*self.env.rng, None);
         let text = token.reveal() + "\n";
-        replace(&*self.env.vfs, &path, text.as_bytes())
+        sealed::replace(&*self.env.vfs, &path, text.as_bytes())
             .map_err(|source| KeyError::File { file: path.clone(), source })?;
         let key = self.made(&token, FIRST, FIRST, KeyRole::Admin);
         let key = Key::read(key).map_err(|problem| self.invalid(problem))?;
@@ -321,6 +327,7 @@ impl KeyStore {
             expires_at: None,
             last_used_at: None,
             revoked_at: None,
+            quota: None,
             secrets: vec![Secret { hash: HashHex(token.hash()), created_at: now, until: None }],
         }
     }
@@ -421,6 +428,7 @@ impl KeyStore {
             spaces.dedup();
         }
         (stored.spaces, stored.agent, stored.expires_at) = (spaces, new.agent, new.expires_at);
+        stored.quota = new.quota;
         let key = Key::read(stored).map_err(|problem| self.invalid(problem))?;
         let info = key.info(now);
         if keys.insert(token.id(), Arc::new(key)).is_some() {
@@ -503,13 +511,7 @@ impl KeyStore {
 
     fn save(&self, keys: &Keys) -> Result<(), KeyError> {
         let keys = keys.values().map(|key| key.stored.clone()).collect();
-        let mut bytes = serde_json::to_vec(&File { format: FORMAT, keys })
-            .map_err(|error| self.invalid(error.to_string()))?;
-        let hash = blake3::hash(&bytes).to_hex();
-        bytes.push(b'\n');
-        bytes.extend_from_slice(hash.as_bytes());
-        bytes.push(b'\n');
-        replace(&*self.env.vfs, &self.file, &bytes)
+        sealed::write(&*self.env.vfs, &self.file, &File { format: FORMAT, keys })
             .map_err(|source| KeyError::File { file: self.file.clone(), source })
     }
 }
@@ -590,6 +592,14 @@ fn check(new: &NewKey, now: Millis) -> Result<(), KeyError> {
     if new.agent.is_some() && new.role != KeyRole::Writer {
         return invalid("agent", format!("only a writer is bound to one, not {}", new.role));
     }
+    if let Some(Quota { records_per_day, bytes_per_day }) = new.quota {
+        if new.role == KeyRole::Reader {
+            return invalid("quota", "is a bound on writing, and a reader does not write".into());
+        }
+        if records_per_day.is_none() && bytes_per_day.is_none() {
+            return invalid("quota", "bounds neither records nor bytes".into());
+        }
+    }
     if new.expires_at.is_some_and(|end| end.0 <= now) {
         return invalid("expires_at", "is not in the future".into());
     }
@@ -598,28 +608,12 @@ fn check(new: &NewKey, now: Millis) -> Result<(), KeyError> {
 
 /// `None` if there is no list.
 fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Keys>, KeyError> {
-    let failed = |source| KeyError::File { file: path.to_owned(), source };
     let damaged = |problem: String| KeyError::Damaged { file: path.to_owned(), problem };
-    if !vfs.exists(path).map_err(failed)? {
-        return Ok(None);
-    }
-    let file = vfs.open(path, Open::Read).map_err(failed)?;
-    let len = file.len().map_err(failed)?;
-    if len > FILE_BYTES_MAX {
-        return Err(damaged(format!("it is {len} bytes long")));
-    }
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
-    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-    let mut lines = bytes.split(|byte| *byte == b'\n');
-    let (Some(body), Some(hash), Some([]), None) =
-        (lines.next(), lines.next(), lines.next(), lines.next())
-    else {
-        return Err(damaged("it does not have two lines".into()));
-    };
-    if blake3::hash(body).to_hex().as_bytes() != hash {
-        return Err(damaged("its hash is another".into()));
-    }
-    let read: File = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
+    let read = sealed::read::<File>(vfs, path).map_err(|error| match error {
+        Unreadable::Io(source) => KeyError::File { file: path.to_owned(), source },
+        Unreadable::Damaged(problem) => damaged(problem),
+    })?;
+    let Some(read) = read else { return Ok(None) };
     if read.format != FORMAT {
         return Err(damaged(format!("its format is {}, expected {FORMAT}", read.format)));
     }
@@ -629,27 +623,6 @@ fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Keys>, KeyError> {
         keys.insert(key.id().to_owned(), Arc::new(key));
     }
     Ok(Some(keys))
-}
-
-/// Puts a file in the place of another, readable by its owner only. After a crash it is the old one
-/// or the new one.
-fn replace(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    match vfs.remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = vfs.open(&temporary, Open::CreateNew)?;
-    file.write_at(bytes, 0)?;
-    file.sync_all()?;
-    file.close()?;
-    vfs.rename(&temporary, path)?;
-    match path.parent() {
-        Some(dir) => vfs.sync_dir(dir),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

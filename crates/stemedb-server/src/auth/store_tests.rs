@@ -16,7 +16,15 @@ fn dir() -> &'static Path {
 }
 
 fn new(name: &str, role: KeyRole) -> NewKey {
-    NewKey { name: name.into(), role, principal: None, spaces: None, agent: None, expires_at: None }
+    NewKey {
+        name: name.into(),
+        role,
+        principal: None,
+        spaces: None,
+        agent: None,
+        expires_at: None,
+        quota: None,
+    }
 }
 
 fn open(env: &Env) -> KeyStore {

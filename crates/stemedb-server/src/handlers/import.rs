@@ -21,9 +21,9 @@ use stemedb_engine::{Ack, AckStatus, NodeState, Submission, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::write::{Prepared, prepare};
+use super::write::{Prepared, prepare, settle};
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Reserved};
 use crate::body::{NDJSON, broken, check_type, discard, too_slow};
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ImportProblems;
@@ -116,7 +116,7 @@ struct Line {
 /// A line on its way.
 enum Fate {
     Known(ApiError),
-    Open(oneshot::Receiver<Result<Ack, WriteError>>),
+    Open(oneshot::Receiver<Result<Ack, WriteError>>, Option<Reserved>),
 }
 
 async fn run(
@@ -137,25 +137,29 @@ async fn run(
                 broke = true;
                 break;
             };
-            let (engine, principal) = (Arc::clone(&app.engine), caller.principal.clone());
+            let (app, caller) = (Arc::clone(&app), caller.clone());
             let wait = app.config.limits.request_timeout;
             let submit = move || {
                 let submit = |checked: Checked| match checked.prepared {
                     Err(error) => (checked.number, Fate::Known(error)),
                     Ok(Prepared { signed, custodial }) => {
+                        let reserved = match app.quotas.reserve(&caller, signed.bytes().len()) {
+                            Ok(reserved) => reserved,
+                            Err(error) => return (checked.number, Fate::Known(error)),
+                        };
                         let (reply, fate) = oneshot::channel();
                         let submission = Submission {
                             signed,
-                            principal: principal.clone(),
+                            principal: caller.principal.clone(),
                             custodial,
                             idempotency: None,
                             deadline: None,
                         };
-                        engine.submit_waiting(submission, wait, move |result| {
+                        app.engine.submit_waiting(submission, wait, move |result| {
                             // If the import was given up, nobody asks for the result.
                             let _ = reply.send(result);
                         });
-                        (checked.number, Fate::Open(fate))
+                        (checked.number, Fate::Open(fate, reserved))
                     }
                 };
                 chunk.into_iter().map(submit).collect()
@@ -236,6 +240,7 @@ fn ends_import(code: ErrorCode) -> bool {
             | ErrorCode::NotReady
             | ErrorCode::OutcomeUnknown
             | ErrorCode::QueueFull
+            | ErrorCode::QuotaExceeded
             | ErrorCode::WalUnavailable
     )
 }
@@ -243,11 +248,17 @@ fn ends_import(code: ErrorCode) -> bool {
 async fn report(app: &App, number: u64, fate: Fate, summary: &mut ImportSummary) -> ImportLine {
     let result = match fate {
         Fate::Known(error) => Err(error),
-        Fate::Open(fate) => match fate.await {
-            Ok(result) => result.map_err(ApiError::from),
-            Err(_) => Err(ApiError::new(ErrorCode::OutcomeUnknown, "the pipeline gave no answer")
-                .outcome("indeterminate")),
-        },
+        Fate::Open(fate, reserved) => {
+            let result = match fate.await {
+                Ok(result) => result.map_err(ApiError::from),
+                Err(_) => {
+                    Err(ApiError::new(ErrorCode::OutcomeUnknown, "the pipeline gave no answer")
+                        .outcome("indeterminate"))
+                }
+            };
+            settle(reserved, &result);
+            result
+        }
     };
     match result {
         Ok(ack) => {

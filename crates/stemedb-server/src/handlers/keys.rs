@@ -94,7 +94,14 @@ fn told(what: &str, key: &KeyInfo) -> Option<String> {
         ListKeysProblems)
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> ApiResult<Response> {
-    let keys = with_keys(&app, |_, keys| Ok(keys.list())).await?;
+    let keys = with_keys(&app, |app, keys| {
+        let mut keys = keys.list();
+        for key in keys.iter_mut().filter(|key| key.quota.is_some()) {
+            key.used_today = Some(app.quotas.used(&key.id));
+        }
+        Ok(keys)
+    })
+    .await?;
     answer(StatusCode::OK, &KeyList { keys }, None)
 }
 

@@ -14,7 +14,7 @@ use stemedb_model::{Hash, Principal, RecordId, Signed};
 use super::json;
 use crate::answer::Names;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Reserved};
 use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::WriteStep;
@@ -147,6 +147,7 @@ async fn write(
     let Prepared { signed, custodial } = prepare(&app, &caller, incoming, idempotency.as_ref())?;
     check_id(&signed, path_id)?;
     let (agent, at) = (signed.record().agent, signed.record().at);
+    let reserved = app.quotas.reserve(&caller, signed.bytes().len())?;
     let submission = Submission {
         signed,
         principal: caller.principal.clone(),
@@ -155,7 +156,9 @@ async fn write(
         deadline: Some(deadline),
     };
     steps.ended(WriteStep::Verify);
-    let ack = app.submit(submission).await?;
+    let submitted = app.submit(submission).await;
+    settle(reserved, &submitted);
+    let ack = submitted?;
     steps.ended(WriteStep::Commit);
     let excluded = match ack.status {
         engine::AckStatus::Created => None,
@@ -178,6 +181,17 @@ async fn write(
         excluded,
     };
     json(status, &answer)
+}
+
+/// A quota pays for a record that is new, and for one of which nobody knows that it is not.
+pub(crate) fn settle(reserved: Option<Reserved>, submitted: &ApiResult<engine::Ack>) {
+    let written = match submitted {
+        Ok(ack) => ack.status == engine::AckStatus::Created,
+        Err(error) => error.problem.outcome.as_ref().is_some_and(|known| known != "not_written"),
+    };
+    if let Some(reserved) = reserved.filter(|_| !written) {
+        reserved.give_back();
+    }
 }
 
 /// Whether a record that was there before counts now.

@@ -47,6 +47,29 @@ impl std::fmt::Display for KeyRole {
     }
 }
 
+/// How much the holder of an API key may write in a day, from midnight to midnight UTC. At least one of
+/// the two is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Records that are new; those that were there before do not count. Default: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_per_day: Option<u64>,
+    /// Bytes of these records, signed and encoded. Default: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_day: Option<u64>,
+}
+
+/// How much of that is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Records.
+    pub records: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// An API key without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyInfo {
@@ -83,6 +106,12 @@ pub struct KeyInfo {
     /// Until when the secret before the last rotation is still taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_secret_until: Option<Time>,
+    /// How much its holder may write in a day; left out: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// How much of it is used today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_today: Option<Usage>,
 }
 
 /// All API keys.
@@ -115,6 +144,9 @@ pub struct NewKey {
     /// From when on it is refused. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// How much its holder may write in a day, of a writer or higher. Default: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// How to rotate an API key.

@@ -34,7 +34,8 @@ pub use audit::{
 pub use conflicts::{Conflict, ConflictParams, ConflictsAnswer};
 pub use diff::{ChangeKind, ClaimChange, Diff, ValueChange};
 pub use keys::{
-    AdminEntry, AdminPage, AdminParams, KeyInfo, KeyList, KeyRole, MadeKey, NewKey, RotateKey,
+    AdminEntry, AdminPage, AdminParams, KeyInfo, KeyList, KeyRole, MadeKey, NewKey, Quota,
+    RotateKey, Usage,
 };
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};

@@ -102,6 +102,8 @@ codes! {
     Overloaded = "overloaded", 503, true, "Too many requests at once";
     PositionAhead = "position_ahead", 409, true, "The position asked for is not here yet";
     QueueFull = "queue_full", 503, true, "The write queue is full";
+    QuotaExceeded = "quota_exceeded", 429, true, "The API key has written what it may in a day";
+    RateLimited = "rate_limited", 429, true, "The caller asks more often than it may";
     RecordNotFound = "record_not_found", 404, false, "The log holds no such record";
     ResolveTooLarge = "resolve_too_large", 422, false, "The resolution would need more claims than the bound";
     RoleTooLow = "role_too_low", 403, false, "The API key does not have the role that this takes";

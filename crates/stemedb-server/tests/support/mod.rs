@@ -45,6 +45,8 @@ pub fn signed(body: Body, key: &SigningKey, at: i64) -> Value {
 pub struct Running {
     pub address: SocketAddr,
     pub engine: Arc<Engine>,
+    /// To have it take another configuration.
+    pub server: Server,
     /// Lets this many more groups into the log; the next fails like a failed sync.
     pub breaker: Box<dyn Fn(u64) + Send + Sync>,
     agent: ureq::Agent,
@@ -84,6 +86,7 @@ pub fn start_with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> 
     engine.wait_ready(|_| ()).unwrap();
     let server = Server::new(Arc::clone(&engine), &env, config).unwrap();
     server.register_custodial(&root()).unwrap();
+    let serving = server.clone();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let socket = dir.path().join("admin.sock");
     let (tell, address) = std::sync::mpsc::channel();
@@ -97,7 +100,7 @@ pub fn start_with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> 
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let socket = tokio::net::UnixListener::bind(&socket).unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
-            server
+            serving
                 .serve(listener, Some(socket), async {
                     let _ = stopped.await;
                 })
@@ -114,6 +117,7 @@ pub fn start_with(change: impl FnOnce(&mut ServerConfig, &mut EngineConfig)) -> 
     Running {
         address: address.recv().unwrap(),
         engine,
+        server,
         breaker,
         agent,
         stop: Some(stop),
@@ -166,6 +170,12 @@ impl Running {
 
     pub fn get(&self, path: &str) -> Answer {
         answer(self.agent.get(self.url(path)).call().unwrap())
+    }
+
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = self.agent.get(self.url(path));
+        let request = headers.iter().fold(request, |to, (key, value)| to.header(*key, *value));
+        answer(request.call().unwrap())
     }
 
     pub fn get_json(&self, path: &str) -> Value {

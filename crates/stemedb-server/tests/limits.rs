@@ -1,0 +1,223 @@
+//! How much one caller may have: requests, connections, patience, records a day.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and waits for a real server"
+)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stemedb_server::Rate;
+use support::{Answer, Running, start_with};
+
+const AT: &str = "2024-07-01T00:00:00Z";
+const QUESTION: &str = "/v1/query?subject=s&predicate=p&lens=authority";
+/// So slow that a test does not see it fill up.
+const ONCE: u32 = 1;
+
+fn claim(subject: &str) -> Value {
+    let source = json!({"uri": "https://example.org/", "class": "expert"});
+    json!({"subject": subject, "predicate": "p", "object": 1, "at": AT, "source": source})
+}
+
+fn code(answer: &Answer) -> (u16, String) {
+    let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    (answer.status, json["code"].as_str().unwrap_or_default().to_owned())
+}
+
+fn number(answer: &Answer, header: &str) -> u64 {
+    answer.header(header).unwrap_or_else(|| panic!("{header}: {answer:?}")).parse().unwrap()
+}
+
+fn first(server: &Running) -> String {
+    let file = server.data_dir().join("node/first-admin.key");
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn with(server: &Running, key: &str, method: &str, path: &str, body: &Value) -> Answer {
+    let headers = [("Authorization", format!("Bearer {key}"))];
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    match method {
+        "GET" => server.get_with(path, &headers),
+        _ => server.post_with(path, body, &headers),
+    }
+}
+
+#[test]
+fn whoever_asks_too_often_waits_and_others_do_not() {
+    let server = start_with(|config, _| {
+        config.auth.enabled = true;
+        config.rates.read = Rate { per_second: ONCE, burst: 3 };
+    });
+    let admin = first(&server);
+    let made = json!({"name": "second", "role": "reader"});
+    let made = with(&server, &admin, "POST", "/v1/admin/keys", &made).json();
+    let second = made["secret"].as_str().unwrap();
+    for remaining in [2, 1, 0] {
+        let answer = with(&server, &admin, "GET", QUESTION, &Value::Null);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(number(&answer, "RateLimit-Limit"), 3);
+        assert!(number(&answer, "RateLimit-Remaining") >= remaining, "{answer:?}");
+        assert!(number(&answer, "RateLimit-Reset") <= 3);
+    }
+    let refused = (0..3)
+        .map(|_| with(&server, &admin, "GET", QUESTION, &Value::Null))
+        .find(|answer| answer.status != 200)
+        .expect("three more at once");
+    assert_eq!(code(&refused), (429, "rate_limited".into()));
+    assert_eq!(number(&refused, "RateLimit-Remaining"), 0);
+    assert_eq!(number(&refused, "Retry-After"), 1);
+    assert!(refused.json()["detail"].as_str().unwrap().contains("rate_limit.read"));
+    // Another key, another class, probes and scrapes: as before.
+    assert_eq!(with(&server, second, "GET", QUESTION, &Value::Null).status, 200);
+    assert_eq!(with(&server, &admin, "POST", "/v1/assert", &claim("s")).status, 201);
+    for _ in 0..20 {
+        for path in ["/livez", "/readyz", "/metrics"] {
+            let answer = server.get(path);
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("RateLimit-Limit"), None);
+        }
+    }
+    // Who shows no key is its address, whatever it calls itself.
+    let statuses: Vec<u16> = (0..8)
+        .map(|n| {
+            let forged = format!("203.0.113.{n}");
+            server.get_with(QUESTION, &[("X-Forwarded-For", forged.as_str())]).status
+        })
+        .collect();
+    assert_eq!(statuses[..3], [401; 3]);
+    assert!(statuses[3..].contains(&429), "{statuses:?}");
+    // What Retry-After says is enough.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(with(&server, &admin, "GET", QUESTION, &Value::Null).status, 200);
+    let metrics = server.get("/metrics").text;
+    let counted = "stemedb_requests_rejected_total{reason=\"rate_limited\"}";
+    let line = metrics.lines().find(|line| line.starts_with(counted)).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+}
+
+#[test]
+fn a_key_writes_no_more_in_a_day_than_its_quota() {
+    let server = start_with(|config, _| config.auth.enabled = true);
+    let admin = first(&server);
+    let new = json!({"name": "trial", "role": "writer", "quota": {"records_per_day": 3}});
+    let made = with(&server, &admin, "POST", "/v1/admin/keys", &new).json();
+    let trial = made["secret"].as_str().unwrap();
+    assert_eq!(made["key"]["quota"], json!({"records_per_day": 3}));
+    let write = |subject: &str| with(&server, trial, "POST", "/v1/assert", &claim(subject));
+    let used = || {
+        let list = with(&server, &admin, "GET", "/v1/admin/keys", &Value::Null).json();
+        let keys = list["keys"].as_array().unwrap();
+        keys.iter().find(|key| key["name"] == "trial").unwrap()["used_today"]["records"].clone()
+    };
+    assert_eq!(write("a").status, 201);
+    // What was there before, and what is refused, costs nothing.
+    for _ in 0..5 {
+        assert_eq!(write("a").status, 200);
+    }
+    let mut ahead = claim("z");
+    ahead["at"] = json!("2999-01-01T00:00:00Z");
+    assert_eq!(with(&server, trial, "POST", "/v1/assert", &ahead).status, 400);
+    assert_eq!(used(), 1);
+    // An import is bounded line by line, and told where it stopped.
+    let lines: String = ["b", "c", "d", "e"]
+        .iter()
+        .map(|subject| {
+            let mut line = claim(subject);
+            line["kind"] = json!("assertion");
+            line.to_string() + "\n"
+        })
+        .collect();
+    let bearer = format!("Bearer {trial}");
+    let headers = [("Authorization", bearer.as_str())];
+    let answer =
+        server.send("POST", "/v1/import", "application/x-ndjson", lines.as_bytes(), &headers);
+    let results = answer.lines();
+    assert_eq!(results[0]["status"], "created", "{answer:?}");
+    assert_eq!(results[1]["status"], "created", "{answer:?}");
+    assert_eq!(results[2]["error"]["code"], "quota_exceeded", "{answer:?}");
+    let summary = results.last().unwrap();
+    assert_eq!(
+        (&summary["created"], &summary["stopped"]["code"]),
+        (&json!(2), &json!("quota_exceeded"))
+    );
+    let refused = write("f");
+    assert_eq!(code(&refused), (429, "quota_exceeded".into()));
+    assert_eq!(refused.json()["outcome"], "not_written");
+    assert!(number(&refused, "Retry-After") <= 24 * 3_600);
+    assert_eq!(used(), 3);
+    // It reads on, others write on.
+    assert_eq!(with(&server, trial, "GET", QUESTION, &Value::Null).status, 200);
+    assert_eq!(with(&server, &admin, "POST", "/v1/assert", &claim("g")).status, 201);
+    for (field, wrong) in [
+        ("quota", json!({"name": "x", "role": "reader", "quota": {"records_per_day": 1}})),
+        ("quota", json!({"name": "x", "role": "writer", "quota": {}})),
+    ] {
+        let answer = with(&server, &admin, "POST", "/v1/admin/keys", &wrong);
+        assert_eq!((answer.status, &answer.json()["field"]), (400, &json!(field)), "{wrong}");
+    }
+}
+
+fn connect(server: &Running) -> TcpStream {
+    let stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// Whether a request on this connection is answered.
+fn lives(mut stream: &TcpStream) -> bool {
+    let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut answer = [0; 512];
+    matches!(stream.read(&mut answer), Ok(read) if answer[..read].starts_with(b"HTTP/1.1 200"))
+}
+
+#[test]
+fn one_address_does_not_have_all_connections() {
+    let server = start_with(|config, _| config.limits.connections_per_address = 3);
+    let held: Vec<TcpStream> = (0..3).map(|_| connect(&server)).collect();
+    assert!(held.iter().all(lives));
+    assert!(!lives(&connect(&server)), "a fourth");
+    drop(held);
+    let begun = Instant::now();
+    while !lives(&connect(&server)) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "those that ended are counted still");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let server = start_with(|config, _| {
+        config.limits.connections_per_address = 1;
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let held: Vec<TcpStream> = (0..5).map(|_| connect(&server)).collect();
+    assert!(held.iter().all(lives), "a trusted proxy comes for many");
+}
+
+/// A caller that asks for much and takes nothing of it holds no place for ever.
+#[test]
+fn who_takes_nothing_is_given_up() {
+    let server = start_with(|config, _| {
+        config.limits.write_timeout = Duration::from_millis(300);
+        config.limits.connections_per_address = 1;
+    });
+    let mut slow = connect(&server);
+    // Requests whose answers fill every buffer in between.
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    slow.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    for _ in 0..1_000 {
+        if slow.write_all(request).is_err() {
+            break;
+        }
+    }
+    let begun = Instant::now();
+    while !lives(&connect(&server)) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it holds its place");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
