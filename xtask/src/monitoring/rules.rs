@@ -126,9 +126,17 @@ fn labels_in(template: &str) -> impl Iterator<Item = &str> {
 
 fn runbook_problem(root: &Path, alert: &Alert) -> Option<String> {
     let link = text(&alert.annotations, "/runbook_url");
-    let Some((path, anchor)) = link.strip_prefix(RUNBOOK_BASE).and_then(|at| at.split_once('#'))
-    else {
-        return Some(format!("runbook_url is {link:?}, expected {RUNBOOK_BASE}PATH#ANCHOR"));
+    let Some(at) = link.strip_prefix(RUNBOOK_BASE) else {
+        return Some(format!("runbook_url is {link:?}, expected {RUNBOOK_BASE}PATH"));
+    };
+    let (path, anchor) = at.split_once('#').map_or((at, None), |(path, at)| (path, Some(at)));
+    let Ok(page) = std::fs::read_to_string(root.join(path)) else {
+        return Some(format!("its runbook {path} is not there"));
+    };
+    // A page of its own names the alert; a page for several has a part for it.
+    let Some(anchor) = anchor else {
+        let named = page.contains(&format!("`{}`", alert.name));
+        return (!named).then(|| format!("{path} does not name {}", alert.name));
     };
     if anchor != alert.name.to_lowercase() {
         return Some(format!(
@@ -136,9 +144,6 @@ fn runbook_problem(root: &Path, alert: &Alert) -> Option<String> {
             alert.name.to_lowercase()
         ));
     }
-    let Ok(page) = std::fs::read_to_string(root.join(path)) else {
-        return Some(format!("its runbook {path} is not there"));
-    };
     let heading = |line: &str| {
         line.starts_with('#') && line.trim_start_matches(['#', ' ']).to_lowercase() == anchor
     };
