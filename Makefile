@@ -43,6 +43,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
 	$(MAKE) monitoring
+	$(MAKE) drill RUNBOOK="disk-full node-replacement"
 	$(MAKE) fuzz TARGET=record SECONDS=15
 	$(MAKE) fuzz TARGET=log SECONDS=30
 	$(MAKE) unit
@@ -130,6 +131,11 @@ matrix: build setup ## a failing disk under real file systems: FAULT=… FS=… 
 .PHONY: monitoring
 monitoring: build setup ## alerts and dashboards against the server, Prometheus, Alertmanager: QUICK=1 WRITE=1
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) monitoring $(if $(QUICK),--quick) $(if $(WRITE),--write)
+
+.PHONY: drill
+drill: build setup ## the runbooks, run: RUNBOOK=wal-fsync-failure CASE=… LONG=1 WRITE=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) drill $(foreach one,$(RUNBOOK),--runbook $(one)) \
+		$(foreach one,$(CASE),--case $(one)) $(if $(LONG),--long) $(if $(WRITE),--write)
 
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range …" DEEP=1

@@ -17,6 +17,9 @@ need mkfs.xfs xfsprogs
 need mkfs.btrfs btrfs-progs
 need faketime faketime
 need losetup mount
+need unshare util-linux
+need ip iproute2
+need curl curl
 need python3 python3
 need promtool prometheus
 need amtool prometheus-alertmanager

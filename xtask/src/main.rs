@@ -1,5 +1,5 @@
 //! Harnesses for developers: power cuts, kill -9, a failing disk, errors and order of system calls,
-//! real data, alerts and dashboards. Never shipped.
+//! real data, alerts and dashboards, runbooks. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -10,6 +10,7 @@
 
 mod crash;
 mod disk;
+mod drill;
 mod eval;
 mod fault;
 mod inject;
@@ -51,6 +52,8 @@ enum Task {
     Kill(kill::Args),
     /// Inject errors of system calls on the files of the log; judge everything that was answered.
     Inject(inject::Args),
+    /// Run the runbooks: a real fault, the alert, the commands of the page, the cure.
+    Drill(drill::Args),
     /// Import the real data sets, make worlds up, and score every lens.
     Eval(eval::Args),
     /// Make a disk fail in every way under real file systems; hold the server to its promises.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
+        Task::Drill(task) => drill::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary, seed),
         Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
         Task::Monitoring(task) => monitoring::run(&task, &args.binary, seed),

@@ -9,9 +9,9 @@
 mod cells;
 mod earlier;
 pub(crate) mod interrupt;
-mod judge;
+pub(crate) mod judge;
 pub(crate) mod lab;
-mod load;
+pub(crate) mod load;
 pub(crate) mod node;
 mod report;
 mod scenario;

@@ -4,13 +4,13 @@
 
 mod dashboards;
 mod exercise;
-mod files;
+pub(crate) mod files;
 mod fire;
 mod page;
 mod query;
 mod rules;
 mod scrape;
-mod stack;
+pub(crate) mod stack;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ use serde_json::json;
 use self::query::World;
 use self::rules::Rules;
 use self::scrape::Scrape;
-use self::stack::Stack;
+use self::stack::{Pace, Stack};
 use crate::matrix::interrupt;
 
 #[derive(clap::Args)]
@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     let live = folder.path().join("live");
     std::fs::create_dir(&live)?;
     let targets: Vec<String> = addresses.iter().map(|address| format!("'{address}'")).collect();
-    let stack = Stack::start(root, &live, &targets)?;
+    let stack = Stack::start(root, &live, &targets, Pace::EverySecond)?;
     findings.done(
         "Prometheus scrapes the nodes and evaluates the rules",
         settled(&stack, &addresses, &rules),

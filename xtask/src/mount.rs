@@ -149,13 +149,18 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn with(device: &Path, path: &Path, options: &str) -> Result<Self> {
-        run(Command::new("mount").args(["-o", options]).arg(device).arg(path))?;
+        mount(device, path, options)?;
         Ok(Self { path: path.into() })
     }
 }
 
+/// Mounts; whoever called unmounts.
+pub(crate) fn mount(device: &Path, path: &Path, options: &str) -> Result<()> {
+    run(Command::new("mount").args(["-o", options]).arg(device).arg(path)).map(drop)
+}
+
 /// Unmounts; a process that was just killed may hold it a moment longer.
-fn unmount(path: &Path) -> Result<()> {
+pub(crate) fn unmount(path: &Path) -> Result<()> {
     let mut attempts = 0;
     loop {
         match run(Command::new("umount").arg(path)) {

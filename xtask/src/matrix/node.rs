@@ -15,10 +15,13 @@ use crate::port::{self, LISTENING};
 use crate::server::Claim;
 
 /// Longest that a request may take on our side; the promise is 10 s.
-const REQUEST_MAX: Duration = Duration::from_secs(25);
+pub(crate) const REQUEST_MAX: Duration = Duration::from_secs(25);
 /// Longest that a look at whether it is ready may take.
 const LOOK_MAX: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Claims about such subjects are not in the ledger.
+pub(crate) const UNCOUNTED: &str = "drill/";
 
 /// Where everything of a node lies.
 pub(crate) struct Place {
@@ -212,7 +215,7 @@ pub(crate) struct There {
 pub(crate) type Holdings = std::collections::HashMap<u64, There>;
 
 impl Client {
-    fn new(url: String, longest: Duration) -> Self {
+    pub(crate) fn new(url: String, longest: Duration) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(longest))
             .http_status_as_error(false)
@@ -280,6 +283,9 @@ impl Client {
                 .with_context(|| format!("a line of an export that is not JSON: {line}"))?;
             let field = |pointer| record.pointer(pointer).and_then(Value::as_str);
             if field("/record/kind") != Some("assertion") {
+                continue;
+            }
+            if field("/record/subject").is_some_and(|subject| subject.starts_with(UNCOUNTED)) {
                 continue;
             }
             let number =

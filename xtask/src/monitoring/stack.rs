@@ -85,9 +85,50 @@ fn replace_once(text: &str, from: &str, to: &str) -> Result<String> {
     }
 }
 
+/// How the shipped files are changed before they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Not at all.
+    Shipped,
+    /// Scrapes and evaluations every second.
+    EverySecond,
+    /// The same; what an alert must last and the windows that it looks at are seconds, too.
+    ShortWindows,
+}
+
+/// What an alert must last, and looks back at, where windows are short.
+const SHORT_FOR: &str = "for: 5s";
+const SHORT_WINDOW: &str = "[20s]";
+
+/// The rules with shorter times. Thresholds and all else stay.
+fn shortened(rules: &str) -> Result<String> {
+    let mut text = String::new();
+    let mut changed = 0;
+    for line in rules.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim_start().starts_with("for: ") {
+            text.push_str(line.get(..indent).unwrap_or_default());
+            text.push_str(SHORT_FOR);
+            changed += 1;
+        } else {
+            text.push_str(&line.replace("[5m]", SHORT_WINDOW).replace("[15m]", SHORT_WINDOW));
+        }
+        text.push('\n');
+    }
+    if changed == 0 {
+        bail!("no rule says how long it must last");
+    }
+    Ok(text)
+}
+
 impl Stack {
-    /// Starts all with the shipped files; `targets` are scraped.
-    pub(crate) fn start(root: &Path, folder: &Path, targets: &[String]) -> Result<Self> {
+    /// Starts all; `targets` are scraped.
+    pub(crate) fn start(
+        root: &Path,
+        folder: &Path,
+        targets: &[String],
+        pace: Pace,
+    ) -> Result<Self> {
         let config = Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(30)))
             .http_status_as_error(false)
@@ -120,14 +161,21 @@ impl Stack {
         alertmanager.wait(|| ready(&alertmanager_url))?;
 
         let config = files::read(&root.join(files::PROMETHEUS))?;
-        let config = replace_once(&config, "scrape_interval: 15s", "scrape_interval: 1s")?;
-        let config = replace_once(&config, "evaluation_interval: 15s", "evaluation_interval: 1s")?;
+        let config = match pace {
+            Pace::Shipped => config,
+            Pace::EverySecond | Pace::ShortWindows => {
+                let config = replace_once(&config, "scrape_interval: 15s", "scrape_interval: 1s")?;
+                replace_once(&config, "evaluation_interval: 15s", "evaluation_interval: 1s")?
+            }
+        };
         let config = replace_once(&config, "'127.0.0.1:9093'", &format!("'{alertmanager_at}'"))?;
         let config = replace_once(&config, "'127.0.0.1:18180'", &targets.join(", "))?;
         let path = folder.join("prometheus.yml");
         std::fs::write(&path, config)?;
         let rules = Path::new(files::RULES).file_name().context("a file has a name")?;
-        std::fs::copy(root.join(files::RULES), folder.join(rules))?;
+        let shipped = files::read(&root.join(files::RULES))?;
+        let text = if pace == Pace::ShortWindows { shortened(&shipped)? } else { shipped };
+        std::fs::write(folder.join(rules), text)?;
         let prometheus_at = format!("127.0.0.1:{}", port::free()?);
         let prometheus_url = format!("http://{prometheus_at}");
         let mut command = Command::new("prometheus");
@@ -292,4 +340,17 @@ fn receive(mut stream: &TcpStream) -> Result<Vec<Notice>> {
         }
     };
     Ok(list(&body, "/alerts").iter().map(notice).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_times_are_shortened() {
+        let rules = "- alert: A\n  expr: rate(a[5m]) > 0.05\n  for: 10m\n  labels: {}\n";
+        let short = "- alert: A\n  expr: rate(a[20s]) > 0.05\n  for: 5s\n  labels: {}\n";
+        assert_eq!(shortened(rules).unwrap(), short);
+        assert!(shortened("- alert: A\n").is_err());
+    }
 }

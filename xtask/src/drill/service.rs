@@ -1,0 +1,236 @@
+//! The server as a service, and the commands by which operators handle it. There is no systemd in a
+//! drill: `systemctl` and `journalctl` are stand-ins that know this one service.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::matrix::node::Client;
+use crate::mount::run;
+use crate::port::LISTENING;
+
+/// Where it listens if its configuration says nothing else.
+pub(crate) const ADDRESS: &str = "127.0.0.1:18180";
+const START_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_secs(45);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_millis(500);
+
+const SYSTEMCTL: &str = r#"#!/bin/bash
+# A stand-in: asks the drill.
+case " $* " in
+  *" stemedb-api "*) ;;
+  *) echo "stand-in: knows only stemedb-api" >&2; exit 4 ;;
+esac
+asked="$*"
+printf '%s\n' "${asked/ stemedb-api/}" >"HERE/asked"
+read -r status words <"HERE/answered"
+if [ "$status" = 0 ]; then [ -z "$words" ] || echo "$words"; else echo "$words" >&2; fi
+exit "$status"
+"#;
+
+const JOURNALCTL: &str = r#"#!/bin/bash
+# A stand-in: the service writes to one file.
+lines=1000
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -u) [ "$2" = stemedb-api ] || { echo "stand-in: knows only stemedb-api" >&2; exit 4; }; shift ;;
+    -n) lines=$2; shift ;;
+    --no-pager) ;;
+    *) echo "stand-in: $1 is unknown" >&2; exit 4 ;;
+  esac
+  shift
+done
+exec tail -n "$lines" "HERE/said"
+"#;
+
+/// The service; killed when dropped.
+pub(crate) struct Service {
+    inner: Arc<Mutex<Inner>>,
+    here: PathBuf,
+}
+
+struct Inner {
+    binary: PathBuf,
+    said: PathBuf,
+    child: Option<Child>,
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Service {
+    /// Puts the commands into `here/bin`; the server does not run yet.
+    pub(crate) fn install(here: &Path, binary: &Path) -> Result<Self> {
+        let bin = here.join("bin");
+        fs::create_dir_all(&bin)?;
+        let binary = fs::canonicalize(binary)
+            .with_context(|| format!("there is no {}", binary.display()))?;
+        // Under the name that it has where it is installed.
+        std::os::unix::fs::symlink(&binary, bin.join("stemedb"))?;
+        let binary = bin.join("stemedb");
+        let said = here.join("said");
+        File::create(&said)?;
+        for (name, script) in [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)] {
+            let path = bin.join(name);
+            fs::write(&path, script.replace("HERE", &here.display().to_string()))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
+        let inner = Arc::new(Mutex::new(Inner { binary, said, child: None }));
+        let (asked, answered) = (here.join("asked"), here.join("answered"));
+        run(Command::new("mkfifo").arg(&asked).arg(&answered))?;
+        let ours = Arc::clone(&inner);
+        std::thread::Builder::new().name("systemctl".into()).spawn(move || {
+            // Ends with the process, or with the folder of the case.
+            while let Ok(verb) = first_line(&asked) {
+                let answer = match lock(&ours).act(&verb) {
+                    Ok(words) => format!("0 {words}"),
+                    Err(error) => format!("1 {}", format!("{error:#}").replace('\n', " / ")),
+                };
+                let told = File::options().write(true).open(&answered);
+                if told.and_then(|mut pipe| writeln!(pipe, "{answer}")).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { inner, here: here.to_owned() })
+    }
+
+    /// In front of the path of whoever handles it.
+    pub(crate) fn bin(&self) -> PathBuf {
+        self.here.join("bin")
+    }
+
+    /// Starts it and waits until it answers reads.
+    pub(crate) fn start(&self) -> Result<()> {
+        lock(&self.inner).start()
+    }
+
+    pub(crate) fn stop(&self) -> Result<()> {
+        lock(&self.inner).stop()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) -> Result<()> {
+        lock(&self.inner).kill()
+    }
+
+    /// Everything that it has said.
+    pub(crate) fn words(&self) -> String {
+        lock(&self.inner).words()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.kill();
+    }
+}
+
+fn first_line(path: &Path) -> Result<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path)?).read_line(&mut line)?;
+    Ok(line.trim().to_owned())
+}
+
+impl Inner {
+    /// What `systemctl` is asked for; what it says.
+    fn act(&mut self, asked: &str) -> Result<String> {
+        match asked {
+            "start" => self.start()?,
+            "stop" => self.stop()?,
+            "restart" => self.stop().and_then(|()| self.start())?,
+            "is-active" if self.runs()? => return Ok("active".into()),
+            "is-active" => bail!("inactive"),
+            _ => bail!("stand-in: {asked:?} is unknown"),
+        }
+        Ok(String::new())
+    }
+
+    fn runs(&mut self) -> Result<bool> {
+        Ok(match &mut self.child {
+            Some(child) => child.try_wait()?.is_none(),
+            None => false,
+        })
+    }
+
+    fn words(&self) -> String {
+        let said = fs::read(&self.said).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    fn start(&mut self) -> Result<()> {
+        if self.runs()? {
+            return Ok(());
+        }
+        let before = self.words().len();
+        let said = File::options().append(true).open(&self.said)?;
+        let child = Command::new(&self.binary)
+            .arg("serve")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+        self.child = Some(child);
+        let began = Instant::now();
+        loop {
+            let words = self.words();
+            let own = words.get(before..).unwrap_or_default();
+            if !self.runs()? {
+                bail!("the server ended: {}", own.trim());
+            }
+            let address = own.lines().find_map(|line| line.split(LISTENING).nth(1));
+            let address = address.and_then(|rest| rest.strip_prefix("://")?.split(',').next());
+            let ready = |address: &str| {
+                let client = Client::new(format!("http://{address}"), LOOK_MAX);
+                client.get("/readyz?for=read").is_ok_and(|answer| answer.status == 200)
+            };
+            if address.is_some_and(ready) {
+                return Ok(());
+            }
+            if began.elapsed() > START_MAX {
+                bail!("the server is not ready: {}", own.trim());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if !self.runs()? {
+            self.child = None;
+            return Ok(());
+        }
+        let Some(child) = &mut self.child else { return Ok(()) };
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id())?);
+        let pid = pid.context("a process id is not 0")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let began = Instant::now();
+        while child.try_wait()?.is_none() {
+            if began.elapsed() > STOP_MAX {
+                self.kill()?;
+                bail!("the server did not stop and was killed");
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        self.child = None;
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
