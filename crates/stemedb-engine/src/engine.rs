@@ -26,6 +26,7 @@ use crate::first_seen::FirstSeen;
 use crate::intake::{Intake, Queued};
 use crate::metrics::{self, Operation};
 use crate::node::{Gate, NodeState, NodeStatus, Phase, Progress};
+use crate::pulse::Pulse;
 use crate::sequencer::{Sequencer, first_of_key};
 use crate::shared::{Shared, index_error};
 use crate::slot::{Command, Order, Slot};
@@ -145,6 +146,7 @@ impl Engine {
             first_seen: FirstSeen::default(),
             trust: Tables::new(config.trust_dir.clone(), env.vfs),
             appending: Mutex::default(),
+            pulse: Pulse::default(),
             stopping: AtomicBool::new(false),
             clock: env.clock,
             log: reader,
@@ -170,6 +172,8 @@ impl Engine {
     }
 
     fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        let shared = Arc::clone(&self.shared);
+        let run = move || shared.pulse.watch(run);
         let thread = thread::Builder::new().name(name.into()).spawn(run);
         let thread = thread.map_err(|error| EngineError::Thread(error.to_string()))?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -375,6 +379,14 @@ impl Engine {
             in_flight: self.shared.intake.unfinished(),
             lost: self.shared.applied.newest().lost().clone(),
         }
+    }
+
+    /// A number that grows, some forty times a second, while the engine lives. It stands still for good
+    /// once one of its threads has panicked, waits for a lock that nobody gives back, or after
+    /// [`Engine::close`]: then only another process helps. It does not stand still because the log
+    /// hangs; that is in [`Engine::node`].
+    pub fn pulse(&self) -> u64 {
+        self.shared.pulse.beats()
     }
 
     /// An operator says that the wall clock is right: writes go on. By how many milliseconds it

@@ -18,6 +18,7 @@ mod first_seen;
 mod intake;
 mod metrics;
 mod node;
+mod pulse;
 mod recent;
 mod sequencer;
 mod shared;

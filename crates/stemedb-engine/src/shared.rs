@@ -15,6 +15,7 @@ use crate::fates::Fates;
 use crate::first_seen::FirstSeen;
 use crate::intake::{Intake, Queued};
 use crate::node::Gate;
+use crate::pulse::Pulse;
 use crate::slot::{Item, Slot, Verdict};
 use crate::submission::{Ack, AckStatus, WriteError};
 use crate::trust::Tables;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) first_seen: FirstSeen,
     pub(crate) trust: Tables,
     pub(crate) appending: Mutex<Option<Appending>>,
+    pub(crate) pulse: Pulse,
     /// The engine is being closed: replay ends early.
     pub(crate) stopping: AtomicBool,
 }

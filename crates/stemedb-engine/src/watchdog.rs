@@ -72,6 +72,7 @@ pub(crate) fn run(shared: &Arc<Shared>, bell: &Bell) {
         if let Some(tickets) = hung {
             give_up(shared, tickets);
         }
+        shared.pulse.beat();
     }
 }
 

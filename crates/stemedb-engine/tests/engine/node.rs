@@ -173,6 +173,35 @@ fn a_deadline_is_kept() {
     assert_eq!(view.record(&id).unwrap().unwrap().entry.position, Position(2));
 }
 
+/// A service manager that starts again what has no pulse must not do so because of a disk.
+#[test]
+fn the_pulse_goes_on_while_the_log_hangs_and_ends_with_the_engine() {
+    let world = World::new();
+    let engine = world.start();
+    let grows = || {
+        let before = engine.pulse();
+        (0..1_000).any(|_| {
+            RealPause.pause();
+            engine.pulse() > before
+        })
+    };
+    assert!(grows());
+    world.medium.hold();
+    let held = send(&engine, submission(assertion(&key(1), "a", "rare")));
+    world.medium.wait_held();
+    world.clock.step(Duration::from_secs(11));
+    assert!(matches!(wait(&held), Err(WriteError::WalUnavailable { .. })));
+    assert!(grows());
+    world.medium.release();
+    wait_state(&engine, NodeState::Ready);
+    engine.close(PATIENCE);
+    let last = engine.pulse();
+    for _ in 0..20 {
+        RealPause.pause();
+    }
+    assert_eq!(engine.pulse(), last);
+}
+
 /// A sync that hangs while nobody writes: the next writer is not left to find out.
 #[test]
 fn a_hanging_seal_shuts_the_gate() {
