@@ -15,6 +15,7 @@ pub mod failure;
 pub mod files;
 pub mod import;
 pub mod keys;
+pub mod notify;
 pub mod object;
 pub mod present;
 pub mod question;

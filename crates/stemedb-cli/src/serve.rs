@@ -24,9 +24,12 @@ use crate::config::{self, Config, Log, LogFormat};
 use crate::context::Context;
 use crate::database::{self, Database, First};
 use crate::failure::Failure;
+use crate::notify::{self, Manager, Report};
 
-/// How often it is looked whether the log failed, where that ends the process.
+/// How often it is looked whether something failed that ends the process.
 const FAILURE_LOOK: Duration = Duration::from_millis(200);
+/// How often the node is looked at for the service manager.
+const MANAGER_LOOK: Duration = Duration::from_millis(100);
 
 /// A server that answers.
 pub struct Running {
@@ -56,6 +59,8 @@ pub fn run(
     read: impl Fn() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
     let logging = start_logging(&config.log)?;
+    let manager = Arc::new(Manager::of_this_process()?);
+    manager.tell(&[notify::status("opening the log")]);
     let running = start(config, first, &context.env)?;
     if running.created {
         let key = config.node_dir().join("root.key");
@@ -76,7 +81,9 @@ pub fn run(
         config.server.data_dir.display()
     ));
     show_recovery(&running, context)?;
-    let failed = running.wait_for_end(|| running.reload(&logging, read()))?;
+    running.keep_told(&manager);
+    let failed = running.wait_for_end(manager.listens(), || running.reload(&logging, read()))?;
+    manager.tell(&[notify::stopping()]);
     let report = running.stop()?;
     if report.unfinished > 0 {
         context.say(&format!("{} records were still on their way", report.unfinished));
@@ -84,11 +91,7 @@ pub fn run(
     for problem in &report.problems {
         context.say(problem);
     }
-    match failed {
-        None => Ok(()),
-        Some(reason) => Err(Failure::error(format!("the log cannot make bytes durable: {reason}"))
-            .hint("mend the file system, then start again; wal.exit_on_failure = false keeps reads up")),
-    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// Shows how far the replay is, beside the server that answers probes meanwhile. Why it failed, if
@@ -229,17 +232,61 @@ impl Running {
         }
     }
 
-    /// Returns on SIGTERM or Ctrl-C; if configured so, also with the reason why the log takes no
-    /// writes. On SIGHUP does what it is told.
-    pub fn wait_for_end(&self, hang_up: impl Fn()) -> Result<Option<String>, Failure> {
+    /// Tells the service manager how the node is, until the end. From among the tasks that answer
+    /// requests, so that it falls silent where those hang.
+    fn keep_told(&self, manager: &Arc<Manager>) {
+        if !manager.listens() {
+            return;
+        }
+        let (engine, manager) = (Arc::clone(&self.engine), Arc::clone(manager));
+        let mut report = Report::new(manager.ping_every());
+        self.runtime.spawn(async move {
+            loop {
+                manager.tell(&report.news(&engine.node(), engine.pulse(), engine.monotonic()));
+                tokio::time::sleep(MANAGER_LOOK).await;
+            }
+        });
+    }
+
+    /// Why the process should end though nobody asked. A service manager (`managed`) starts again what
+    /// could not recover; without one, probes are left to tell.
+    fn broken(&self, managed: bool) -> Option<Failure> {
+        if self.serving.is_finished() {
+            return Some(Failure::error("the server broke off"));
+        }
+        let node = self.engine.node();
+        match (node.log, node.reason) {
+            (LogState::ReadOnly { reason }, _) if self.config.wal.exit_on_failure => {
+                let what = format!("the log cannot make bytes durable: {reason}");
+                Some(Failure::error(what).hint(
+                    "mend the file system, then start again; wal.exit_on_failure = false keeps reads up",
+                ))
+            }
+            (_, Some(reason)) if managed && reason.code == "recovery_failed" => {
+                let what = format!("cannot recover the database: {}", reason.detail);
+                let dir = self.config.server.data_dir.display();
+                Some(Failure::error(what).hint(format!("stemedb wal verify --data-dir {dir}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns on SIGTERM or Ctrl-C, or with the reason why the process should end by itself. On SIGHUP
+    /// does what it is told.
+    pub fn wait_for_end(
+        &self,
+        managed: bool,
+        hang_up: impl Fn(),
+    ) -> Result<Option<Failure>, Failure> {
         let failure = async {
             loop {
                 tokio::time::sleep(FAILURE_LOOK).await;
-                let LogState::ReadOnly { reason } = self.engine.node().log else { continue };
-                return reason;
+                if let Some(failure) = self.broken(managed) {
+                    return failure;
+                }
             }
         };
-        let waited: std::io::Result<Option<String>> = self.runtime.block_on(async {
+        let waited: std::io::Result<Option<Failure>> = self.runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut hung_up = signal(SignalKind::hangup())?;
@@ -249,9 +296,7 @@ impl Running {
                     _ = terminate.recv() => return Ok(None),
                     _ = interrupt.recv() => return Ok(None),
                     _ = hung_up.recv() => hang_up(),
-                    reason = &mut failure, if self.config.wal.exit_on_failure => {
-                        return Ok(Some(reason));
-                    }
+                    failure = &mut failure => return Ok(Some(failure)),
                 }
             }
         });

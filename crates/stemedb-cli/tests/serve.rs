@@ -2,14 +2,18 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test fails by panicking, and tampers with files behind the server's back"
 )]
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
@@ -26,9 +30,14 @@ struct Node {
 
 impl Node {
     fn start(binary: &str, arguments: &[&str]) -> Self {
+        Self::start_with(binary, arguments, &[])
+    }
+
+    fn start_with(binary: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary)
             .args(arguments)
             .env("STEMEDB_WAL__SEGMENT_BYTES", "1048576")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -407,4 +416,119 @@ fn a_hang_up_has_the_configuration_read_anew() {
     }
     let (status, _) = node.signal(Signal::TERM);
     assert_eq!(status, Some(0));
+/// What a service manager is told, line by line.
+struct Told(Receiver<String>);
+
+impl Told {
+    fn at(socket: &str) -> Self {
+        let socket = UnixDatagram::bind(socket).unwrap();
+        let (sender, lines) = channel();
+        // Read at once: what does not fit into the socket's queue is not told. Ends with the test.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length) = socket.recv(&mut bytes) {
+                let text = String::from_utf8_lossy(bytes.get(..length).unwrap()).into_owned();
+                if text.lines().any(|line| sender.send(line.to_owned()).is_err()) {
+                    return;
+                }
+            }
+        });
+        Self(lines)
+    }
+
+    /// Lines up to one that begins so; `None` once nothing at all came for so long.
+    fn until(&self, wanted: &str, patience: Duration) -> Option<Vec<String>> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.0.recv_timeout(patience).ok()?;
+            let found = line.starts_with(wanted);
+            lines.push(line);
+            if found {
+                return Some(lines);
+            }
+        }
+    }
+
+    fn expect(&self, wanted: &str) -> Vec<String> {
+        self.until(wanted, Duration::from_secs(30)).unwrap_or_else(|| panic!("never {wanted}"))
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_how_the_node_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (socket, data) = (path("notify"), path("data"));
+    let told = Told::at(&socket);
+    let arguments = ["--no-auth", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let variables = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "600000")];
+    let node = Node::start_with(API, &arguments, &variables);
+    let lines = told.expect("READY=1");
+    // From then on it answers.
+    assert_eq!(node.run(&["assert", "a", "b", "c"]).status.code(), Some(0));
+    assert_eq!(lines.first().unwrap(), "STATUS=opening the log");
+    for wanted in ["WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        let lines = told.expect(wanted);
+        assert!(!lines.contains(&"READY=1".to_owned()), "{lines:?}");
+    }
+    assert_eq!(node.run(&["admin", "drain"]).status.code(), Some(0));
+    told.expect("STATUS=drained");
+    assert_eq!(node.run(&["admin", "undrain"]).status.code(), Some(0));
+    told.expect("STATUS=ready");
+
+    // Who does not run does not ping.
+    let process = Pid::from_child(&node.child);
+    rustix::process::kill_process(process, Signal::STOP).unwrap();
+    let silence = Duration::from_millis(1_500);
+    while told.until("WATCHDOG=1", silence).is_some() {}
+    rustix::process::kill_process(process, Signal::CONT).unwrap();
+    told.expect("WATCHDOG=1");
+
+    let (status, said) = node.signal(Signal::TERM);
+    assert_eq!((status, said.as_str()), (Some(0), ""));
+    told.expect("STOPPING=1");
+}
+
+/// A node that cannot recover answers probes; under a service manager it ends, to be started again.
+#[test]
+fn a_failed_recovery_ends_a_managed_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let data = path("data");
+    // More than a segment, so that one is sealed; proved by the second start.
+    let line = |n: usize| {
+        let object = "x".repeat(1_500);
+        format!(
+            "{{\"subject\":\"s{n}\",\"predicate\":\"p\",\"object\":\"{object}\",\
+             \"source\":\"a.example\",\"timestamp\":\"2020-01-01\",\"confidence\":null}}\n"
+        )
+    };
+    let node = Node::serve(Path::new(&data));
+    // In parts, each of which is one group at most.
+    for part in 0..4 {
+        let lines: String = (400 * part..400 * part + 400).map(line).collect();
+        std::fs::write(path("claims.jsonl"), lines).unwrap();
+        let imported = node.run(&["import", &path("claims.jsonl")]);
+        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    }
+    node.signal(Signal::TERM);
+    Node::serve(Path::new(&data)).signal(Signal::TERM);
+    let segment = path("data/wal/segment.001.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    std::fs::remove_dir_all(path("data/index")).unwrap();
+
+    let socket = path("notify");
+    let told = Told::at(&socket);
+    let arguments = ["serve", "--no-auth", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let mut node = Node::start_with(STEMEDB, &arguments, &[("NOTIFY_SOCKET", socket.as_str())]);
+    // First, since it gives up waiting.
+    let lines = told.expect("STOPPING=1");
+    assert!(!lines.contains(&"READY=1".to_owned()), "{lines:?}");
+    let mut said = String::new();
+    node.stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(node.child.wait().unwrap().code(), Some(2), "{said}");
+    assert!(said.contains("error: cannot recover the database"), "{said}");
 }

@@ -45,7 +45,8 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
              STEMEDB_URL={url} stemedb query pluto is_planet\n  {url}/docs",
             url = running.url()
         ));
-        running.wait_for_end(|| ())?;
+        // What broke, the stop tells as well.
+        running.wait_for_end(false, || ())?;
     }
     running.stop()?;
     shown
