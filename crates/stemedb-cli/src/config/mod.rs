@@ -9,7 +9,7 @@ mod reference;
 mod schema;
 
 pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load, sections};
-pub use reference::{print, reference};
+pub use reference::{environment, print, reference};
 pub use schema::{Class, Config, Index, Limits, Log, LogFormat, Once, Query, Server, Signing, Wal};
 
 #[cfg(test)]

@@ -33,46 +33,100 @@ pub fn print(loaded: &Loaded) -> String {
     text
 }
 
-/// Every key with type, default and meaning, as a page.
-pub fn reference() -> String {
+/// A section and its keys, as the schema describes them.
+struct Section {
+    name: String,
+    description: String,
+    keys: Vec<Key>,
+}
+
+struct Key {
+    name: String,
+    variable: String,
+    type_name: String,
+    description: String,
+    default: Value,
+}
+
+fn documented() -> Vec<Section> {
     let schema = schemars::schema_for!(Config).to_value();
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
+    // What is said where a type is used comes before what the type says of itself.
+    let inside = |outer: &Value, name: &str| -> Option<Value> {
+        let property = outer.get("properties")?.get(name)?;
+        let mut found = target(&schema, property).clone();
+        if let (Some(said), Some(found)) = (property.get("description"), found.as_object_mut()) {
+            found.insert("description".into(), said.clone());
+        }
+        Some(found)
+    };
+    let section = |(name, keys): (String, Vec<(&str, &Value)>)| {
+        let found = name.split('.').try_fold(schema.clone(), |outer, name| inside(&outer, name));
+        let found = found.unwrap_or_default();
+        let key = |(key, default): (&str, &Value)| {
+            let property = inside(&found, key).unwrap_or_default();
+            Key {
+                name: key.to_owned(),
+                variable: format!("STEMEDB_{}__{key}", name.replace('.', "__")).to_uppercase(),
+                type_name: type_name(&schema, &property),
+                description: description(&property).replace('\n', " "),
+                default: default.clone(),
+            }
+        };
+        let keys = keys.into_iter().map(key).collect();
+        Section { description: description(&found).to_owned(), keys, name }
+    };
+    sections(&defaults).into_iter().map(section).collect()
+}
+
+/// Every key with type, default and meaning, as a page.
+pub fn reference() -> String {
     let mut text = String::from(
         "# Configuration\n\n\
          Read from `/etc/stemedb/api.toml` or the file named by `--config`. Every key is also an\n\
          environment variable. Order: flags, environment, file, defaults. Unknown keys are errors.\n",
     );
-    for (section, keys) in sections(&defaults) {
-        // What is said where a type is used comes before what the type says of itself.
-        let inside = |outer: &Value, name: &str| -> Option<Value> {
-            let property = outer.get("properties")?.get(name)?;
-            let mut found = target(&schema, property).clone();
-            if let (Some(said), Some(found)) = (property.get("description"), found.as_object_mut())
-            {
-                found.insert("description".into(), said.clone());
-            }
-            Some(found)
-        };
-        let found = section.split('.').try_fold(schema.clone(), |outer, name| inside(&outer, name));
-        let found = found.unwrap_or_default();
-        let _ = write!(text, "\n## `[{section}]`\n\n{}\n\n", description(&found));
+    for Section { name, description, keys } in documented() {
+        let _ = write!(text, "\n## `[{name}]`\n\n{description}\n\n");
         text.push_str("| key | type | default | meaning | variable |\n|---|---|---|---|---|\n");
-        for (key, default) in keys {
-            let property = inside(&found, key).unwrap_or_default();
+        for Key { name, variable, type_name, description, default } in keys {
             let default = match default {
                 Value::Null => "not set".to_owned(),
                 value => format!("`{value}`"),
             };
-            let variable = format!("STEMEDB_{}__{key}", section.replace('.', "__")).to_uppercase();
             let _ = writeln!(
                 text,
-                "| `{key}` | {} | {default} | {} | `{variable}` |",
-                type_name(&schema, &property),
-                description(&property).replace('\n', " "),
+                "| `{name}` | {type_name} | {default} | {description} | `{variable}` |"
             );
         }
     }
     text
+}
+
+/// Every key as a variable with its default, in comments: what a file of variables begins from.
+pub fn environment() -> String {
+    let mut text = String::from(
+        "# Every key of the configuration as a variable, with its default. Take the # off a line to set it.\n\
+         # Variables win over /etc/stemedb/api.toml, flags over variables. `stemedb config print` shows what\n\
+         # is in force and where it comes from. No quotes: systemd, Docker and shells read this file alike.\n",
+    );
+    for Section { name, description, keys } in documented() {
+        let _ = write!(text, "\n## [{name}] {description}\n");
+        for Key { variable, description, default, .. } in keys {
+            let _ = write!(text, "\n# {description}\n#{variable}={}\n", plain(&default));
+        }
+    }
+    text
+}
+
+/// A value as a variable holds it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
 }
 
 fn description(value: &Value) -> &str {

@@ -167,3 +167,32 @@ fn the_page_in_the_docs_is_the_reference_of_this_build() {
     }
     assert_eq!(crate::files::read_text(&page).unwrap(), reference());
 }
+
+/// `UPDATE=1 cargo test -p stemedb-cli --lib` writes the file anew.
+#[test]
+fn the_example_of_variables_has_every_key_with_its_default() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/.env.example");
+    if std::env::var_os("UPDATE").is_some() {
+        crate::files::replace(&file, &environment()).unwrap();
+    }
+    let text = crate::files::read_text(&file).unwrap();
+    assert_eq!(text, environment());
+    let assignment = |line: &str| {
+        let (name, value) = line.strip_prefix("#STEMEDB_")?.split_once('=')?;
+        Some((format!("STEMEDB_{name}"), value.to_owned()))
+    };
+    let given: Vec<_> = text.lines().filter_map(assignment).collect();
+    let keys = serde_json::to_value(Config::default()).unwrap();
+    for (section, keys) in keys.as_object().unwrap() {
+        for key in keys.as_object().unwrap().keys() {
+            let variable = format!("STEMEDB_{section}__{key}").to_uppercase();
+            assert!(given.iter().any(|(name, _)| *name == variable), "{variable} is missing");
+        }
+    }
+    // Systemd and shells would take these characters for something else than themselves.
+    for (name, value) in &given {
+        assert!(!value.contains(['"', '\'', '\\', '$', ' ', '#', ';']), "{name}={value}");
+    }
+    let set = given.into_iter().filter(|(_, value)| !value.is_empty());
+    assert_eq!(load(None, set, &[]).unwrap().config, Config::default());
+}
