@@ -14,6 +14,10 @@ help:
 build: ## the release binary, target/release/stemedb
 	STEMEDB_COMMIT=$$(git rev-parse --short=12 HEAD) cargo build --release --locked -p stemedb-cli
 
+.PHONY: install
+install: ## what `make build` made, units, examples: PREFIX=/usr/local DESTDIR=… SYSCONFDIR=/etc
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" SYSCONFDIR="$(SYSCONFDIR)" BINARIES="$(or $(BINARIES),$(TARGET)/release)" ./scripts/install.sh
+
 demo: ## real claims that disagree, on the screen: ONCE=1 ends by itself
 	cargo run --quiet --locked -p stemedb-cli --bin stemedb -- demo $(if $(ONCE),--once)
 

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what `make build` made, with units, examples and pages. Makes no user and starts nothing:
+# docs/operations/deployment.md says what comes next. What is in /etc/stemedb stays as it is.
+set -euo pipefail
+
+root="$(cd "$(dirname "$0")/.." && pwd)"
+prefix="${PREFIX:-/usr/local}"
+binaries="${BINARIES:?names the folder of the built binaries}"
+to="${DESTDIR:-}$prefix"
+etc="${DESTDIR:-}${SYSCONFDIR:-/etc}/stemedb"
+
+names=(stemedb stemedb-api stemedb-wal-verify stemedb-wal-repair)
+for name in "${names[@]}"; do
+  if [ ! -x "$binaries/$name" ]; then
+    echo "install: there is no $binaries/$name: run \`make build\` first, as yourself" >&2
+    exit 1
+  fi
+done
+install -d "$to/bin"
+for name in "${names[@]}"; do install -m 0755 "$binaries/$name" "$to/bin/$name"; done
+
+# The units name /usr, where a package puts its files.
+units="$to/lib/systemd/system"
+install -d "$units"
+for unit in "$root"/deploy/systemd/*.{service,timer}; do
+  sed "s|/usr/bin/|$prefix/bin/|; s|/usr/share/|$prefix/share/|" "$unit" >"$units/$(basename "$unit")"
+  chmod 0644 "$units/$(basename "$unit")"
+done
+install -D -m 0644 "$root/deploy/systemd/stemedb.sysusers" "$to/lib/sysusers.d/stemedb.conf"
+
+share="$to/share/stemedb"
+install -D -m 0644 "$root/deploy/.env.example" "$share/environment.example"
+install -D -m 0644 "$root/deploy/systemd/wal-disk.conf" "$share/wal-disk.conf"
+for kind in examples nginx haproxy envoy prometheus alertmanager; do
+  for file in "$root/deploy/$kind"/*.*; do
+    install -D -m 0644 "$file" "$share/$kind/$(basename "$file")"
+  done
+done
+for page in "$root"/docs/operations/*.md; do
+  install -D -m 0644 "$page" "$to/share/doc/stemedb/$(basename "$page")"
+done
+
+if [ ! -e "$etc/api.toml" ]; then
+  install -D -m 0644 "$root/deploy/examples/single-node.toml" "$etc/api.toml"
+fi
