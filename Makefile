@@ -48,6 +48,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) mutants
 	$(MAKE) monitoring
 	$(MAKE) drill RUNBOOK="disk-full node-replacement"
+	$(MAKE) deploy QUICK=1
 	$(MAKE) fuzz TARGET=record SECONDS=15
 	$(MAKE) fuzz TARGET=log SECONDS=30
 	$(MAKE) unit
@@ -140,6 +141,10 @@ monitoring: build setup ## alerts and dashboards against the server, Prometheus,
 drill: build setup ## the runbooks, run: RUNBOOK=wal-fsync-failure CASE=… LONG=1 WRITE=1
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) drill $(foreach one,$(RUNBOOK),--runbook $(one)) \
 		$(foreach one,$(CASE),--case $(one)) $(if $(LONG),--long) $(if $(WRITE),--write)
+
+.PHONY: deploy
+deploy: build setup ## units, install, load balancers under load, a real systemd: QUICK=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) deploy $(if $(QUICK),--quick)
 
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range …" DEEP=1

@@ -23,6 +23,11 @@ need curl curl
 need python3 python3
 need promtool prometheus
 need amtool prometheus-alertmanager
+need nginx nginx
+need haproxy haproxy
+need systemd-analyze systemd
+need systemd-nspawn systemd-container
+need openssl openssl
 # The fuzzing engine is C++.
 need c++ g++
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
@@ -39,7 +44,7 @@ if [ ${#missing[@]} -gt 0 ]; then
       chmod +x "$policy"
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    for service in prometheus prometheus-alertmanager; do
+    for service in prometheus prometheus-alertmanager nginx haproxy; do
       [[ " ${missing[*]} " != *" $service "* ]] || systemctl --quiet disable "$service" 2>/dev/null || true
     done
   else

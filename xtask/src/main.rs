@@ -1,5 +1,5 @@
 //! Harnesses for developers: power cuts, kill -9, a failing disk, errors and order of system calls,
-//! real data, alerts and dashboards, runbooks. Never shipped.
+//! real data, alerts and dashboards, runbooks, deployment. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -9,10 +9,12 @@
 )]
 
 mod crash;
+mod deploy;
 mod disk;
 mod drill;
 mod eval;
 mod fault;
+mod findings;
 mod inject;
 mod kill;
 mod matrix;
@@ -22,6 +24,7 @@ mod mutants;
 mod order;
 mod outcomes;
 mod port;
+mod program;
 mod recording;
 mod server;
 mod talk;
@@ -48,6 +51,8 @@ struct Args {
 enum Task {
     /// Cut the power at random block writes under a real file system; look for lost claims.
     Crash(crash::Args),
+    /// Check units and installation; run load balancers and systemd for real over nodes that go away.
+    Deploy(deploy::Args),
     /// Kill the server with SIGKILL at random moments of an import; look for lost or doubled claims.
     Kill(kill::Args),
     /// Inject errors of system calls on the files of the log; judge everything that was answered.
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
     eprintln!("seed {seed}");
     let outcome = match args.task {
         Task::Crash(task) => crash::run(&task, &args.binary, seed),
+        Task::Deploy(task) => deploy::run(&task, &args.binary, seed),
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
         Task::Drill(task) => drill::run(&task, &args.binary, seed),

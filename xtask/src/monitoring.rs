@@ -23,6 +23,7 @@ use self::query::World;
 use self::rules::Rules;
 use self::scrape::Scrape;
 use self::stack::{Pace, Stack};
+use crate::findings::Findings;
 use crate::matrix::interrupt;
 
 #[derive(clap::Args)]
@@ -36,31 +37,6 @@ pub(crate) struct Args {
     /// Leave out the fault, and the changes that tests must notice.
     #[arg(long)]
     quick: bool,
-}
-
-/// What was looked at, and what is wrong.
-#[derive(Default)]
-struct Findings {
-    problems: usize,
-}
-
-impl Findings {
-    /// Says how a step went.
-    fn step(&mut self, what: &str, problems: &[String]) {
-        if problems.is_empty() {
-            println!("ok   {what}");
-        } else {
-            println!("FAIL {what}");
-            problems.iter().for_each(|problem| println!("     {problem}"));
-        }
-        self.problems += problems.len();
-    }
-
-    /// The same for one that ends at its first problem.
-    fn done(&mut self, what: &str, result: Result<()>) {
-        let problem = result.err().map(|error| format!("{error:#}"));
-        self.step(what, problem.as_slice());
-    }
 }
 
 pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {

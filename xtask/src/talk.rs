@@ -30,6 +30,13 @@ pub(crate) struct Statement {
     json: Arc<str>,
 }
 
+impl Statement {
+    /// The record and its signature, as they are sent.
+    pub(crate) fn json(&self) -> &str {
+        &self.json
+    }
+}
+
 /// Signs claims; the same number is the same claim.
 pub(crate) struct Author(SigningKey);
 

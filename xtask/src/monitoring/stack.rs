@@ -2,11 +2,10 @@
 //! with shorter intervals; and somebody to be told.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,46 +15,7 @@ use ureq::Agent;
 
 use super::files::{self, list, text};
 use crate::port;
-
-const START_MAX: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// A program that ends with us.
-struct Program {
-    child: Child,
-    said: PathBuf,
-    name: &'static str,
-}
-
-impl Program {
-    fn start(name: &'static str, command: &mut Command, folder: &Path) -> Result<Self> {
-        let said = folder.join(format!("{name}.log"));
-        let words = File::create(&said)?;
-        command.stdin(Stdio::null()).stdout(words.try_clone()?).stderr(words);
-        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Self { child, said, name })
-    }
-
-    fn wait(&mut self, ready: impl Fn() -> bool) -> Result<()> {
-        let began = Instant::now();
-        while !ready() {
-            if self.child.try_wait()?.is_some() || began.elapsed() > START_MAX {
-                let words = std::fs::read_to_string(&self.said).unwrap_or_default();
-                bail!("{} does not become ready: {}", self.name, words.trim());
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::program::Program;
 
 /// What somebody was told.
 #[derive(Debug, Clone)]

@@ -1,0 +1,149 @@
+#!/bin/bash
+# Runs as the one service of a booted system: does what docs/operations/deployment.md says, breaks what
+# it started, and writes `ok …` or `FAIL …` for each step to /probe/report.
+exec >/probe/report 2>&1 9>/probe/trace
+BASH_XTRACEFD=9
+set -x
+
+api=stemedb-api.service
+data=/var/lib/stemedb
+key=$data/node/first-admin.key
+export STEMEDB_API_KEY_FILE=$key
+
+step() {
+  local what="$1"
+  shift
+  if "$@" >/probe/last 2>&1; then
+    echo "ok $what"
+  else
+    echo "FAIL $what: $(tail -c 600 /probe/last | tr '\n' ' ')"
+  fi
+}
+show() { systemctl show --property="$1" --value "${2:-$api}"; }
+# `is NAME EXPECTED [UNIT]`: a property of a unit.
+is() {
+  local found
+  found="$(show "$1" "${3:-$api}")"
+  [ "$found" = "$2" ] || { echo "$1 is '$found', expected '$2'"; return 1; }
+}
+# `within SECONDS COMMAND…`
+within() {
+  local left=$(($1 * 10))
+  shift
+  until "$@"; do
+    left=$((left - 1))
+    [ $left -gt 0 ] || return 1
+    sleep 0.1
+  done
+}
+ready() { curl -sf --max-time 5 "http://127.0.0.1:18180/readyz" >/dev/null; }
+there() { stemedb query subject predicate --json | grep -q "$1"; }
+end() {
+  systemctl stop "$api"
+  journalctl -b --no-pager -u "$api" -u stemedb-verify.service >/probe/journal
+  echo end
+  sync
+  systemctl poweroff
+}
+trap end EXIT
+
+# Installed, and as an operator goes on.
+step "systemd-sysusers makes the user" bash -c 'systemd-sysusers && getent passwd stemedb'
+step "the log gets a folder on its disk" \
+  install -d -o stemedb -g stemedb -m 0700 /var/lib/stemedb-wal/log
+step "the configuration is valid" stemedb config check
+step "systemctl enable --now stemedb-api" systemctl enable --now "$api"
+# At once: `systemctl start` returns when the server has said that it is ready.
+step "it is ready when the start returns" ready
+step "systemd heard so" bash -c '[ "$(systemctl is-active stemedb-api)" = active ]'
+step "systemd knows its state" is StatusText ready
+step "its watchdog is on" is WatchdogUSec 3s
+
+pid="$(show MainPID)"
+[ "$pid" -gt 0 ] || exit
+status() { grep -E "^$1:[[:space:]]*$2" "/proc/$pid/status" || { grep "^$1" "/proc/$pid/status"; return 1; }; }
+owner() {
+  local found
+  found="$(stat -c '%U %a' "$1")"
+  [ "$found" = "$2" ] || { echo "$1 is $found, expected $2"; return 1; }
+}
+step "it runs as stemedb" owner "/proc/$pid" "stemedb 555"
+step "it has no capability" status CapEff 0000000000000000
+step "it may gain none" status NoNewPrivs 1
+step "its system calls are filtered" status Seccomp 2
+step "its state is its own" owner $data "stemedb 700"
+step "its key is its own" owner $key "stemedb 600"
+step "it sees the system" nsenter -t "$pid" -m test -e /etc/stemedb/api.toml
+step "it cannot write elsewhere" bash -c "! nsenter -t $pid -m touch /etc/stemedb/written"
+step "its words are in the journal" bash -c "journalctl -b -u $api | grep 'listening on'"
+step "it can tell its file systems" bash -c "! journalctl -b -u $api | grep 'cannot be proved'"
+
+step "root may use its admin socket" stemedb admin status --socket $data/node/admin.sock
+step "it takes a claim" stemedb assert subject predicate first --at 2026-01-01
+step "and answers it" there first
+
+# The log can be taken away and brought back while reads go on.
+step "the log is detached" stemedb admin wal detach --socket $data/node/admin.sock
+step "and its file system unmounted" umount /var/lib/stemedb-wal
+step "also for the server" bash -c "grep -q ' / ' /proc/$pid/mountinfo && ! grep -q ' /var/lib/stemedb-wal ' /proc/$pid/mountinfo"
+step "reads go on" there first
+step "it is mounted again" mount --bind /walsource /var/lib/stemedb-wal
+step "and attached" stemedb admin wal attach --socket $data/node/admin.sock
+step "it takes claims again" stemedb assert subject predicate second --at 2026-01-02
+
+# Every byte is checked beside the server, and damage is a failed unit.
+step "stemedb-verify runs beside it" systemctl start stemedb-verify.service
+step "and finds the log whole" is Result success stemedb-verify.service
+step "stemedb-verify.timer" systemctl enable --now stemedb-verify.timer
+step "has a next time" bash -c '[ -n "$(systemctl show -p NextElapseUSecRealtime --value stemedb-verify.timer)" ]'
+
+# Killed.
+kill -9 "$pid"
+another() { [ "$(show MainPID)" != "$pid" ] && [ "$(show ActiveState)" = active ] && ready; }
+step "killed, it is started again" within 30 another
+step "once" is NRestarts 1
+step "and has what it acknowledged" there second
+
+# It hangs. SIGSTOP stands for every way in which its threads do not come round.
+pid="$(show MainPID)"
+kill -STOP "$pid"
+step "hung, it is started again" within 60 another
+step "because of the watchdog" bash -c "journalctl -b -u $api | grep -q 'Watchdog timeout'"
+step "twice in all" is NRestarts 2
+
+# Stopped while somebody writes.
+(
+  number=0
+  while stemedb assert "load/$number" predicate x --at 2026-01-01; do
+    number=$((number + 1))
+    echo $number >/probe/acked
+  done
+) >/dev/null 2>&1 &
+writer=$!
+step "a writer is at it" within 20 test -s /probe/acked
+step "SIGTERM" systemctl stop "$api"
+wait $writer
+step "drains" is Result success
+step "and ends with 0" is ExecMainStatus 0
+step "started again" systemctl start "$api"
+acked="$(cat /probe/acked)"
+kept() {
+  local count
+  count="$(stemedb export --json | grep -c '"load/')"
+  # The last may be there without the writer having heard.
+  [ "$count" -ge "$acked" ] || { echo "$acked were acknowledged, $count are there"; return 1; }
+}
+step "it has all that was acknowledged" kept
+
+# What opens the folder of a stopped server runs as its owner.
+systemctl stop "$api"
+step "its owner rebuilds the index" runuser -u stemedb -- stemedb admin reindex --data-dir $data
+step "and it starts on it" systemctl start "$api"
+step "with everything" kept
+
+# Damage is told.
+systemctl stop "$api"
+segment="$(find /var/lib/stemedb-wal/log -name 'segment.*.wal*' | sort | head -1)"
+printf '\377\377\377\377' | dd of="$segment" bs=1 seek=4200 conv=notrunc 2>/dev/null
+step "damage fails stemedb-verify" bash -c '! systemctl start stemedb-verify.service'
+step "with status 1" is ExecMainStatus 1 stemedb-verify.service
