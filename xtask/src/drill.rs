@@ -230,6 +230,9 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         }
         reports.push(report);
     }
+    for (name, reason) in runbook::UNDRILLED.iter().filter(|_| args.runbooks.is_empty()) {
+        println!("SKIPPED {name}: {reason}");
+    }
     let failed = reports.iter().filter(|report| report.problem.is_some()).count();
     println!("{} cases, {failed} failed", reports.len());
     if args.write {

@@ -416,6 +416,8 @@ fn a_hang_up_has_the_configuration_read_anew() {
     }
     let (status, _) = node.signal(Signal::TERM);
     assert_eq!(status, Some(0));
+}
+
 /// What a service manager is told, line by line.
 struct Told(Receiver<String>);
 
