@@ -1,5 +1,6 @@
-//! Time: the wall clock for people, the monotonic clock for durations.
+//! Time: the wall clock for people, the monotonic clock for durations, and whether the first is right.
 
+use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time and waits.
@@ -46,5 +47,42 @@ impl Clock for RealClock {
 
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+}
+
+/// What the kernel was told of how right its wall clock is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockDiscipline {
+    /// Whether a time source keeps it right, and has lately.
+    pub synchronised: bool,
+    /// How wrong it may be; grows while no source is heard. Means nothing if not synchronised.
+    pub error_max: Duration,
+}
+
+/// Asks the kernel, which every time daemon tells; changes nothing and needs no right.
+#[expect(unsafe_code, reason = "no safe call asks the kernel for this")]
+pub fn clock_discipline() -> io::Result<ClockDiscipline> {
+    // SAFETY: the structure is plain numbers, for which zeros are a value; `modes` 0 only asks.
+    let mut found: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `found` outlives the call, which writes within it.
+    if unsafe { libc::adjtimex(&raw mut found) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ClockDiscipline {
+        synchronised: found.status & libc::STA_UNSYNC == 0,
+        error_max: Duration::from_micros(u64::try_from(found.maxerror).unwrap_or(0)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_how_right_its_clock_is() {
+        let found = clock_discipline().unwrap();
+        // The kernel bounds it at 16 s, and counts from there as not synchronised.
+        assert!(found.error_max <= Duration::from_secs(16), "{found:?}");
+        assert!(!found.synchronised || found.error_max < Duration::from_secs(16), "{found:?}");
     }
 }

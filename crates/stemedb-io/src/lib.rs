@@ -18,7 +18,7 @@ mod vfs;
 
 use std::sync::Arc;
 
-pub use clock::{Clock, RealClock};
+pub use clock::{Clock, ClockDiscipline, RealClock, clock_discipline};
 pub use mutant::{MUTANT_VAR, MUTANTS, mutant};
 pub use real::RealVfs;
 pub use rng::{RealRng, Rng};
