@@ -114,17 +114,26 @@ pub struct Answer {
 impl RemoteArgs {
     /// Makes the connection; nothing is sent yet.
     pub fn connect(&self) -> Result<Remote, Failure> {
+        self.connect_with(None)
+    }
+
+    /// The same; every question fails that is not answered within this time.
+    pub fn connect_patiently(&self, patience: Duration) -> Result<Remote, Failure> {
+        self.connect_with(Some(patience))
+    }
+
+    fn connect_with(&self, patience: Option<Duration>) -> Result<Remote, Failure> {
         let key = match (&self.api_key, &self.api_key_file) {
             (None, Some(file)) => Some(files::read_private(file)?.trim().to_owned()),
             (key, _) => key.clone(),
         };
         match &self.socket {
-            Some(socket) => Ok(Remote::socket(socket.clone())),
+            Some(socket) => Ok(Remote::socket(socket.clone(), patience)),
             None if self.url.starts_with("https://") => {
-                let agent = config(Some(self.tls()?)).new_agent();
+                let agent = config(Some(self.tls()?), patience).new_agent();
                 Ok(Remote::over_http(&self.url, key, agent))
             }
-            None => Remote::new(&self.url, key),
+            None => Remote::at(&self.url, key, patience),
         }
     }
 
@@ -175,15 +184,19 @@ fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
 impl Remote {
     /// A server at `http://HOST:PORT`, or behind a socket.
     pub fn new(url: &str, api_key: Option<String>) -> Result<Self, Failure> {
+        Self::at(url, api_key, None)
+    }
+
+    fn at(url: &str, api_key: Option<String>, patience: Option<Duration>) -> Result<Self, Failure> {
         if let Some(path) = url.strip_prefix("unix:") {
-            return Ok(Self::socket(path.into()));
+            return Ok(Self::socket(path.into(), patience));
         }
         let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") {
             return Err(Failure::error(format!("`{url}` is no address of a server"))
                 .hint("it is written http://HOST:PORT, https://HOST:PORT or unix:FILE"));
         }
-        Ok(Self::over_http(url, api_key, config(None).new_agent()))
+        Ok(Self::over_http(url, api_key, config(None, patience).new_agent()))
     }
 
     fn over_http(url: &str, api_key: Option<String>, agent: ureq::Agent) -> Self {
@@ -192,10 +205,10 @@ impl Remote {
     }
 
     /// The admin socket of a node.
-    fn socket(path: PathBuf) -> Self {
+    fn socket(path: PathBuf, patience: Option<Duration>) -> Self {
         let shown = format!("unix:{}", path.display());
         let resolver = ureq::unversioned::resolver::DefaultResolver::default();
-        let agent = ureq::Agent::with_parts(config(None), SocketConnector(path), resolver);
+        let agent = ureq::Agent::with_parts(config(None, patience), SocketConnector(path), resolver);
         Self { shown, base: "http://127.0.0.1".into(), api_key: None, agent }
     }
 
@@ -297,7 +310,7 @@ impl Remote {
     }
 }
 
-fn config(tls: Option<TlsConfig>) -> ureq::config::Config {
+fn config(tls: Option<TlsConfig>, patience: Option<Duration>) -> ureq::config::Config {
     let builder = ureq::Agent::config_builder();
     let builder = match tls {
         Some(tls) => builder.tls_config(tls).https_only(true),
@@ -305,6 +318,7 @@ fn config(tls: Option<TlsConfig>) -> ureq::config::Config {
     };
     builder
         .http_status_as_error(false)
+        .timeout_global(patience)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .user_agent(concat!("stemedb/", env!("CARGO_PKG_VERSION")))
         .build()
