@@ -85,6 +85,7 @@ commands! {
     Admin(admin),
     Audit(audit),
     Wal(wal),
+    Doctor(doctor),
     Config(config),
     Completions(completions),
 }

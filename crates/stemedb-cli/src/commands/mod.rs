@@ -11,6 +11,7 @@ pub mod config;
 pub mod conflicts;
 pub mod cosign;
 pub mod demo;
+pub mod doctor;
 pub mod epoch;
 pub mod eval;
 pub mod explain;
