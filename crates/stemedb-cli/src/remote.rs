@@ -208,7 +208,8 @@ impl Remote {
     fn socket(path: PathBuf, patience: Option<Duration>) -> Self {
         let shown = format!("unix:{}", path.display());
         let resolver = ureq::unversioned::resolver::DefaultResolver::default();
-        let agent = ureq::Agent::with_parts(config(None, patience), SocketConnector(path), resolver);
+        let agent =
+            ureq::Agent::with_parts(config(None, patience), SocketConnector(path), resolver);
         Self { shown, base: "http://127.0.0.1".into(), api_key: None, agent }
     }
 

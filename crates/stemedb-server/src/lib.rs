@@ -43,4 +43,4 @@ pub use custodial::{custodial_dir, open_key, read_key, write_key};
 pub use metrics::install_recorder;
 pub use routes::openapi;
 pub use serve::Server;
-pub use tls::TlsError;
+pub use tls::{TlsError, certificate_ends};

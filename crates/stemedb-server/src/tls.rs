@@ -50,6 +50,11 @@ pub enum TlsError {
     Other(String),
 }
 
+/// When the certificate of a configuration ends to be valid; an error if a server could not use it.
+pub fn certificate_ends(env: &Env, config: &TlsConfig) -> Result<Millis, TlsError> {
+    load(env, config).map(|loaded| loaded.expires_at)
+}
+
 /// What is in force.
 struct Loaded {
     server: Arc<ServerConfig>,

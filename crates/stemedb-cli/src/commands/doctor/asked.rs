@@ -52,7 +52,8 @@ impl Asked {
         known: Option<LogId>,
     ) -> Self {
         let mut tried = Vec::new();
-        let url = format!("http://{}", local(config.server.listen));
+        let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", local(config.server.listen));
         let over_http = RemoteArgs { url: url.clone(), ..keys.clone() };
         if let Some(socket) = config.admin_socket().filter(|socket| socket.exists()) {
             let flag = format!(" --socket {}", quoted(&socket));

@@ -118,6 +118,7 @@ pub(super) mod testing {
         "ps",
         "smartctl",
         "ss",
+        "systemctl",
         "timedatectl",
         "tune2fs",
         "umount",

@@ -53,13 +53,23 @@ pub struct Args {
     /// File with the API key, mode 0600.
     #[arg(long, env = "STEMEDB_API_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     api_key_file: Option<PathBuf>,
+    /// Certificates in PEM that are trusted to sign that of the node, instead of the system's.
+    #[arg(long, env = "STEMEDB_CA_FILE", value_name = "FILE", hide_env_values = true)]
+    ca_file: Option<PathBuf>,
 }
 
 impl Args {
     /// What a node is asked with.
     fn keys(&self) -> RemoteArgs {
-        let (api_key, api_key_file) = (self.api_key.clone(), self.api_key_file.clone());
-        RemoteArgs { url: String::new(), socket: None, api_key, api_key_file }
+        RemoteArgs {
+            url: String::new(),
+            socket: None,
+            api_key: self.api_key.clone(),
+            api_key_file: self.api_key_file.clone(),
+            ca_file: self.ca_file.clone(),
+            client_certificate: None,
+            client_key: None,
+        }
     }
 }
 

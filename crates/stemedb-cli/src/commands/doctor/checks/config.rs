@@ -10,6 +10,7 @@ struct Facts {
     file: Option<PathBuf>,
     problems: Vec<String>,
     auth: bool,
+    tls: bool,
     listen: SocketAddr,
 }
 
@@ -18,6 +19,7 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
         file: site.file.clone(),
         problems: site.problems.clone(),
         auth: site.config.auth.enabled,
+        tls: site.config.tls.certificate.is_some(),
         listen: site.config.server.listen,
     })
 }
@@ -40,7 +42,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         let evidence = format!("auth.enabled = false, server.listen = {}", facts.listen);
         let what = "whoever is on this machine may do everything: API keys are off";
         findings.push(Finding::note(what, evidence).next(print));
-    } else if !facts.listen.ip().is_loopback() {
+    } else if !facts.tls && !facts.listen.ip().is_loopback() {
         let evidence = format!("server.listen = {}", facts.listen);
         let what = "API keys cross the network as they are, unless TLS is in front";
         findings.push(Finding::note(what, evidence).next(print));
@@ -56,16 +58,18 @@ mod tests {
 
     #[test]
     fn problems_are_critical_and_open_doors_worth_knowing() {
-        for (problems, auth, listen, expected) in [
-            (0, true, "127.0.0.1:1", vec![Ok]),
-            (0, true, "0.0.0.0:1", vec![Ok, Note]),
-            (0, false, "127.0.0.1:1", vec![Ok, Note]),
-            (2, true, "127.0.0.1:1", vec![Critical]),
+        for (problems, auth, tls, listen, expected) in [
+            (0, true, false, "127.0.0.1:1", vec![Ok]),
+            (0, true, false, "0.0.0.0:1", vec![Ok, Note]),
+            (0, true, true, "0.0.0.0:1", vec![Ok]),
+            (0, false, false, "127.0.0.1:1", vec![Ok, Note]),
+            (2, true, false, "127.0.0.1:1", vec![Critical]),
         ] {
             let facts = Facts {
                 file: Some("/etc/stemedb/api.toml".into()),
                 problems: vec!["unknown key x".into(); problems],
                 auth,
+                tls,
                 listen: listen.parse().unwrap(),
             };
             assert_eq!(severities(&judge(&facts)), expected, "{problems} {auth} {listen}");

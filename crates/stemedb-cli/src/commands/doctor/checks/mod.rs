@@ -3,6 +3,7 @@
 
 mod audit;
 mod build;
+mod certificate;
 mod clock;
 mod config;
 mod disks;
@@ -32,6 +33,7 @@ const LATER: Duration = Duration::from_secs(120);
 pub(super) const ALL: &[Check] = &[
     Check { name: "build", look: build::look, patience: SOON },
     Check { name: "config", look: config::look, patience: SOON },
+    Check { name: "certificate", look: certificate::look, patience: SOON },
     Check { name: "folders", look: folders::look, patience: SOON },
     Check { name: "mounts", look: mounts::look, patience: SOON },
     Check { name: "space", look: space::look, patience: SOON },
