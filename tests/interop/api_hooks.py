@@ -154,6 +154,9 @@ def fit_key(body):
         body.pop("spaces", None)
     if body["role"] != "writer":
         body.pop("agent", None)
+    quota = body.get("quota") or {}
+    if body["role"] == "reader" or all(bound is None for bound in quota.values()):
+        body.pop("quota", None)
     if "expires_at" in body:
         body["expires_at"] = "2100-01-01T00:00:00Z"
 
