@@ -140,3 +140,29 @@ fn a_table_is_read_back_only_under_its_hash() {
         assert_eq!(Table::decode(&changed, hash), None);
     }
 }
+
+/// Keys that nobody registered are the voice of whoever sends them, and so one witness: the newest.
+#[test]
+fn one_voice_is_one_witness() {
+    let mut w = World::new();
+    w.register(agent(1), SourceClass::Expert, None);
+    let known = w.claim(agent(1), "x");
+    for n in 2..=20 {
+        w.principals.insert(agent(n), principal("sender"));
+    }
+    for n in 2..20 {
+        w.claim(agent(n), "y");
+    }
+    let newest = w.claim(agent(20), "z");
+    let found = testimony(&w, &[("s", "p")]);
+    let expected = by_hand(
+        &[("p", Cardinality::One)],
+        &[
+            (known.0, agent(1), "p", "s", text("x"), 1.0),
+            (newest.0, agent(20), "p", "s", text("z"), 1.0),
+        ],
+        &[],
+    );
+    assert_eq!(found.len(), 2);
+    assert_eq!(table(&found), table(&expected));
+}

@@ -351,7 +351,7 @@ fn the_method_is_frozen() {
     assert_eq!(
         [configuration_hash().to_string(), world.learn().table().hash().to_string()],
         [
-            "ffccc499c9e4ac61d51385594ae31292846bff5749acab9be31d4b841a435ce2",
+            "6075e89cab523cc934d22384a8ff198b59fd5c91a9fdd4e0f8e07898bdbfd880",
             "feff226e0916b8a38e059a03a3bd7f17cfec893945ae2cd0a4a286f83c81567b",
         ]
     );

@@ -76,7 +76,7 @@ fn looks_for_copies(round: u32) -> bool {
 
 /// What the method is, besides its input: every constant, and a number that changes with the code.
 pub fn configuration_hash() -> Hash {
-    const METHOD: &[u8] = b"stemedb/v1/trust/3";
+    const METHOD: &[u8] = b"stemedb/v1/trust/4";
     let numbers = [
         f64::from(ROUNDS),
         f64::from(ROUND_ELSEWHERE),

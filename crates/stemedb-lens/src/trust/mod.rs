@@ -29,7 +29,8 @@
 //! a question has at most [`PEERS_MAX`] peers; memory O(claims).
 //!
 //! Not covered: strangers. An agent that says one thing and never again can not be judged, and a
-//! thousand fresh keys are a thousand of them; that is for voices, tiers and registration.
+//! thousand fresh keys are a thousand of them; that is for voices, tiers and registration. (Those that
+//! nobody registered are one voice, and so one witness a question.)
 #![allow(
     clippy::indexing_slicing,
     reason = "dense numbers that `questions` hands out and that never leave this module"

@@ -1,19 +1,21 @@
 //! What one key says about the agents that speak of it.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use stemedb_model::{Cardinality, Key, Millis, Value};
 
 use super::evidence::{Evidence, Statement as Said};
 use crate::candidates::Candidates;
 use crate::options::{LensName, Options};
-use crate::statements::Statements;
+use crate::statements::{Statement, Statements};
 use crate::values::Canon;
 
 impl Evidence {
     /// Adds what a key says, whole: its live claims, the live votes on them and the gold, as the
     /// `trust` lens hears them by default at `evaluated_at`. What is excluded is not evidence, for or
-    /// against. A claim under an opposite predicate denies; so does a vote against.
+    /// against. A claim under an opposite predicate denies; so does a vote against. Of one voice the newest
+    /// statement is heard, by value where a key has several.
     ///
     /// Every entity is one subject here, so each key is to be added once, under the smallest name.
     /// O(n log n) in claims and facts.
@@ -26,7 +28,15 @@ impl Evidence {
         self.topic(&key.predicate, cardinality, canon.tolerance());
         // Under cardinality one nothing opposes.
         let sign = |opposing| if opposing { -1.0 } else { 1.0 };
+        // One voice is one witness, as it is where lenses count: fresh keys cost nothing.
+        let mut newest: BTreeMap<(u32, Option<u32>, bool), &Statement> = BTreeMap::new();
         for claim in statements.in_play() {
+            let value = (cardinality != Cardinality::One).then_some(claim.value);
+            newest.insert((claim.voice, value, claim.opposing), claim);
+        }
+        let mut witnesses: Vec<&Statement> = newest.into_values().collect();
+        witnesses.sort_unstable_by_key(|claim| claim.position);
+        for claim in witnesses {
             let spoken = lookup.agent_name(claim.agent).zip(statements.value(claim));
             let Some((agent, value)) = spoken else { continue };
             self.add(Said {
