@@ -17,7 +17,6 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, Log, LogFormat};

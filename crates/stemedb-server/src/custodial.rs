@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use stemedb_io::{Env, Open, Vfs};
 use stemedb_model::{Principal, SigningKey};
 
+use crate::auth::replace;
+
 /// A key file is 64 hex digits and a line feed; a little more room for editors.
 const KEY_FILE_BYTES_MAX: u64 = 128;
 
@@ -72,21 +74,7 @@ pub fn read_key(vfs: &dyn Vfs, path: &Path) -> io::Result<SigningKey> {
 
 /// Writes a key file, readable by its owner only. After a crash it is there whole or not at all.
 pub fn write_key(vfs: &dyn Vfs, path: &Path, key: &SigningKey) -> io::Result<()> {
-    let temporary = path.with_extension("key.new");
-    // What an earlier crash left behind was never anybody's key.
-    match vfs.remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = vfs.open(&temporary, Open::CreateNew)?;
-    file.write_at(format!("{}\n", hex::encode(key.seed())).as_bytes(), 0)?;
-    file.sync_all()?;
-    file.close()?;
-    vfs.rename(&temporary, path)?;
-    match path.parent() {
-        Some(dir) => vfs.sync_dir(dir),
-        None => Ok(()),
-    }
+    replace(vfs, path, format!("{}\n", hex::encode(key.seed())).as_bytes())
 }
 
 #[cfg(test)]

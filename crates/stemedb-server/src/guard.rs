@@ -21,8 +21,6 @@ use crate::error::{ApiError, ApiResult, Sent};
 use crate::limiter::Allowance;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
-/// Probes and scrapes are answered however busy the node is.
-const NEVER_LIMITED: [&str; 3] = ["/livez", "/metrics", "/readyz"];
 /// Nothing in an answer is ever run or shown as a page.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 /// The documentation page has its own files, and images and styles in them.
@@ -258,12 +256,13 @@ fn admit(app: &App, request: &Request<Body>, endpoint: &str) -> ApiResult<Admitt
     let caller = authorize(app, request, (endpoint != OTHER).then_some(endpoint));
     // An operator who may open the socket is let in whatever others do. Whoever shows no good key takes
     // from the allowance of the address.
-    let class = class(request.method(), endpoint).filter(|_| !socket);
+    let class = class(request.method(), endpoint);
     let known = caller.as_ref().ok().and_then(Option::as_ref);
-    let allowance =
-        class.map(|class| app.limiter.take(class, known, client)).transpose()?.flatten();
+    let taken = class.filter(|_| !socket).map(|class| app.limiter.take(class, known, client));
+    let allowance = taken.transpose()?.flatten();
     let caller = caller?;
-    if NEVER_LIMITED.contains(&endpoint) {
+    // Probes and scrapes are answered however busy the node is.
+    if class.is_none() {
         return Ok(Admitted { _permit: None, caller, allowance });
     }
     let permit = Arc::clone(&app.requests).try_acquire_owned().map_err(|_| {
