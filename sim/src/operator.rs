@@ -112,6 +112,7 @@ impl World {
         let reader = Arc::clone(&node.reader);
         let held = self.model.holds();
         let before = self.model.last();
+        self.fence_gone |= self.header_harmed();
         self.model.started(&*reader, &self.may_lose)?;
         if held {
             self.tally.event(match self.model.last() > before {

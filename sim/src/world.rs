@@ -120,7 +120,8 @@ pub(crate) struct World {
     /// The log was attached over a cache that it could not drop: what it saw may not be on the
     /// medium. See the decision page on a failing medium, "Open".
     pub(crate) unproved_start: bool,
-    /// A header that the medium had damaged was made again, or one that it never held was believed:
+    /// A header that the medium had damaged was made again, or one that it never held was believed,
+    /// or the log started without it:
     /// where it was a fence, nothing tells what it voided.
     pub(crate) fence_gone: bool,
     /// Positions that a repair may give up.
@@ -172,7 +173,15 @@ impl World {
         trace.push("the last operations on the disk:".into());
         trace.extend(self.disk.trace().iter().map(line));
         let revived = |broken: &Broken| {
-            matches!(broken.promise, Promise::Asked | Promise::NotWritten | Promise::Decided)
+            matches!(
+                broken.promise,
+                // Of a group written twice, the first writing has another time and another root.
+                Promise::Asked
+                    | Promise::NotWritten
+                    | Promise::Decided
+                    | Promise::Time
+                    | Promise::Root
+            )
         };
         let revived = self.fence_gone && judged.as_ref().is_err_and(revived);
         let cached = self.unproved_start && judged.is_err();
@@ -236,6 +245,12 @@ impl World {
     /// Whether the medium holds anything else than it has confirmed, in any segment.
     pub(crate) fn harmed(&self) -> bool {
         self.disk.files().iter().any(|path| is_segment(path) && !self.disk.harmed(path).is_empty())
+    }
+
+    /// Whether the medium lacks the header of a segment.
+    pub(crate) fn header_harmed(&self) -> bool {
+        let lacks = |path: &PathBuf| is_segment(path) && self.disk.harmed(path).contains(&0);
+        self.disk.files().iter().any(lacks)
     }
 
     /// One step.
@@ -359,7 +374,7 @@ impl World {
         // Where nothing can be read back, a fence that the medium lied about cannot be noticed.
         self.fence_gone |= matches!(answer, Err(LogError::GivenUp { .. }))
             && !self.profile.rereads
-            && self.disk.files().iter().any(|path| self.disk.harmed(path).contains(&0));
+            && self.header_harmed();
         self.model.appended(group, &answer)?;
         let failures = self.count_failures();
         self.must_tell(&failures);

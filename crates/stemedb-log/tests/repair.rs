@@ -970,6 +970,61 @@ fn a_fence_is_made_again() {
     }
 }
 
+/// A group whose sync failed was written again in the next segment, and that segment is gone: the
+/// fence behind it tells that the first writing, however whole, is void.
+#[test]
+fn a_group_that_was_written_twice_is_lost_with_its_second_writing() {
+    let groups: Vec<Vec<NewEntry>> = (1..=3).map(|n| vec![sample(n, 300)]).collect();
+    let again = vec![sample(77, 300)];
+    let vfs = written(1, &groups, false);
+    let whole = vfs.medium(&segment(1)).unwrap();
+    let prepared = vfs.medium(&segment(2)).unwrap();
+    let mut torn = whole.clone();
+    torn[3 * BLOCK + 600] ^= 1;
+    vfs.put(&segment(1), torn).unwrap();
+    let lenient = WalConfig { void_tail: true, ..config() };
+    let (mut wal, _) = Wal::open(lenient, env_on(&vfs, 1), existing(Some(2))).unwrap();
+    assert_eq!(wal.append(&again).unwrap().first.0, 3);
+    drop(wal);
+    // The next start finds a torn group behind it and begins segment 3.
+    let mut torn = vfs.medium(&segment(2)).unwrap();
+    torn[2 * BLOCK..2 * BLOCK + 100].fill(0xee);
+    vfs.put(&segment(2), torn).unwrap();
+    let lenient = WalConfig { void_tail: true, ..config() };
+    let (mut wal, _) = Wal::open(lenient, env_on(&vfs, 2), existing(Some(3))).unwrap();
+    assert_eq!(wal.append(&groups[0]).unwrap().first.0, 4);
+    drop(wal);
+
+    // Only one group can be in doubt: with two too many it is a file of another history.
+    let stranger = vfs.fork();
+    let longer: Vec<_> = groups.iter().chain(&groups).cloned().collect();
+    let longer = written(1, &longer, false).medium(&segment(1)).unwrap();
+    stranger.put(&segment(1), longer).unwrap();
+    stranger.put(&segment(2), prepared.clone()).unwrap();
+    let error = run(&stranger, &options(2)).unwrap_err();
+    assert!(matches!(error, LogError::Misplaced { .. }), "{error}");
+
+    for (what, bytes) in [("blank", Some(prepared)), ("missing", None)] {
+        let vfs = vfs.fork();
+        vfs.put(&segment(1), whole.clone()).unwrap();
+        match bytes {
+            Some(bytes) => vfs.put(&segment(2), bytes).unwrap(),
+            None => drop(vfs.take(&segment(2)).unwrap()),
+        }
+        assert!(open(&vfs, existing(Some(4))).is_err(), "{what}");
+        let report = run(&vfs, &options(2)).unwrap();
+        let lost: Vec<_> = report.lost.iter().map(|lost| (lost.first.0, lost.last.0)).collect();
+        assert_eq!(lost, [(3, 3)], "{what}: {report:?}");
+        assert_eq!(report.lost[0].acknowledged, Some(true), "{what}");
+        install(&vfs, 2);
+        let (wal, _) = open(&vfs, existing(Some(4))).unwrap();
+        let reader = wal.reader();
+        assert_eq!(reader.read(Position(2)).unwrap().unwrap().new, groups[1][0], "{what}");
+        assert!(matches!(reader.read(Position(3)), Err(LogError::Lost { .. })), "{what}");
+        assert_eq!(reader.read(Position(4)).unwrap().unwrap().new, groups[0][0], "{what}");
+    }
+}
+
 /// The header of the other shape of the same segment: what is behind it tells what it is.
 #[test]
 fn a_segment_is_read_as_what_it_is() {

@@ -8,6 +8,7 @@ use stemedb_model::{LogId, Millis, Position};
 
 use super::RepairOptions;
 use super::patient::Patient;
+use super::salvage::READ_AHEAD;
 use super::unpack::claim;
 use crate::chain::chain_start;
 use crate::error::LogError;
@@ -15,7 +16,8 @@ use crate::format::block::{BLOCK, Look, SECTOR};
 use crate::format::header::{Fence, HeaderState, SegmentHeader, marked_salt, segment_name};
 use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey_segment};
 use crate::recover::tail::{Tail, Torn, claimed_salt, examine};
-use crate::walk::{Blocks, Cursor};
+use crate::segment::Groups;
+use crate::walk::{Blocks, Cursor, Step};
 
 /// The other segments of the folder. They may be as damaged as the one to repair, so they are read
 /// as patiently.
@@ -216,18 +218,23 @@ impl<'a> Neighbours<'a> {
         let fence = end.fence(header.number, header.salt);
         // What was never durable there is void, and may look whole.
         let told = first.or_else(|| self.next().map(|next| Cursor::at(&next.fence)));
-        if let Some(told) = told.filter(|told| told.last < end.last && !groups.closed)
-            && let Some(end) = self.void_behind(&told)?
-        {
-            let from = if first.is_some() { "its first block" } else { "the segment after" };
-            return Ok((end.fence(header.number, header.salt), from.into()));
+        let other = |told: &Cursor| told.last <= end.last && !same_point(told, &end);
+        if let Some(told) = told.filter(|told| other(told) && !groups.closed) {
+            let (found, from) = match (self.void_behind(&told)?, first) {
+                (found, Some(_)) => (found, "its first block"),
+                (None, None) => (self.written_twice(&told)?, "the segment after"),
+                (found, None) => (found, "the segment after"),
+            };
+            if let Some(end) = found {
+                return Ok((end.fence(header.number, header.salt), from.into()));
+            }
         }
         let unbroken = groups.closed
             || (groups.bad.is_none()
                 && previous.len >= header.segment_bytes
                 && previous.tail.as_ref().is_none_or(Tail::unwritten));
         match first {
-            Some(own) if (own.last, own.group, own.chain) == (end.last, end.group, end.chain) => {
+            Some(own) if same_point(&own, &end) => {
                 Ok((fence, format!("{before} and its first block")))
             }
             // The previous segment has lost its end; this one tells where that was.
@@ -259,7 +266,29 @@ impl<'a> Neighbours<'a> {
         let state = HeaderState::Ok(header.clone());
         let found = survey_segment(&file, &name, number, state, Some(&next), 0)?;
         let reached = found.groups.map(|groups| groups.end);
-        Ok(reached.filter(|at| (at.last, at.group, at.chain) == (end.last, end.group, end.chain)))
+        Ok(reached.filter(|at| same_point(at, end)))
+    }
+
+    /// The groups of the segment before without the last one, if `told`, which its groups do not lead
+    /// to, can have been reached from there: that last group failed, and was written again in this
+    /// segment. The log has never more than one group in doubt; where more would have to go, it is
+    /// a file of another history.
+    fn written_twice(&self, told: &Cursor) -> Result<Option<Cursor>, LogError> {
+        let number = self.number.saturating_sub(1);
+        let Some(HeaderState::Ok(header)) = self.header(number) else { return Ok(None) };
+        let name = segment_name(number);
+        let (file, len) = self.open(&name)?;
+        let mut groups = Groups::new(&file, &name, len, header, READ_AHEAD)?;
+        let mut before = groups.cursor();
+        loop {
+            let at = groups.cursor();
+            match groups.step()? {
+                Step::Group(group) if group.kind.is_link() => before = at,
+                Step::Group(_) => {}
+                Step::Bad(_) | Step::Unwritten => break,
+            }
+        }
+        Ok(Some(before).filter(|before| before.last < told.last && before.group < told.group))
     }
 
     /// Where this segment ended, as the next one tells.
@@ -333,6 +362,11 @@ impl<'a> Neighbours<'a> {
         let later = self.written().filter(|other| other.number > self.number);
         later.map(|later| later.fence.position).max().unwrap_or(Position::NONE)
     }
+}
+
+/// The same place of the same history, whatever file it is in.
+fn same_point(one: &Cursor, other: &Cursor) -> bool {
+    (one.last, one.group, one.chain) == (other.last, other.group, other.chain)
 }
 
 /// What the bytes of a segment say of it, where its header does not.

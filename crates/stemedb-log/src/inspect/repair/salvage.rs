@@ -10,7 +10,7 @@ use crate::recover::tail::{Tail, Torn, examine};
 use crate::walk::{Bad, Blocks, Cursor, Group, Step, Walk};
 
 /// How many blocks are read at a time: 1 MiB.
-const READ_AHEAD: u32 = 256;
+pub(super) const READ_AHEAD: u32 = 256;
 
 /// A part of the result, in order.
 #[derive(Debug, Clone)]
