@@ -35,8 +35,8 @@ pub struct EngineConfig {
     pub queue_bytes_max: usize,
     /// Records in one group, and so behind one sync. Default 4,096, at least 1.
     pub group_records_max: usize,
-    /// Bytes of one group, as the sum of `NewEntry::encoded_len`. Default 2 MiB, at least 512 KiB;
-    /// not more than the log takes, for a WAL `Wal::group_bytes_max`.
+    /// Bytes of one group, as the sum of `NewEntry::encoded_len`. Default 2 MiB, at least 512 KiB.
+    /// Where the log takes less (`Log::group_bytes_max`), it is that.
     pub group_bytes_max: usize,
     /// Rest after the last write before the log is sealed. Default 100 ms.
     pub idle_seal: Duration,

@@ -140,7 +140,10 @@ impl Engine {
             gate: Gate::new(&*env.clock),
             waiters: Waiters::default(),
             intake: Intake::new(config.queue_records_max, config.queue_bytes_max),
-            slot: Slot::new(config.group_records_max, config.group_bytes_max),
+            slot: Slot::new(
+                config.group_records_max,
+                config.group_bytes_max.min(log.group_bytes_max()),
+            ),
             applied: Applied::new(snapshot),
             fates: Fates::default(),
             first_seen: FirstSeen::default(),

@@ -107,6 +107,10 @@ pub trait Log: Send {
     fn attach(&mut self) -> Result<Option<Commit>, LogError>;
     /// An operator has seen why the log is degraded: it is no more. What that was.
     fn acknowledge(&mut self) -> Option<String>;
+    /// The most bytes a group may have, as the sum of [`NewEntry::encoded_len`].
+    fn group_bytes_max(&self) -> usize {
+        usize::MAX
+    }
     /// A reading end; any number may exist, on any thread.
     fn reader(&self) -> Arc<dyn LogReader>;
 }

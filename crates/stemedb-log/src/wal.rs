@@ -180,13 +180,6 @@ impl Wal {
         self.worker.step()
     }
 
-    /// The most bytes a group may have, as the sum of [`NewEntry::encoded_len`].
-    pub fn group_bytes_max(&self) -> usize {
-        // Less the header and the seals.
-        let blocks = (self.config.segment_bytes / BLOCK as u64).saturating_sub(BLOCKS_MIN - 1);
-        usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(PAYLOAD)
-    }
-
     /// Seals, waits for background work, closes, and reports what dropping would hide.
     pub fn close(mut self) -> Result<(), LogError> {
         self.seal()?;
@@ -545,6 +538,12 @@ impl Log for Wal {
         let seen = self.shared.health.acknowledge();
         self.shared.tell_state();
         seen
+    }
+
+    fn group_bytes_max(&self) -> usize {
+        // Less the header and the seals.
+        let blocks = (self.config.segment_bytes / BLOCK as u64).saturating_sub(BLOCKS_MIN - 1);
+        usize::try_from(blocks).unwrap_or(usize::MAX).saturating_mul(PAYLOAD)
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

@@ -56,6 +56,8 @@ struct MediumState {
     recorded_at: i64,
     read_only: Option<String>,
     script: VecDeque<Step>,
+    /// Groups with more bytes are refused.
+    group_bytes_max: Option<usize>,
     held: bool,
     seals_held: bool,
     appending: bool,
@@ -71,6 +73,11 @@ impl Medium {
     /// The next appends do this; later ones are good.
     pub(crate) fn script(&self, steps: impl IntoIterator<Item = Step>) {
         self.state.lock().unwrap().script.extend(steps);
+    }
+
+    /// The log takes no longer groups than that.
+    pub(crate) fn limit_groups(&self, bytes: usize) {
+        self.state.lock().unwrap().group_bytes_max = Some(bytes);
     }
 
     /// Appends wait until [`Medium::release`].
@@ -160,6 +167,10 @@ impl Log for TestLog {
         state = medium.changed.wait_while(state, |state| state.held).unwrap();
         state.appending = false;
         state.appends += 1;
+        let bytes: usize = group.iter().map(NewEntry::encoded_len).sum();
+        if state.group_bytes_max.is_some_and(|max| bytes > max) {
+            return Err(LogError::Refused(format!("a group of {bytes} bytes")));
+        }
         let step = state.script.pop_front().unwrap_or(Step::Good);
         let mut recorded_at = state.recorded_at.max(medium.clock.now_ms());
         if step == Step::BackInTime {
@@ -249,6 +260,10 @@ impl Log for TestLog {
 
     fn acknowledge(&mut self) -> Option<String> {
         None
+    }
+
+    fn group_bytes_max(&self) -> usize {
+        self.0.state.lock().unwrap().group_bytes_max.unwrap_or(usize::MAX)
     }
 
     fn reader(&self) -> Arc<dyn LogReader> {

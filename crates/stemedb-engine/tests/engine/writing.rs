@@ -108,6 +108,26 @@ fn a_duplicate_in_flight_shares_the_outcome() {
 }
 
 #[test]
+fn a_group_is_no_longer_than_the_log_takes() {
+    let world = World::new();
+    world.medium.limit_groups(40_000);
+    let engine = world.start();
+    world.medium.hold();
+    let first = send(&engine, submission(assertion(&key(1), "a", "rare")));
+    world.medium.wait_held();
+    let long = "x".repeat(9_000);
+    let claims = (0..20).map(|n| assertion(&key(1), &format!("s{n}"), &long));
+    let answers: Vec<_> = claims.map(|claim| send(&engine, submission(claim))).collect();
+    world.medium.release();
+    assert_eq!(wait(&first).unwrap().status, AckStatus::Created);
+    for answer in &answers {
+        assert_eq!(wait(answer).unwrap().status, AckStatus::Created);
+    }
+    // Four of them fill a group.
+    assert!(world.medium.appends() >= 7, "{}", world.medium.appends());
+}
+
+#[test]
 fn an_idempotency_key_stands_for_one_record() {
     let world = World::new();
     let engine = world.start();
