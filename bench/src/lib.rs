@@ -1,5 +1,6 @@
 //! What the measurements have in common.
 
+pub mod budget;
 pub mod cluster;
 pub mod machine;
 pub mod page;

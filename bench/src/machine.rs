@@ -17,6 +17,7 @@ pub struct Machine {
     pub file_system: String,
     pub device: String,
     pub load_before: String,
+    /// Empty where nobody is measured beside ours.
     pub rivals: String,
 }
 
@@ -77,8 +78,12 @@ impl Machine {
 
     /// All of it in words.
     pub fn sentence(&self) -> String {
+        let rivals = match self.rivals.as_str() {
+            "" => String::new(),
+            rivals => format!(" {rivals}."),
+        };
         format!(
-            "Measured on {} at commit {}. {} × {}, {} GiB, {}; {}; device {}; load before: {}. {}.",
+            "Measured on {} at commit {}. {} × {}, {} GiB, {}; {}; device {}; load before: {}.{rivals}",
             self.date,
             self.commit,
             self.processors,
@@ -88,7 +93,6 @@ impl Machine {
             self.file_system,
             self.device,
             self.load_before,
-            self.rivals,
         )
     }
 }

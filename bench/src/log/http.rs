@@ -18,17 +18,13 @@ use ureq::Agent;
 use crate::commits::Plan;
 use crate::contender::{Bare, Contender};
 use crate::workload::records;
+use stemedb_bench::budget::Grown;
 use stemedb_bench::server::{Server, agent};
 use stemedb_bench::stats::{Estimate, Latencies, Quantiles};
 
 /// Bytes of a claimed value.
 const OBJECT_BYTES: usize = 300;
 const CLIENTS: [usize; 2] = [1, 64];
-const REQUESTS: &str = "stemedb_http_request_duration_seconds";
-const STEPS: &str = "stemedb_write_step_duration_seconds";
-const OPERATIONS: &str = "stemedb_storage_operation_duration_seconds";
-const SYNCS: &str = "stemedb_wal_fsync_latency_seconds";
-const BATCHES: &str = "stemedb_wal_batch_size";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Http {
@@ -135,45 +131,16 @@ fn load(
         all.extend(&latencies);
     }
     let after = server.metrics()?;
-    let grown = |name: &str| {
-        let at = |found: &BTreeMap<String, f64>| found.get(name).copied().unwrap_or(0.0);
-        at(&after) - at(&before)
-    };
-    // Means in microseconds; of a group, what each of its records waits for.
-    let mean = |name: &str, label: &str| -> Result<f64> {
-        let count = grown(&format!("{name}_count{label}"));
-        ensure!(count > 0.0, "the server does not count {name}{label}");
-        Ok(grown(&format!("{name}_sum{label}")) / count * 1e6)
-    };
+    let grown = Grown::new(before, after);
     let whole = all.mean();
-    let request = mean(REQUESTS, "{endpoint=\"/v1/assert\"}")?;
-    let append = mean(OPERATIONS, "{operation=\"append\"}")?;
-    let apply = mean(OPERATIONS, "{operation=\"apply\"}")?;
-    let sync = mean(SYNCS, "")?;
-    let steps: Result<Vec<f64>> = ["parse", "verify", "commit"]
-        .iter()
-        .map(|step| mean(STEPS, &format!("{{step={step:?}}}")))
-        .collect();
-    let mut budget = vec![("client, connection", whole - request)];
-    match steps.as_deref() {
-        Ok([parse, verify, commit]) => budget.extend([
-            ("receive, route, answer", request - parse - verify - commit),
-            ("parse", *parse),
-            ("verify", *verify),
-            ("queue and hand-over", commit - append - apply),
-        ]),
-        // An older server.
-        _ => budget.push(("receive, parse, verify, queue, answer", request - append - apply)),
-    }
-    budget.extend([("append without sync", append - sync), ("sync", sync), ("apply", apply)]);
     Ok(Load {
         clients,
         requests: all.len(),
         requests_per_second: Estimate::of(&rates),
         latency: all.quantiles(),
         p50_in_syncs: Estimate::of(&in_syncs),
-        records_per_group: grown(&format!("{BATCHES}_sum")) / grown(&format!("{BATCHES}_count")),
-        budget: budget.into_iter().map(|(step, us)| (step.to_owned(), us)).collect(),
+        records_per_group: grown.records_per_group(),
+        budget: grown.assert_steps(whole)?,
         mean: whole,
     })
 }

@@ -1,0 +1,65 @@
+//! Where the time of a write goes, by the metrics of the server.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+
+pub const REQUESTS: &str = "stemedb_http_request_duration_seconds";
+pub const STEPS: &str = "stemedb_write_step_duration_seconds";
+pub const OPERATIONS: &str = "stemedb_storage_operation_duration_seconds";
+pub const SYNCS: &str = "stemedb_wal_fsync_latency_seconds";
+pub const BATCHES: &str = "stemedb_wal_batch_size";
+
+/// What grew between two looks at the metrics of a server.
+pub struct Grown {
+    before: BTreeMap<String, f64>,
+    after: BTreeMap<String, f64>,
+}
+
+impl Grown {
+    pub fn new(before: BTreeMap<String, f64>, after: BTreeMap<String, f64>) -> Self {
+        Self { before, after }
+    }
+
+    pub fn by(&self, name: &str) -> f64 {
+        let at = |found: &BTreeMap<String, f64>| found.get(name).copied().unwrap_or(0.0);
+        at(&self.after) - at(&self.before)
+    }
+
+    /// Of a histogram, in microseconds; of a group, what each of its records waits for.
+    pub fn mean(&self, name: &str, label: &str) -> Result<f64> {
+        let count = self.by(&format!("{name}_count{label}"));
+        ensure!(count > 0.0, "the server does not count {name}{label}");
+        Ok(self.by(&format!("{name}_sum{label}")) / count * 1e6)
+    }
+
+    pub fn records_per_group(&self) -> f64 {
+        self.by(&format!("{BATCHES}_sum")) / self.by(&format!("{BATCHES}_count"))
+    }
+
+    /// Mean microseconds of `POST /v1/assert` by step, in order. They add up to `whole`, what the
+    /// client saw.
+    pub fn assert_steps(&self, whole: f64) -> Result<Vec<(String, f64)>> {
+        let request = self.mean(REQUESTS, "{endpoint=\"/v1/assert\"}")?;
+        let append = self.mean(OPERATIONS, "{operation=\"append\"}")?;
+        let apply = self.mean(OPERATIONS, "{operation=\"apply\"}")?;
+        let sync = self.mean(SYNCS, "")?;
+        let steps: Result<Vec<f64>> = ["parse", "verify", "commit"]
+            .iter()
+            .map(|step| self.mean(STEPS, &format!("{{step={step:?}}}")))
+            .collect();
+        let mut budget = vec![("client, connection", whole - request)];
+        match steps.as_deref() {
+            Ok([parse, verify, commit]) => budget.extend([
+                ("receive, route, answer", request - parse - verify - commit),
+                ("parse", *parse),
+                ("verify", *verify),
+                ("queue and hand-over", commit - append - apply),
+            ]),
+            // An older server.
+            _ => budget.push(("receive, parse, verify, queue, answer", request - append - apply)),
+        }
+        budget.extend([("append without sync", append - sync), ("sync", sync), ("apply", apply)]);
+        Ok(budget.into_iter().map(|(step, us)| (step.to_owned(), us)).collect())
+    }
+}
