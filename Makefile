@@ -177,6 +177,16 @@ bench-resolve: build ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SC
 	$(BENCH) bench-resolve -- --server $(STEMEDB) --results $(TARGET)/bench-resolve.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(BENCH_FLAGS)
 
+# Missed speed ends with 1, unless REPORT_ONLY=1 or QUICK=1; what is wrong always does.
+.PHONY: pilot
+pilot: build ## success criteria of a pilot, judged: QUICK=1 WRITE=1 SCRATCH=… RATE=10000 SECONDS=300 ONLY="asserts mixed"
+	./bench/setup.sh
+	$(BENCH) bench-pilot -- --server $(STEMEDB) --results $(TARGET)/bench-pilot.json --scratch $(or $(SCRATCH),$(TARGET)) \
+		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(if $(REPORT_ONLY),--report-only) $(if $(SEED),--seed $(SEED)) \
+		$(if $(RATE),--rate $(RATE)) $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) \
+		$(if $(CLAIMS),--claims $(CLAIMS)) $(if $(MEMORY_MIB),--memory-mib $(MEMORY_MIB)) \
+		$(foreach part,$(ONLY),--only $(part)) $(BENCH_FLAGS)
+
 # SECONDS bounds it, or RUNS; STEPS a run. SKIP leaves steps out, as a failure prints it.
 SIM = cargo run --quiet --release --locked -p stemedb-sim --
 SIM_ARGS = $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS)) $(if $(SKIP),--skip $(SKIP))

@@ -1,0 +1,201 @@
+//! Memory and processor time, from `/proc`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// One look.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Seconds since the beginning of the run.
+    pub(crate) at: f64,
+    /// Resident memory of the server, in bytes.
+    pub(crate) resident: f64,
+}
+
+/// Looks at a process once a second, from its start to [`Watch::finish`].
+pub(crate) struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Vec<Sample>>>,
+}
+
+impl Watch {
+    pub(crate) fn start(pid: u32, begun: Instant) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut samples = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let at = begun.elapsed().as_secs_f64();
+                samples.push(Sample { at, resident: resident(pid)? });
+                std::thread::sleep(EVERY);
+            }
+            Ok(samples)
+        });
+        Self { stop, thread }
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<Sample>> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("the watch panicked"))?
+    }
+}
+
+fn resident(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm"));
+    let text = text.with_context(|| format!("process {pid} is gone"))?;
+    let pages: f64 = text.split(' ').nth(1).context("statm without pages")?.parse()?;
+    Ok(pages * rustix::param::page_size() as f64)
+}
+
+/// Processor seconds spent so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Spent {
+    /// A process, its ended threads included.
+    all: f64,
+    /// Its ended children that were waited for.
+    children: f64,
+    /// Name and seconds by thread.
+    threads: BTreeMap<u32, (String, f64)>,
+}
+
+impl Spent {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let whole = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let (_, all, children) = stat(&whole).context("/proc/…/stat")?;
+        let mut threads = BTreeMap::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?;
+            let id = task.file_name().to_string_lossy().parse()?;
+            // It may have ended since.
+            let Ok(text) = fs::read_to_string(task.path().join("stat")) else { continue };
+            let (name, seconds, _) = stat(&text).context("/proc/…/task/…/stat")?;
+            threads.insert(id, (name, seconds));
+        }
+        Ok(Self { all, children, threads })
+    }
+
+    pub(crate) fn children(&self) -> f64 {
+        self.children
+    }
+
+    /// Seconds since then.
+    pub(crate) fn since(&self, before: &Self) -> f64 {
+        self.all - before.all
+    }
+
+    /// The same by name of thread, most first. What ended threads spent has no name.
+    pub(crate) fn by_thread(&self, before: &Self) -> Vec<(String, f64)> {
+        let mut names: BTreeMap<String, f64> = BTreeMap::new();
+        for (id, (name, seconds)) in &self.threads {
+            let earlier = before.threads.get(id).map_or(0.0, |(_, seconds)| *seconds);
+            *names.entry(name.clone()).or_default() += seconds - earlier;
+        }
+        let mut names: Vec<(String, f64)> = names.into_iter().collect();
+        names.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        names
+    }
+}
+
+/// Name, seconds, and seconds of ended children, of a line of `/proc/…/stat`.
+fn stat(line: &str) -> Option<(String, f64, f64)> {
+    // The name may hold blanks and brackets.
+    let (before, after) = line.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let seconds = |n: usize| -> Option<f64> {
+        let ticks: f64 = fields.get(n)?.parse().ok()?;
+        Some(ticks / rustix::param::clock_ticks_per_second() as f64)
+    };
+    // The third field of the line is the first here.
+    Some((name.to_owned(), seconds(11)? + seconds(12)?, seconds(13)? + seconds(14)?))
+}
+
+/// Seconds that all processors together rested, waited for the disk, or worked for other guests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rest {
+    pub(crate) idle: f64,
+    pub(crate) stolen: f64,
+}
+
+impl Rest {
+    pub(crate) fn now() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat")?;
+        let line = text.lines().next().context("/proc/stat is empty")?;
+        let fields: Vec<f64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let seconds = |n: usize| {
+            fields.get(n).copied().unwrap_or(0.0) / rustix::param::clock_ticks_per_second() as f64
+        };
+        Ok(Self { idle: seconds(3) + seconds(4), stolen: seconds(7) })
+    }
+}
+
+/// How much memory would have grown over all of this time if it went on as in its second half, as a
+/// share of what there was: what a cache still takes in at the beginning is no leak.
+pub(crate) fn growth(samples: &[Sample]) -> f64 {
+    let half = &samples[samples.len() / 2..];
+    let count = half.len() as f64;
+    if half.len() < 3 {
+        return 0.0;
+    }
+    let mean = |of: &dyn Fn(&Sample) -> f64| half.iter().map(of).sum::<f64>() / count;
+    let (at, resident) = (mean(&|one| one.at), mean(&|one| one.resident));
+    let spread = mean(&|one| (one.at - at).powi(2));
+    let slope = mean(&|one| (one.at - at) * (one.resident - resident)) / spread;
+    let whole = samples[samples.len() - 1].at - samples[0].at;
+    slope * whole / resident
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(resident: impl Fn(f64) -> f64) -> Vec<Sample> {
+        (0..300).map(f64::from).map(|at| Sample { at, resident: resident(at) }).collect()
+    }
+
+    #[test]
+    fn a_leak_is_growth_and_a_cache_that_is_full_is_not() {
+        let leak = growth(&samples(|at| 100.0 + at / 10.0));
+        assert!((0.2..0.3).contains(&leak), "{leak}");
+        let cache = growth(&samples(|at| 100.0 + at.min(100.0)));
+        assert!(cache.abs() < 1e-9, "{cache}");
+        let noise = growth(&samples(|at| 100.0 + at % 7.0));
+        assert!(noise.abs() < 0.01, "{noise}");
+        assert!(growth(&samples(|at| 100.0 - at / 10.0)) < -0.2);
+        assert_eq!(growth(&samples(|_| 1.0)[..4]), 0.0);
+    }
+
+    #[test]
+    fn a_thread_may_be_called_anything() {
+        let line = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 100 0 20 0 9";
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let expected = ("a) b (c".to_owned(), 300.0 / ticks, 100.0 / ticks);
+        assert_eq!(stat(line), Some(expected));
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let pid = std::process::id();
+        assert!(resident(pid).unwrap() > 1e6);
+        let before = Spent::of(pid).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(200) {
+            std::hint::spin_loop();
+        }
+        let after = Spent::of(pid).unwrap();
+        assert!(after.since(&before) > 0.05);
+        let threads: f64 = after.by_thread(&before).iter().map(|(_, seconds)| seconds).sum();
+        assert!(threads > 0.05);
+        assert!(after.since(&after) == 0.0 && after.children() >= 0.0);
+        assert!(Rest::now().unwrap().idle > 0.0);
+    }
+}
