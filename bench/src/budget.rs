@@ -33,6 +33,19 @@ impl Grown {
         Ok(self.by(&format!("{name}_sum{label}")) / count * 1e6)
     }
 
+    /// The upper bound, in seconds, of the bucket that this share of an endpoint's requests lies in;
+    /// the last one has none.
+    pub fn request_quantile(&self, endpoint: &str, share: f64) -> Option<f64> {
+        let buckets = format!("{REQUESTS}_bucket{{endpoint=\"{endpoint}\",le=\"");
+        let all = self.by(&format!("{REQUESTS}_count{{endpoint=\"{endpoint}\"}}"));
+        let bounds = self.after.keys().filter_map(|name| {
+            let bound = name.strip_prefix(&buckets)?.strip_suffix("\"}")?.parse::<f64>().ok()?;
+            (self.by(name) >= share * all).then_some(bound)
+        });
+        let least = bounds.fold(f64::INFINITY, f64::min);
+        (all > 0.0 && least.is_finite()).then_some(least)
+    }
+
     pub fn records_per_group(&self) -> f64 {
         self.by(&format!("{BATCHES}_sum")) / self.by(&format!("{BATCHES}_count"))
     }
@@ -61,5 +74,35 @@ impl Grown {
         }
         budget.extend([("append without sync", append - sync), ("sync", sync), ("apply", apply)]);
         Ok(budget.into_iter().map(|(step, us)| (step.to_owned(), us)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests of `/a` that took at most so long.
+    fn counted(buckets: [(&str, f64); 4]) -> BTreeMap<String, f64> {
+        let named = |(le, count): (&str, f64)| {
+            (format!("{REQUESTS}_bucket{{endpoint=\"/a\",le=\"{le}\"}}"), count)
+        };
+        let count = [
+            (format!("{REQUESTS}_count{{endpoint=\"/a\"}}"), buckets[3].1),
+            (format!("{REQUESTS}_count{{endpoint=\"/b\"}}"), 900.0),
+            (format!("{REQUESTS}_bucket{{endpoint=\"/b\",le=\"0.001\"}}"), 900.0),
+        ];
+        buckets.map(named).into_iter().chain(count).collect()
+    }
+
+    #[test]
+    fn a_quantile_is_of_what_grew_and_of_its_endpoint() {
+        let before = counted([("0.001", 500.0), ("0.01", 500.0), ("10", 500.0), ("+Inf", 500.0)]);
+        let after = counted([("0.001", 590.0), ("0.01", 599.0), ("10", 599.0), ("+Inf", 600.0)]);
+        let grown = Grown::new(before, after);
+        assert_eq!(grown.request_quantile("/a", 0.9), Some(0.001));
+        assert_eq!(grown.request_quantile("/a", 0.99), Some(0.01));
+        // Only the bucket without a bound holds all.
+        assert_eq!(grown.request_quantile("/a", 1.0), None);
+        assert_eq!(grown.request_quantile("/b", 0.99), None);
     }
 }

@@ -187,6 +187,15 @@ fn spent(phases: &[Phase]) -> String {
     row("| records in a sync |", &|_, full| format!("{:.1}", full.records_per_group));
     row("| log, MB/s |", &|_, full| format!("{:.2}", full.log_bytes_per_second / 1e6));
     row("| query within the server, mean µs |", &|_, full| full.query.map_or("".into(), us));
+    let within = |full: &Measured, kind| {
+        let found = full.server_p99.iter().find(|(of, _)| *of == kind);
+        found.map_or("".into(), |(_, bound)| match bound {
+            Some(seconds) => format!("≤ {}", seconds * 1e3),
+            None => "past 30 s".into(),
+        })
+    };
+    row("| assert within the server, p99 in ms |", &|_, full| within(full, Kind::Assert));
+    row("| query within the server, p99 in ms |", &|_, full| within(full, Kind::Question));
     row("| backup: segments, MB/s |", &|_, full| {
         let rate = full.beside.as_ref().map(|reads| reads.segment_bytes as f64 / reads.seconds);
         rate.map_or("".into(), |rate| thousands(rate / 1e6))

@@ -111,6 +111,9 @@ pub(crate) struct Measured {
     pub(crate) steps: Vec<(String, f64)>,
     /// Mean microseconds of a query within the server.
     pub(crate) query: Option<f64>,
+    /// The bucket of the server's own histogram that the 99th percentile lies in, in seconds; `None`
+    /// past the last one.
+    pub(crate) server_p99: Vec<(Kind, Option<f64>)>,
     pub(crate) beside: Option<Reads>,
 }
 
@@ -252,6 +255,10 @@ impl Bench<'_> {
         let steps = mean_of(Kind::Assert).map(|mean| grown.assert_steps(mean)).transpose()?;
         let query = "{endpoint=\"/v1/query\"}";
         let query = mean_of(Kind::Question).map(|_| grown.mean(REQUESTS, query)).transpose()?;
+        let server_p99 = streams
+            .iter()
+            .filter_map(|(kind, _)| Some((*kind, grown.request_quantile(kind.endpoint()?, 0.99))));
+        let server_p99 = server_p99.collect();
         let written = grown.by(&format!("{SYNCS}_count")) > 0.0;
         let threads = server.by_thread(&at_server).into_iter();
         Ok(Measured {
@@ -269,6 +276,7 @@ impl Bench<'_> {
             log_bytes_per_second: a_second(grown.by("stemedb_wal_bytes_written_total")),
             steps: steps.unwrap_or_default(),
             query,
+            server_p99,
             beside,
             streams,
         })

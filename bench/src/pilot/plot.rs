@@ -95,7 +95,7 @@ fn lines(places: &[Place<'_>], values: &[fn(&Second) -> f64]) -> Vec<Line> {
     for place in places {
         for (kind, outcome) in &place.full.streams {
             for value in values {
-                lines.push(line(place, *kind, outcome, |second| value(second)));
+                lines.push(line(place, *kind, outcome, value));
             }
         }
     }

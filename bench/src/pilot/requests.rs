@@ -45,6 +45,16 @@ impl Kind {
         }
     }
 
+    /// Where the server times the whole of a request.
+    pub(crate) fn endpoint(self) -> Option<&'static str> {
+        match self {
+            Self::Assert => Some("/v1/assert"),
+            // Its time is that to the head of the answer, which comes first.
+            Self::Batch => None,
+            Self::Question => Some("/v1/query"),
+        }
+    }
+
     /// Claims or questions in one request.
     pub(crate) fn size(self) -> u64 {
         if self == Self::Batch { BATCH } else { 1 }
@@ -160,7 +170,7 @@ pub(crate) struct Questions {
 impl Questions {
     /// - `keys`: that there are claims about.
     pub(crate) fn new(caller: Caller, seed: u64, keys: u64) -> Result<Arc<Self>> {
-        anyhow::ensure!(keys % SPREAD != 0, "{keys} keys are a multiple of {SPREAD}");
+        anyhow::ensure!(!keys.is_multiple_of(SPREAD), "{keys} keys are a multiple of {SPREAD}");
         Ok(Arc::new(Self { caller, seed, keys, zipf: Zipf::new(keys as f64, SKEW)? }))
     }
 
@@ -186,7 +196,7 @@ impl Requests for Questions {
         struct Answer {
             considered: u64,
         }
-        if n % READ_EVERY != 0 {
+        if !n.is_multiple_of(READ_EVERY) {
             return if body.is_empty() { Err("an empty answer".to_owned()) } else { Ok(()) };
         }
         match serde_json::from_slice(body) {
