@@ -159,12 +159,17 @@ fn memory_growth(watch: &[Sample], phases: &[Phase]) -> Criterion {
         let samples: Vec<_> = watch.iter().copied().filter(|sample| during(sample.at)).collect();
         Some((phase.part, growth(&samples)))
     });
-    let most = long.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    let most = long.max_by(|(_, one), (_, other)| one.share.total_cmp(&other.share));
     let what = format!("memory is flat: at most {:.0} % more over a phase", GROWTH_MAX * 100.0);
     let (found, verdict) = match most {
         Some((part, most)) => (
-            format!("{:+.1} %, {}", most * 100.0, part.describe()),
-            Verdict::of(most <= GROWTH_MAX),
+            format!(
+                "{:+.1} %, {:+.2} MiB a minute, {}",
+                most.share * 100.0,
+                most.bytes_per_second * 60.0 / f64::from(1 << 20),
+                part.describe()
+            ),
+            Verdict::of(most.share <= GROWTH_MAX),
         ),
         None => ("too short to say".to_owned(), Verdict::Open),
     };
@@ -301,7 +306,8 @@ mod tests {
         assert_eq!(memory_growth(&watch(0.0), &phases).verdict, Verdict::Met);
         // A tenth in 150 s, and too little to see in 30.
         let leak = memory_growth(&watch(4e5), &phases);
-        assert_eq!((leak.verdict, leak.found.as_str()), (Verdict::Missed, "+10.3 %, asserts"));
+        assert_eq!(leak.verdict, Verdict::Missed);
+        assert_eq!(leak.found, "+10.3 %, +22.89 MiB a minute, asserts");
         assert_eq!(memory_growth(&watch(4e5), &phases[..1]).verdict, Verdict::Open);
     }
 

@@ -19,7 +19,7 @@ use crate::watch::{Rest, Spent};
 
 /// A rate that held in a short trial and not for the whole time is lowered by this, so often.
 const LOWER: f64 = 0.8;
-const FULL_MAX: usize = 5;
+const FULL_MAX: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub(crate) enum Part {
@@ -160,7 +160,7 @@ impl Bench<'_> {
                 beside.finish()?;
             }
             let tried = tried(&goals, &streams, share);
-            say(share, &streams, tried.holds);
+            say(share, &goals, &streams);
             tries.push(streams);
             Ok(tried)
         })?;
@@ -171,7 +171,7 @@ impl Bench<'_> {
             self.site.rest(self.plan.rest)?;
             let measured = self.measure(part, &phase.goals, &scaled(share))?;
             let holds = holds(&phase.goals, &measured.streams);
-            say(share, &measured.streams, holds);
+            say(share, &phase.goals, &measured.streams);
             phase.full.push(measured);
             if holds {
                 break;
@@ -294,8 +294,8 @@ fn tried(goals: &[Goal], streams: &[(Kind, Outcome)], share: f64) -> Tried {
     Tried { holds: holds(goals, streams), through: through.fold(1.0, f64::min) }
 }
 
-fn say(share: f64, streams: &[(Kind, Outcome)], holds: bool) {
-    for (kind, outcome) in streams {
+fn say(share: f64, goals: &[Goal], streams: &[(Kind, Outcome)]) {
+    for (goal, (kind, outcome)) in goals.iter().zip(streams) {
         eprintln!(
             "    {:5.1} %: {:.0} {}/s for {:.1} s: {} of {} answered, {} failed, p99 {:.1} ms{}",
             share * 100.0,
@@ -306,7 +306,7 @@ fn say(share: f64, streams: &[(Kind, Outcome)], holds: bool) {
             outcome.planned,
             outcome.failed(),
             outcome.latency.p99 / 1e3,
-            if holds { "" } else { "; does not hold" },
+            if outcome.holds(goal.p99()) { "" } else { "; does not hold" },
         );
     }
 }

@@ -138,20 +138,28 @@ impl Rest {
     }
 }
 
-/// How much memory would have grown over all of this time if it went on as in its second half, as a
-/// share of what there was: what a cache still takes in at the beginning is no leak.
-pub(crate) fn growth(samples: &[Sample]) -> f64 {
+/// How memory grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Growth {
+    /// Over all of the time, of what there was.
+    pub(crate) share: f64,
+    pub(crate) bytes_per_second: f64,
+}
+
+/// How memory would have grown over all of this time if it went on as in its second half: what a cache
+/// still takes in at the beginning is no leak.
+pub(crate) fn growth(samples: &[Sample]) -> Growth {
     let half = &samples[samples.len() / 2..];
     let count = half.len() as f64;
     if half.len() < 3 {
-        return 0.0;
+        return Growth::default();
     }
     let mean = |of: &dyn Fn(&Sample) -> f64| half.iter().map(of).sum::<f64>() / count;
     let (at, resident) = (mean(&|one| one.at), mean(&|one| one.resident));
     let spread = mean(&|one| (one.at - at).powi(2));
-    let slope = mean(&|one| (one.at - at) * (one.resident - resident)) / spread;
+    let bytes_per_second = mean(&|one| (one.at - at) * (one.resident - resident)) / spread;
     let whole = samples[samples.len() - 1].at - samples[0].at;
-    slope * whole / resident
+    Growth { share: bytes_per_second * whole / resident, bytes_per_second }
 }
 
 #[cfg(test)]
@@ -165,13 +173,14 @@ mod tests {
     #[test]
     fn a_leak_is_growth_and_a_cache_that_is_full_is_not() {
         let leak = growth(&samples(|at| 100.0 + at / 10.0));
-        assert!((0.2..0.3).contains(&leak), "{leak}");
+        assert!((0.2..0.3).contains(&leak.share), "{leak:?}");
+        assert!((leak.bytes_per_second - 0.1).abs() < 1e-9, "{leak:?}");
         let cache = growth(&samples(|at| 100.0 + at.min(100.0)));
-        assert!(cache.abs() < 1e-9, "{cache}");
+        assert!(cache.share.abs() < 1e-9, "{cache:?}");
         let noise = growth(&samples(|at| 100.0 + at % 7.0));
-        assert!(noise.abs() < 0.01, "{noise}");
-        assert!(growth(&samples(|at| 100.0 - at / 10.0)) < -0.2);
-        assert_eq!(growth(&samples(|_| 1.0)[..4]), 0.0);
+        assert!(noise.share.abs() < 0.01, "{noise:?}");
+        assert!(growth(&samples(|at| 100.0 - at / 10.0)).share < -0.2);
+        assert_eq!(growth(&samples(|_| 1.0)[..4]), Growth::default());
     }
 
     #[test]
