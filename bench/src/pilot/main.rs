@@ -70,7 +70,7 @@ struct Args {
     /// The same of queries.
     #[arg(long, default_value_t = 20)]
     query_p99_ms: u64,
-    /// How long a rate must hold. Default: 300, with --quick 4.
+    /// How long a rate must hold. Default: 300, with --quick 3.
     #[arg(long)]
     seconds: Option<u64>,
     /// Claims to load first. Default: 1,000,000, with --quick 20,000.
@@ -171,11 +171,11 @@ fn measure(args: &Args) -> Result<Results> {
         args.rate
     );
     let claims = args.claims.unwrap_or(if args.quick { 20_000 } else { 1_000_000 });
-    let seconds = args.seconds.unwrap_or(if args.quick { 4 } else { 300 });
+    let seconds = args.seconds.unwrap_or(if args.quick { 3 } else { 300 });
     ensure!((1..86_400_000).contains(&(claims / CLAIMS_A_KEY)), "--claims {claims}");
     ensure!(seconds > 0, "--seconds 0");
     let plan = Plan {
-        trial: Duration::from_millis(if args.quick { 1_500 } else { 10_000 }),
+        trial: Duration::from_millis(if args.quick { 1_000 } else { 10_000 }),
         full: Duration::from_secs(seconds),
         close: if args.quick { 1.5 } else { 1.1 },
         rest: Duration::from_secs(if args.quick { 0 } else { 30 }),
