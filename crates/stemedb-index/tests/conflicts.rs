@@ -456,3 +456,15 @@ fn a_key_that_is_revoked_takes_all_it_did_along() {
     scene.say(0, Body::Agent(Agent { key: key(3).agent_id(), act }));
     moves(scene);
 }
+
+#[test]
+fn a_key_that_is_registered_anew_brings_all_it_did_back() {
+    let mut scene = Scene::new();
+    scene.claim(1, 0, 1.0);
+    scene.claim(2, 3, 2.0);
+    scene.say(3, Body::Alias(Alias { subject: subject(0), other: subject(3) }));
+    let act = AgentAct::Revoke { from_position: Position(1) };
+    scene.say(0, Body::Agent(Agent { key: key(3).agent_id(), act }));
+    scene.register(3, SourceClass::Expert);
+    moves(scene);
+}

@@ -213,6 +213,37 @@ fn answers_are_kept_until_something_they_rest_on_changes() {
     }
 }
 
+/// What a revoked key registered counts again once it is registered anew, also where nobody knows the key.
+#[test]
+fn a_key_that_is_registered_anew_brings_its_aliases_back() {
+    let register = |agent| {
+        let ceiling = SourceClass::Expert;
+        let act = AgentAct::Register { name: None, ceiling, operator: None, roles: Vec::new() };
+        Body::Agent(Agent { key: key(agent).agent_id(), act })
+    };
+    let revoke = AgentAct::Revoke { from_position: Position(1) };
+    let entries = records([
+        (1, Body::Assertion(assertion(0, 0, 1.0))),
+        (2, Body::Assertion(assertion(3, 0, 2.0))),
+        (3, Body::Alias(Alias { subject: subject(0), other: subject(3) })),
+        (0, Body::Agent(Agent { key: key(3).agent_id(), act: revoke })),
+        (0, register(3)),
+    ]);
+    let folder = Folder::new();
+    let index = folder.open();
+    let options = all_lenses(10);
+    let asked = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    let mut considered = Vec::new();
+    for group in [&entries[..4], &entries[4..5], &entries[5..]] {
+        index.apply(group).unwrap();
+        let snapshot = index.snapshot();
+        let found = kept(&snapshot, &asked, &options);
+        assert_eq!(found, anew(&snapshot, &asked, &options));
+        considered.push(found.0[0].considered);
+    }
+    assert_eq!(considered, [2, 1, 2]);
+}
+
 /// A reader may switch it off.
 #[test]
 fn without_room_no_answer_is_kept() {

@@ -126,10 +126,13 @@ impl Lookup {
                 record.space == self.space && source.keys.iter().any(knows)
             }
             Body::Agent(agent) => match &agent.act {
-                AgentAct::Register { .. } => knows(&agent.key),
-                // Sources, aliases and predicates that the key registered are gone with it.
+                AgentAct::Register { .. } => knows(&agent.key) || self.is_revoked(&agent.key),
+                // Sources, aliases and predicates that the key registered are gone with it, and come
+                // back when it is registered anew.
                 AgentAct::Revoke { .. } => true,
-                AgentAct::Replace { replaces, .. } => knows(&agent.key) || knows(replaces),
+                AgentAct::Replace { replaces, .. } => {
+                    knows(&agent.key) || knows(replaces) || self.is_revoked(&agent.key)
+                }
             },
             // Of a source: its other keys may be the ones that are known here.
             Body::Retract(retract) => match &retract.target {
@@ -139,6 +142,10 @@ impl Lookup {
             Body::Genesis(_) => true,
             _ => false,
         }
+    }
+
+    fn is_revoked(&self, agent: &AgentId) -> bool {
+        self.registry.agent(&self.space, agent, self.as_of).revoked_from.is_some()
     }
 
     pub(crate) fn registry(&self) -> &Registry {

@@ -75,9 +75,11 @@ impl<'a> Toucher<'a> {
             Body::Agent(agent) => {
                 let state = registry.agent(space, &agent.key, newest);
                 // Keys that replaced one another are one agent, and a revocation reaches what the key
-                // did to others.
+                // did to others; so does its end.
                 let alone = state.lineage == agent.key && state.replaced_by.is_none();
-                if !matches!(agent.act, AgentAct::Register { .. }) || !alone {
+                let before = Position(position.0.saturating_sub(1));
+                let revoked = registry.agent(space, &agent.key, before).revoked_from.is_some();
+                if !matches!(agent.act, AgentAct::Register { .. }) || !alone || revoked {
                     self.touched.spaces.insert(space.clone());
                     return Ok(());
                 }
