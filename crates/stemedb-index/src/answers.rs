@@ -10,7 +10,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use stemedb_lens::{Options, Question, Reliability, Resolution, lens_hash};
-use stemedb_model::Hash;
+use stemedb_model::{AgentId, Hash, Key};
 
 /// What is kept besides the answer itself.
 const SLOT_BYTES: u64 = 160;
@@ -24,6 +24,16 @@ pub struct Learned<'a> {
     pub table: &'a dyn Reliability,
     /// Names its content: the same hash must always come with the same reliabilities.
     pub hash: Hash,
+}
+
+impl Reliability for Learned<'_> {
+    fn reliability(&self, agent: &AgentId, key: &Key) -> Option<u64> {
+        self.table.reliability(agent, key)
+    }
+
+    fn name(&self) -> Option<Hash> {
+        Some(self.hash)
+    }
 }
 
 impl std::fmt::Debug for Learned<'_> {
@@ -71,7 +81,8 @@ impl Answers {
         trust: Option<Learned<'_>>,
     ) -> (Resolution, bool) {
         let trust = trust.filter(|_| options.uses_trust());
-        let make = || question.answer(options, trust.map(|trust| trust.table));
+        let table = trust.as_ref().map(|trust| trust as &dyn Reliability);
+        let make = || question.answer(options, table);
         let (Some(cache), Some(state)) = (&self.0, state) else { return (make(), false) };
         if options.fades() {
             return (make(), false);

@@ -13,7 +13,9 @@ use std::sync::{Arc, RwLock};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use stemedb_lens::{Candidates, Dispute, LensName, Options, Question, Resolution, same_claims};
+use stemedb_lens::{
+    Candidates, Dispute, LensName, Options, Question, Reliability, Resolution, same_claims,
+};
 use stemedb_model::{Cardinality, Key, Millis, Position, PredicateName, Registry, Subject, Value};
 
 use crate::answers::{Learned, State};
@@ -136,14 +138,15 @@ impl Snapshot {
         claims_max: usize,
         ask: impl FnOnce(&Question) -> T,
     ) -> Result<T, IndexError> {
-        self.asked(key, options, claims_max, |question, _| ask(question))
+        self.asked(key, options, None, claims_max, |question, _| ask(question))
     }
 
     /// The answers to one key at [`Snapshot::position`] under each of `options`, in their order, and how
     /// many of them were kept from an earlier read. All options must be about the same claims
     /// ([`same_claims`]) at the same `valid_at`.
     ///
-    /// Costs what [`Snapshot::question`] costs, and what the answers cost that are not kept.
+    /// Costs what [`Snapshot::question`] costs, and what the answers cost that are not kept. The first
+    /// answer of the lens `trust` under another table than before costs the voices.
     pub fn answers(
         &self,
         key: &Key,
@@ -152,7 +155,9 @@ impl Snapshot {
         claims_max: usize,
     ) -> Result<(Vec<Resolution>, usize), IndexError> {
         let Some(first) = options.first() else { return Ok((Vec::new(), 0)) };
-        self.asked(key, first, claims_max, |question, state| {
+        let table = trust.as_ref().map(|trust| trust as &dyn Reliability);
+        let summed = options.iter().any(Options::sums_trust).then_some(table);
+        self.asked(key, first, summed, claims_max, |question, state| {
             let mut kept = 0;
             let answers = options.iter().map(|options| {
                 let answers = &self.store().answers;
@@ -164,11 +169,13 @@ impl Snapshot {
         })
     }
 
-    /// [`Snapshot::question`], and the state of one that is kept.
+    /// [`Snapshot::question`], and the state of one that is kept. `summed`: the table that its sums of
+    /// trust are asked for under, or none; `None` if they are not asked for.
     fn asked<T>(
         &self,
         key: &Key,
         options: &Options,
+        summed: Option<Option<&dyn Reliability>>,
         claims_max: usize,
         ask: impl FnOnce(&Question, Option<State>) -> T,
     ) -> Result<T, IndexError> {
@@ -183,10 +190,12 @@ impl Snapshot {
         let subject = registry.canonical_subject(&key.space, &key.subject, as_of);
         let named = Key { subject, ..key.clone() };
         let entry = self.store().questions.entry(&named);
+        let learned = |question: &Question| summed.is_none_or(|table| question.learned(table));
         if let Ok(kept) = entry.read()
             && let Some(kept) = &*kept
             && kept.question.as_of() == as_of
             && kept.question.ready(options.valid_at)
+            && learned(&kept.question)
         {
             kept.check(claims_max)?;
             return Ok(ask(&kept.question, Some(kept.state)));
@@ -219,6 +228,10 @@ impl Snapshot {
             known.state = self.store().questions.new_state();
         }
         known.check(claims_max)?;
+        if let Some(table) = summed {
+            // It answers what it answered before, only faster: its state is the same.
+            known.question.learn(table);
+        }
         let answer = ask(&known.question, Some(known.state));
         let size = known.question.claims() + known.facts;
         if known.weighed == 0 || size > known.weighed + known.weighed / 4 + 16 {

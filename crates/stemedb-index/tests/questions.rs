@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use proptest::prelude::*;
 use stemedb_index::*;
 use stemedb_lens::{
@@ -82,10 +84,14 @@ proptest! {
             let (learned, hash) = (Trusts(1 << (20 + turn / 5 % 3)), Hash([(turn / 5 % 3) as u8; 32]));
             let trust = (turn % 4 > 0).then_some(Learned { table: &learned, hash });
             for (number, key) in all_keys().into_iter().enumerate() {
+                let candidates = snapshot.candidates(&key, snapshot.position(), 1000).unwrap();
                 if (turn + number) % 3 == 0 {
+                    // Now and then nobody asks whom to trust, while agents come and go.
+                    let authority = &options[3..4];
+                    let (found, _) = snapshot.answers(&key, authority, None, 1000).unwrap();
+                    prop_assert_eq!(found, resolve_many(&candidates, authority, None));
                     continue;
                 }
-                let candidates = snapshot.candidates(&key, snapshot.position(), 1000).unwrap();
                 let made = resolve_many(&candidates, &options, trust.map(|trust| trust.table));
                 for _ in 0..2 {
                     let (found, _) = snapshot.answers(&key, &options, trust, 1000).unwrap();
@@ -259,6 +265,48 @@ fn without_room_no_answer_is_kept() {
     }
 }
 
+/// Counts how often it is asked.
+struct Counted(AtomicU64);
+
+impl Reliability for Counted {
+    fn reliability(&self, agent: &AgentId, key: &Key) -> Option<u64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Trusts(1 << 28).reliability(agent, key)
+    }
+}
+
+/// A table is asked once about each agent, by whoever asks first whom to trust.
+#[test]
+fn sums_of_trust_are_kept_under_the_table_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = IndexConfig { answers_bytes: 0, ..IndexConfig::new(dir.path().join("index")) };
+    let index = Index::open(&config, None).unwrap();
+    index.apply(&records([])).unwrap();
+    let claim =
+        |n: u64| unsigned(n + 2, n as u32, Body::Assertion(assertion(0, 0, (n % 3) as f64)));
+    index.apply(&(0..20).map(claim).collect::<Vec<_>>()).unwrap();
+    let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    let table = Counted(AtomicU64::new(0));
+    let ask = |lens, hash| {
+        let options = [Options::new(lens, Millis(1_000_000))];
+        let before = table.0.load(Ordering::Relaxed);
+        let snapshot = index.snapshot();
+        let learned = Learned { table: &table, hash: Hash([hash; 32]) };
+        let (found, _) = snapshot.answers(&key, &options, Some(learned), 1000).unwrap();
+        let asked = table.0.load(Ordering::Relaxed) - before;
+        let candidates = snapshot.candidates(&key, snapshot.position(), 1000).unwrap();
+        assert_eq!(found, resolve_many(&candidates, &options, Some(&Trusts(1 << 28))));
+        asked
+    };
+    assert_eq!(ask(LensName::Trust, 1), 20);
+    assert_eq!(ask(LensName::Trust, 1), 0);
+    index.apply(&[claim(20), claim(21)]).unwrap();
+    assert_eq!(ask(LensName::Authority, 1), 0);
+    assert_eq!(ask(LensName::Trust, 1), 2, "those that came since");
+    assert_eq!(ask(LensName::Trust, 2), 22, "another table");
+    assert_eq!(ask(LensName::Trust, 2), 0);
+}
+
 /// A question is refused past the bound whether it is made or kept.
 #[test]
 fn the_bound_holds_for_what_is_kept() {
@@ -344,6 +392,11 @@ fn tolerance_is_the_same_for_what_is_kept() {
                 .unwrap();
             let candidates = snapshot.candidates(&key, snapshot.position(), bound).unwrap();
             assert_eq!(found, answers(&Question::new(&candidates, &options[0]), &options));
+            // The same of sums of trust, under one table all along.
+            let (table, trust) = (Trusts(1 << 29), [Options::new(LensName::Trust, Millis(10))]);
+            let learned = Learned { table: &table, hash: Hash([1; 32]) };
+            let (trusted, _) = snapshot.answers(&key, &trust, Some(learned), bound).unwrap();
+            assert_eq!(trusted, resolve_many(&candidates, &trust, Some(&table)));
             groups = found.0[0].values.iter().filter(|value| value.members.len() > 1).count();
         }
         assert!(values == 2 || groups > 5, "{groups} groups of {values} values");

@@ -2,20 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrayvec::ArrayVec;
 use stemedb_model::{Millis, Position, SourceClass, Tier};
 
+use crate::BECAUSE_MAX;
 use crate::statements::Statement;
-use crate::tally::{Strength, Tally};
+use crate::tally::{Spoken, Strength, Tally, Told};
+use crate::trusting::Trusting;
 
 const TIERS: usize = SourceClass::ALL.len();
 
 /// The claims on one side of one value. Every figure is exact at any time, costs O(1) or O(log n) to
-/// ask for, and O(log n) a claim to keep.
+/// ask for, and O(log n) a claim to keep. What every answer asks for lies here and not in a tree: an
+/// answer looks at many camps, and their trees are far apart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Camp {
     pub(crate) tally: Tally<u32, u32>,
+    head: Head,
+    /// What the voices weigh under the lens `trust`.
+    trusted: u128,
     claims: BTreeSet<Strength>,
     recorded: BTreeSet<(Tier, Position)>,
+    /// The newest of each tier, or [`Position::NONE`].
+    newest: [Position; TIERS],
     times: BTreeSet<(Millis, Position)>,
     counts: [u64; TIERS],
     /// Claims of each agent that stands for any, by tier.
@@ -24,14 +33,43 @@ pub(crate) struct Camp {
     agents_in_all: u64,
 }
 
+/// The strongest of the claims that voices speak through.
+#[derive(Debug, Clone, Default)]
+struct Head {
+    positions: ArrayVec<Position, BECAUSE_MAX>,
+    /// The last of them, if there is no room for more.
+    weakest: Option<Strength>,
+}
+
+impl Head {
+    fn of(tally: &Tally<u32, u32>) -> Self {
+        let mut head = Self::default();
+        for claim in tally.spoken().take(BECAUSE_MAX) {
+            head.positions.push(claim.position());
+            head.weakest = head.positions.is_full().then_some(*claim);
+        }
+        head
+    }
+
+    /// Whether a claim is or would be one of them.
+    fn reaches(&self, claim: &Strength) -> bool {
+        self.weakest.is_none_or(|weakest| *claim <= weakest)
+    }
+}
+
 impl Camp {
-    pub(crate) fn add(&mut self, one: &Statement) {
+    pub(crate) fn add(&mut self, one: &Statement, trusting: &Trusting) {
         let strength = one.strength();
         if !self.claims.insert(strength) {
             return;
         }
-        self.tally.add(&one.source, &one.voice, strength);
+        self.tell(trusting, |tally, told| {
+            tally.add_telling(&one.source, &one.voice, strength, told);
+        });
         self.recorded.insert((one.tier, one.position));
+        if let Some(newest) = self.newest.get_mut(usize::from(one.tier.0)) {
+            *newest = one.position.max(*newest);
+        }
         self.times.insert((one.time, one.position));
         if let Some(count) = self.counts.get_mut(usize::from(one.tier.0)) {
             *count += 1;
@@ -49,13 +87,22 @@ impl Camp {
     }
 
     /// Takes out a claim that was added, given as it was then.
-    pub(crate) fn remove(&mut self, one: &Statement) {
+    pub(crate) fn remove(&mut self, one: &Statement, trusting: &Trusting) {
         let strength = one.strength();
         if !self.claims.remove(&strength) {
             return;
         }
-        self.tally.remove(&one.source, &one.voice, strength);
+        self.tell(trusting, |tally, told| {
+            tally.remove_telling(&one.source, &one.voice, strength, told);
+        });
         self.recorded.remove(&(one.tier, one.position));
+        if let Some(newest) = self.newest.get_mut(usize::from(one.tier.0))
+            && *newest == one.position
+        {
+            let of_tier = (one.tier, Position::NONE)..=(one.tier, Position(u64::MAX));
+            let next = self.recorded.range(of_tier).next_back();
+            *newest = next.map_or(Position::NONE, |(_, position)| *position);
+        }
         self.times.remove(&(one.time, one.position));
         if let Some(count) = self.counts.get_mut(usize::from(one.tier.0)) {
             *count -= 1;
@@ -72,6 +119,41 @@ impl Camp {
                     self.agents_in_all -= 1;
                 }
             }
+        }
+    }
+
+    /// Weighs all voices anew.
+    fn learn(&mut self, trusting: &Trusting) {
+        self.trusted = self.tally.spoken().map(|claim| trusting.weight(claim)).sum();
+    }
+
+    /// Weighs a claim that weighed nothing until now.
+    fn weigh(&mut self, one: &Statement, trusting: &Trusting) {
+        let strength = one.strength();
+        if self.tally.speaks(&strength) {
+            self.trusted += trusting.weight(&strength);
+        }
+    }
+
+    /// Changes the tally, and with it what is kept of what the voices speak through.
+    fn tell(&mut self, trusting: &Trusting, change: impl FnOnce(&mut Tally<u32, u32>, Told<'_>)) {
+        let (head, trusted) = (&self.head, &mut self.trusted);
+        let mut reached = false;
+        change(&mut self.tally, &mut |spoken| {
+            let claim = match spoken {
+                Spoken::Now(claim) => {
+                    *trusted += trusting.weight(&claim);
+                    claim
+                }
+                Spoken::NoMore(claim) => {
+                    *trusted -= trusting.weight(&claim);
+                    claim
+                }
+            };
+            reached |= head.reaches(&claim);
+        });
+        if reached {
+            self.head = Head::of(&self.tally);
         }
     }
 
@@ -112,15 +194,21 @@ impl Camp {
 
     /// The newest claim, or the newest of one tier; [`Position::NONE`] of none.
     pub(crate) fn newest(&self, only: Option<Tier>) -> Position {
-        let of_tier = |tier| {
-            let range = (tier, Position::NONE)..=(tier, Position(u64::MAX));
-            self.recorded.range(range).next_back().map(|(_, position)| *position)
-        };
         let newest = match only {
-            Some(tier) => of_tier(tier),
-            None => SourceClass::ALL.into_iter().filter_map(|class| of_tier(class.tier())).max(),
+            Some(tier) => self.newest.get(usize::from(tier.0)),
+            None => self.newest.iter().max(),
         };
-        newest.unwrap_or(Position::NONE)
+        newest.copied().unwrap_or(Position::NONE)
+    }
+
+    /// The strongest claims of the voices, at most [`BECAUSE_MAX`], strongest first.
+    pub(crate) fn because(&self) -> &ArrayVec<Position, BECAUSE_MAX> {
+        &self.head.positions
+    }
+
+    /// What the voices weigh under the table that the question's sums are kept under, in 2^-30.
+    pub(crate) fn trusted(&self) -> u128 {
+        self.trusted
     }
 
     /// The newest claimed time.
@@ -157,8 +245,11 @@ impl Sides<'_> {
 pub(crate) struct Camps {
     all: [Camp; 2],
     /// What each tier says by itself; `None` while all are of one.
-    tiers: Option<Box<[[Camp; 2]; TIERS]>>,
+    tiers: Option<Box<[OfTier; TIERS]>>,
 }
+
+/// Most tiers have nothing to say about most values.
+type OfTier = Option<Box<[Camp; 2]>>;
 
 impl Camps {
     pub(crate) fn sides(&self) -> Sides<'_> {
@@ -170,7 +261,7 @@ impl Camps {
     pub(crate) fn of_tier(&self, tier: Tier) -> Option<Sides<'_>> {
         match &self.tiers {
             Some(tiers) => {
-                let [yes, no] = tiers.get(usize::from(tier.0))?;
+                let [yes, no] = tiers.get(usize::from(tier.0))?.as_deref()?;
                 let sides = Sides { yes, no };
                 (!sides.is_empty()).then_some(sides)
             }
@@ -178,31 +269,44 @@ impl Camps {
         }
     }
 
-    pub(crate) fn add(&mut self, one: &Statement) {
+    pub(crate) fn add(&mut self, one: &Statement, trusting: &Trusting) {
         if self.tiers.is_none()
             && let Some(only) = self.only_tier()
             && only != one.tier
         {
-            let mut tiers = Box::<[[Camp; 2]; TIERS]>::default();
+            let mut tiers = Box::<[OfTier; TIERS]>::default();
             if let Some(of_tier) = tiers.get_mut(usize::from(only.0)) {
-                *of_tier = self.all.clone();
+                *of_tier = Some(Box::new(self.all.clone()));
             }
             self.tiers = Some(tiers);
         }
-        self.each(one, Camp::add);
+        self.each(one, |camp| camp.add(one, trusting));
     }
 
-    pub(crate) fn remove(&mut self, one: &Statement) {
-        self.each(one, Camp::remove);
+    pub(crate) fn remove(&mut self, one: &Statement, trusting: &Trusting) {
+        self.each(one, |camp| camp.remove(one, trusting));
     }
 
-    fn each(&mut self, one: &Statement, change: fn(&mut Camp, &Statement)) {
-        let side = |[yes, no]: &mut [Camp; 2]| change(if one.opposing { no } else { yes }, one);
+    /// Weighs all claims anew.
+    pub(crate) fn learn(&mut self, trusting: &Trusting) {
+        let of_tiers = self.tiers.iter_mut().flat_map(|tiers| tiers.iter_mut().flatten());
+        let sides = of_tiers.map(|sides| &mut **sides).chain([&mut self.all]);
+        sides.flatten().for_each(|camp| camp.learn(trusting));
+    }
+
+    /// Weighs a claim that weighed nothing until now.
+    pub(crate) fn weigh(&mut self, one: &Statement, trusting: &Trusting) {
+        self.each(one, |camp| camp.weigh(one, trusting));
+    }
+
+    /// The camps that a claim is in.
+    fn each(&mut self, one: &Statement, change: impl Fn(&mut Camp)) {
+        let side = |[yes, no]: &mut [Camp; 2]| change(if one.opposing { no } else { yes });
         side(&mut self.all);
         if let Some(tiers) = &mut self.tiers
             && let Some(of_tier) = tiers.get_mut(usize::from(one.tier.0))
         {
-            side(of_tier);
+            side(of_tier.get_or_insert_default());
         }
     }
 
@@ -216,6 +320,86 @@ impl Camps {
     pub(crate) fn weight(&self) -> usize {
         let [yes, no] = &self.all;
         let claims = (yes.len() + no.len()) * 260;
-        size_of::<Self>() + if self.tiers.is_some() { 2 * claims } else { claims }
+        let of_tiers = self.tiers.iter().map(|tiers| {
+            let spoken = tiers.iter().flatten().count();
+            claims + TIERS * size_of::<OfTier>() + spoken * size_of::<[Camp; 2]>()
+        });
+        size_of::<Self>() + claims + of_tiers.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use stemedb_model::{AgentId, Hash, Key, PredicateName, Space, Subject};
+
+    use super::*;
+    use crate::lenses::Reliability;
+
+    const AGENTS: u8 = 40;
+
+    struct Table;
+
+    impl Reliability for Table {
+        fn reliability(&self, agent: &AgentId, _key: &Key) -> Option<u64> {
+            (!agent.0[0].is_multiple_of(3)).then_some(u64::from(agent.0[0]) << 22)
+        }
+
+        fn name(&self) -> Option<Hash> {
+            Some(Hash([1; 32]))
+        }
+    }
+
+    fn trusting() -> Trusting {
+        let agents: Vec<AgentId> = (0..AGENTS).map(|n| AgentId([n; 32])).collect();
+        let key = Key {
+            space: Space::default(),
+            subject: Subject::parse("s").unwrap(),
+            predicate: PredicateName::parse("p").unwrap(),
+        };
+        Trusting::new(Some(&Table), &agents, &key).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Claims come and go, of many more voices than an answer names.
+        #[test]
+        fn what_lies_at_hand_is_what_the_trees_say(
+            claims in vec((0..AGENTS, 0..AGENTS, 0u8..6, 0u8..=10), 1..80),
+            turns in vec(0usize..80, 1..250),
+        ) {
+            let trusting = trusting();
+            let statement = |at: usize| {
+                let (agent, source, tier, tenths) = claims[at];
+                let confidence = f64::from(tenths) / 10.0;
+                let strength = Strength::new(Tier(tier), confidence, Position(at as u64 + 1));
+                Statement::bare(strength, agent.into(), source.into())
+            };
+            let (mut camps, mut inside) = (Camps::default(), BTreeSet::new());
+            for turn in (0..claims.len()).chain(turns) {
+                let one = statement(turn % claims.len());
+                if inside.insert(one.position) {
+                    camps.add(&one, &trusting);
+                } else {
+                    inside.remove(&one.position);
+                    camps.remove(&one, &trusting);
+                }
+                let of_tiers = (0..6).filter_map(|tier| camps.of_tier(Tier(tier)));
+                for Sides { yes, .. } in of_tiers.chain([camps.sides()]) {
+                    let spoken = || yes.tally.spoken();
+                    let strongest: Vec<_> = spoken().take(BECAUSE_MAX).map(Strength::position).collect();
+                    prop_assert_eq!(yes.because().as_slice(), strongest.as_slice());
+                    let trusted: u128 = spoken().map(|claim| trusting.weight(claim)).sum();
+                    prop_assert_eq!(yes.trusted(), trusted);
+                    for only in (0..6).map(|tier| Some(Tier(tier))).chain([None]) {
+                        let of_tier = |claim: &&Strength| only.is_none_or(|tier| claim.tier() == tier);
+                        let newest = yes.claims().filter(of_tier).map(Strength::position).max();
+                        prop_assert_eq!(yes.newest(only), newest.unwrap_or(Position::NONE));
+                    }
+                }
+            }
+        }
     }
 }

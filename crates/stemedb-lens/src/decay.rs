@@ -69,9 +69,13 @@ impl Weight {
     /// Times `factor` in 2^-30, rounded down.
     #[must_use]
     pub fn scaled(self, factor: u64) -> Self {
-        let product = u128::from(self.mantissa) * u128::from(factor);
-        Self { mantissa: (product >> WEIGHT_BITS) as u64, ..self }
+        Self { mantissa: scaled(self.mantissa, factor), ..self }
     }
+}
+
+/// `weight` times `factor` in 2^-30, rounded down.
+pub(crate) fn scaled(weight: u64, factor: u64) -> u64 {
+    ((u128::from(weight) * u128::from(factor)) >> WEIGHT_BITS) as u64
 }
 
 /// A sum of weights: mergeable, and what was added can be taken out again.
@@ -140,12 +144,42 @@ fn split(t: Millis, h: u64) -> (i128, f64) {
 /// The share of `part` in `whole` as an integer in 2^-52, rounded half to even; 0 of nothing.
 /// `part` is at most `whole`, which is below 2^127. The result is at most 2^52 and exact as f64.
 pub(crate) fn share(part: u128, whole: u128) -> u64 {
-    if whole == 0 {
-        return 0;
+    let (quotient, rest) = match whole {
+        0 => return 0,
+        _ if whole < GUESSED_BELOW && part <= whole => guessed(part, whole),
+        _ => divided(part, whole),
+    };
+    let twice = rest << 1;
+    if twice > whole || (twice == whole && quotient & 1 == 1) { quotient + 1 } else { quotient }
+}
+
+/// Wholes for which a few of them, more or less, still fit an i128.
+const GUESSED_BELOW: u128 = 1 << 120;
+
+/// `part` times 2^52 by `whole`, and the rest. Guessed in floating point and put right in integers, so
+/// that the guess cannot be seen in the result: divisions of this width are most of what an answer
+/// costs otherwise.
+fn guessed(part: u128, whole: u128) -> (u64, u128) {
+    // At most two off: four roundings of 2^-53 each, in a number of at most 2^52.
+    let mut quotient = (part as f64 / whole as f64 * (1u64 << SHARE_BITS) as f64) as u64;
+    // Both products may not fit; their difference does, and is right whatever is lost above.
+    let product = whole.wrapping_mul(quotient.into());
+    let mut rest = (part << SHARE_BITS).wrapping_sub(product).cast_signed();
+    while rest < 0 {
+        rest += whole.cast_signed();
+        quotient -= 1;
     }
+    while rest >= whole.cast_signed() {
+        rest -= whole.cast_signed();
+        quotient += 1;
+    }
+    (quotient, rest.cast_unsigned())
+}
+
+/// The same in integers alone: as many digits at a time as fit, and one always does.
+fn divided(part: u128, whole: u128) -> (u64, u128) {
     let mut quotient = (part / whole) as u64;
     let mut rest = part % whole;
-    // The product with 2^52 may not fit: as many digits at a time as do, and one always does.
     let mut digits = SHARE_BITS;
     while digits > 0 {
         let step = rest.leading_zeros().min(digits);
@@ -154,8 +188,7 @@ pub(crate) fn share(part: u128, whole: u128) -> u64 {
         rest %= whole;
         digits -= step;
     }
-    let twice = rest << 1;
-    if twice > whole || (twice == whole && quotient & 1 == 1) { quotient + 1 } else { quotient }
+    (quotient, rest)
 }
 
 /// Fraction bits of a share.
@@ -173,6 +206,8 @@ pub(crate) fn tiers() -> impl Iterator<Item = Tier> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const DAY: i64 = DAY_MS as i64;
@@ -212,6 +247,20 @@ mod tests {
                 let up = rest << 1 > whole || rest << 1 == whole && digits & 1 == 1;
                 let expected = digits + u128::from(up);
                 assert_eq!(u128::from(share(part, whole)), expected, "{part} of {whole}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn a_guess_is_put_right(whole in any::<u128>(), part in any::<u128>(), width in 1u32..=120) {
+            let whole = (whole >> (128 - width)).max(1);
+            // Anything, next to nothing, and next to all.
+            let little = part % 7 % (whole + 1);
+            for part in [part % (whole + 1), little, whole - little] {
+                prop_assert_eq!(guessed(part, whole), divided(part, whole));
             }
         }
     }

@@ -22,33 +22,16 @@ pub(crate) struct Disagreement {
 }
 
 /// The disagreement between camps. Under cardinality one, between the values; under many, that of
-/// the value whose claims and denials are nearest to each other. O(n log n) in values.
+/// the value whose claims and denials are nearest to each other. O(values).
 ///
 /// Entropy as a measure of disagreement: Shannon, "A Mathematical Theory of Communication", 1948;
 /// its exponential as an effective number: Hill, "Diversity and Evenness", Ecology 54(2), 1973;
 /// evidence as an effective sample size: Kish, "Survey Sampling", 1965.
 pub(crate) fn disagree(camps: &[Sides<'_>], many: bool) -> Disagreement {
-    let verdict = if many {
-        let verdicts: Vec<Verdict> = camps
-            .iter()
-            .map(|camps| Verdict::new(&[Sums::of(camps.yes), Sums::of(camps.no)]))
-            .collect();
-        let shares = verdicts
-            .iter()
-            .zip(camps)
-            // Of a value that nobody asserts there is no question.
-            .map(|(verdict, camps)| if camps.yes.is_empty() { 0 } else { verdict.first() })
-            .collect();
-        let asked = verdicts.into_iter().zip(camps).filter(|(_, camps)| !camps.yes.is_empty());
-        let worst = asked.map(|(verdict, _)| verdict).max_by_key(Verdict::contested);
-        Verdict { shares, ..worst.unwrap_or_else(|| Verdict::new(&[])) }
-    } else {
-        let sums: Vec<_> = camps.iter().map(|camps| Sums::of(camps.yes)).collect();
-        Verdict::new(&sums)
-    };
+    let verdict = Verdict::of(camps, many);
     Disagreement {
         status: verdict.status,
-        conflict_score: bits(verdict.entropy).min(1.0),
+        conflict_score: verdict.conflict_score(),
         effective_values: match verdict.status {
             Status::Unknown => 0.0,
             _ => libm::exp2(bits(verdict.entropy)),
@@ -72,6 +55,7 @@ struct Sums {
     present: bool,
     best_tier: Option<stemedb_model::Tier>,
     all: u128,
+    /// Inside its own best tier, or inside the best of all sides.
     best: u128,
 }
 
@@ -88,9 +72,10 @@ impl Sums {
 }
 
 /// One question with its sides.
-struct Verdict {
-    shares: Vec<u64>,
-    status: Status,
+pub(crate) struct Verdict {
+    /// Per side, in 2^-52; of camps per value.
+    pub(crate) shares: Vec<u64>,
+    pub(crate) status: Status,
     /// Of the shares, in bits, in 2^-40.
     entropy: u64,
     /// First share less second, in 2^-52.
@@ -98,12 +83,36 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn new(sides: &[Sums]) -> Self {
-        let (parts, whole) = exact(sides);
-        let mut ranked = parts.clone();
-        ranked.sort_unstable_by(|a, b| b.cmp(a));
-        let first = ranked.first().copied().unwrap_or(0);
-        let second = ranked.get(1).copied().unwrap_or(0);
+    /// What [`disagree`] says of camps, without the figures that only a whole answer tells.
+    pub(crate) fn of(camps: &[Sides<'_>], many: bool) -> Self {
+        if !many {
+            return Self::new(camps.iter().map(|camps| Sums::of(camps.yes)).collect());
+        }
+        let verdicts: Vec<Self> = camps
+            .iter()
+            .map(|camps| Self::new(vec![Sums::of(camps.yes), Sums::of(camps.no)]))
+            .collect();
+        let shares = verdicts
+            .iter()
+            .zip(camps)
+            // Of a value that nobody asserts there is no question.
+            .map(|(verdict, camps)| if camps.yes.is_empty() { 0 } else { verdict.first() })
+            .collect();
+        let asked = verdicts.into_iter().zip(camps).filter(|(_, camps)| !camps.yes.is_empty());
+        let worst = asked.map(|(verdict, _)| verdict).max_by_key(Self::contested);
+        Self { shares, ..worst.unwrap_or_else(|| Self::new(Vec::new())) }
+    }
+
+    fn new(mut sides: Vec<Sums>) -> Self {
+        let (parts, whole) = exact(&mut sides);
+        let (mut first, mut second) = (0, 0);
+        for part in &parts {
+            if *part > first {
+                (first, second) = (*part, first);
+            } else {
+                second = second.max(*part);
+            }
+        }
         let lead = first - second;
         let status = match sides.iter().filter(|side| side.present).count() {
             0 => Status::Unknown,
@@ -113,6 +122,11 @@ impl Verdict {
         };
         let shares: Vec<u64> = parts.iter().map(|part| share(*part, whole)).collect();
         Self { status, entropy: entropy(&shares), margin: share(lead, whole), shares }
+    }
+
+    /// min(1, entropy of the shares in bits).
+    pub(crate) fn conflict_score(&self) -> f64 {
+        bits(self.entropy).min(1.0)
     }
 
     fn first(&self) -> u64 {
@@ -131,24 +145,30 @@ impl Verdict {
     }
 }
 
-/// The shares as exact fractions with one denominator: part / whole.
+/// The shares as exact fractions with one denominator: part / whole. Leaves in `sides` what is shared by.
 ///
 /// A sum stays below 2^60 while a key has fewer than 2^30 voices, so all products fit.
-fn exact(sides: &[Sums]) -> (Vec<u128>, u128) {
+fn exact(sides: &mut [Sums]) -> (Vec<u128>, u128) {
     let best = sides.iter().filter_map(|side| side.best_tier).min();
-    let mut all: Vec<u128> = sides.iter().map(|side| side.all).collect();
-    let of_best = |side: &Sums| if side.best_tier == best { side.best } else { 0 };
-    let mut inside: Vec<u128> = sides.iter().map(of_best).collect();
-    if all.iter().all(|sum| *sum == 0) {
-        all = sides.iter().map(|side| side.present.into()).collect();
+    let (mut sum_all, mut sum_inside) = (0u128, 0u128);
+    for side in sides.iter_mut() {
+        if side.best_tier != best {
+            side.best = 0;
+        }
+        sum_all += side.all;
+        sum_inside += side.best;
     }
-    if inside.iter().all(|sum| *sum == 0) {
+    if sum_all == 0 {
+        sides.iter_mut().for_each(|side| side.all = side.present.into());
+        sum_all = sides.iter().map(|side| side.all).sum();
+    }
+    if sum_inside == 0 {
         let in_best = |side: &Sums| (side.present && side.best_tier == best).into();
-        inside = sides.iter().map(in_best).collect();
+        sides.iter_mut().for_each(|side| side.best = in_best(side));
+        sum_inside = sides.iter().map(|side| side.best).sum();
     }
-    let (sum_all, sum_inside) = (all.iter().sum::<u128>(), inside.iter().sum::<u128>());
-    let parts = all.iter().zip(&inside).map(|(all, inside)| {
-        all.saturating_mul(sum_inside).saturating_add(inside.saturating_mul(sum_all))
+    let parts = sides.iter().map(|side| {
+        side.all.saturating_mul(sum_inside).saturating_add(side.best.saturating_mul(sum_all))
     });
     (parts.collect(), sum_all.saturating_mul(sum_inside).saturating_mul(2))
 }

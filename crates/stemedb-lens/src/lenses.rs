@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use stemedb_model::{AgentId, Key, Tier};
+use stemedb_model::{AgentId, Hash, Key, Tier};
 
 use crate::camp::Camp;
 use crate::custom::Weighed;
@@ -28,6 +28,21 @@ pub trait Reliability {
     /// belongs to, in 2^-30, at most 2^30; `None` if nothing was learned about it, which counts as
     /// 1/2.
     fn reliability(&self, agent: &AgentId, key: &Key) -> Option<u64>;
+
+    /// Names what it says, if there is a name at hand: under one name the same agent is always as
+    /// reliable. Sums are kept under names ([`Question::learn`]).
+    fn name(&self) -> Option<Hash> {
+        None
+    }
+}
+
+/// How reliable somebody unknown is.
+pub(crate) const UNKNOWN: u64 = 1 << (WEIGHT_BITS - 1);
+
+/// How reliable an agent is on the topic that `key` belongs to, in 2^-30.
+pub(crate) fn reliability(trust: Option<&dyn Reliability>, agent: &AgentId, key: &Key) -> u64 {
+    let learned = trust.and_then(|trust| trust.reliability(agent, key));
+    learned.unwrap_or(UNKNOWN).min(WEIGHT_ONE)
 }
 
 /// The scales of one lens for one question.
@@ -121,12 +136,16 @@ impl Scales<'_> {
     }
 
     /// `trust`: the sum over voices of confidence times decay times the learned reliability of the
-    /// agent that stands for the voice's strongest claim, in 2^-30. O(voices).
+    /// agent that stands for the voice's strongest claim, in 2^-30. O(1) under the table that the
+    /// question's sums are kept under; under others and with decay O(voices).
     ///
     /// Weighted voting with source weights (Yin, Han, Yu, "Truth Discovery with Multiple
     /// Conflicting Information Providers on the Web", IEEE TKDE 20(6), 2008); the weights come from
     /// a snapshot in the log, never from the read.
     fn trust(&self, camp: &Camp) -> i128 {
+        if self.options.sums_trust() && self.question.learned(self.trust) {
+            return camp.trusted().cast_signed();
+        }
         let mut known = HashMap::new();
         self.sum(camp, |claim| {
             let reliability =
@@ -195,11 +214,8 @@ impl Scales<'_> {
 
     /// How reliable an agent is on the topic of the question, in 2^-30.
     pub(crate) fn reliability(&self, agent: u32) -> u64 {
-        const UNKNOWN: u64 = 1 << (WEIGHT_BITS - 1);
-        let learned = self.trust.and_then(|trust| {
-            let statements = &self.question.statements;
-            trust.reliability(statements.lookup.agent_name(agent)?, statements.key())
-        });
-        learned.unwrap_or(UNKNOWN).min(WEIGHT_ONE)
+        let statements = &self.question.statements;
+        let agent = statements.lookup.agent_name(agent);
+        agent.map_or(UNKNOWN, |agent| reliability(self.trust, agent, statements.key()))
     }
 }

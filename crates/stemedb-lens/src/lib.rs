@@ -36,6 +36,7 @@ mod resolve;
 mod statements;
 mod tally;
 pub mod trust;
+mod trusting;
 mod values;
 
 pub use answer::{AnswerRoot, LENS_VERSION, answer_leaf, lens_hash, root_options};

@@ -196,6 +196,11 @@ impl Lookup {
         self.agents.name(number)
     }
 
+    /// The first keys of all agents that were met, by number.
+    pub(crate) fn agents(&self) -> &[AgentId] {
+        self.agents.names()
+    }
+
     /// The first key of an agent.
     pub(crate) fn lineage(&self, agent: &AgentId) -> AgentId {
         self.registry.lineage(&self.space, agent, self.as_of)

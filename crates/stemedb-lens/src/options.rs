@@ -146,4 +146,10 @@ impl Options {
             None => matches!(self.lens, LensName::Trust | LensName::Votes),
         }
     }
+
+    /// Whether the answer asks for learned trust only in sums that a question can keep
+    /// ([`Question::learn`](crate::Question::learn)).
+    pub fn sums_trust(&self) -> bool {
+        self.lens == LensName::Trust && self.decay == Decay::Off
+    }
 }

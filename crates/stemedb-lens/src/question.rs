@@ -5,6 +5,7 @@
 //! would give, bit for bit. Answering then costs the distinct values, not the claims.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use stemedb_model::{Cardinality, Key, Millis, Position, Record, Value};
 
@@ -13,8 +14,10 @@ use crate::candidates::Candidates;
 use crate::choosing::Filter;
 use crate::decay::WEIGHT_ONE;
 use crate::facts::LiveVote;
+use crate::lenses::Reliability;
 use crate::options::Options;
 use crate::statements::{Moved, Statement, Statements};
+use crate::trusting::Trusting;
 use crate::values::{Canon, group};
 
 /// A live vote.
@@ -32,28 +35,24 @@ struct Group {
     centre: u32,
     /// The centre first, then ascending; empty if it is alone.
     members: Vec<u32>,
-    /// The claims of all members; `None` if it is alone.
-    camps: Option<Box<Camps>>,
+    /// `None` if it is alone.
+    merged: Option<Box<Merged>>,
+}
+
+/// Several exact values as one.
+#[derive(Debug, Clone)]
+struct Merged {
+    names: Arc<[Value]>,
+    camps: Camps,
 }
 
 /// A candidate value as the lenses see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
-    pub(crate) value: &'a Value,
-    members: &'a [u32],
-    values: &'a [Value],
-    pub(crate) camps: &'a Camps,
-}
-
-impl Candidate<'_> {
     /// The centre first, then ascending.
-    pub(crate) fn members(&self) -> Vec<Value> {
-        if self.members.is_empty() {
-            return vec![self.value.clone()];
-        }
-        let members = self.members.iter().filter_map(|member| self.values.get(*member as usize));
-        members.cloned().collect()
-    }
+    pub(crate) members: &'a Arc<[Value]>,
+    pub(crate) value: &'a Value,
+    pub(crate) camps: &'a Camps,
 }
 
 /// One key and everything said of it that takes part, under the options that decide what does
@@ -65,6 +64,8 @@ pub struct Question {
     pub(crate) half_life: Option<u64>,
     /// By number of the exact value.
     exact: Vec<Camps>,
+    /// Each exact value as the only member of its group.
+    alone: Vec<Arc<[Value]>>,
     groups: Vec<Group>,
     /// The group of each exact value.
     group_of: Vec<Option<u32>>,
@@ -72,6 +73,8 @@ pub struct Question {
     stale: bool,
     /// Live votes by assertion.
     ballots: BTreeMap<Position, Vec<Ballot>>,
+    /// What the sums of the lens `trust` are kept under.
+    trusting: Trusting,
 }
 
 impl Question {
@@ -86,10 +89,12 @@ impl Question {
             many,
             half_life,
             exact: Vec::new(),
+            alone: Vec::new(),
             groups: Vec::new(),
             group_of: Vec::new(),
             stale: true,
             ballots: BTreeMap::new(),
+            trusting: Trusting::default(),
         };
         question.apply(candidates);
         question.prepare(options.valid_at);
@@ -168,30 +173,62 @@ impl Question {
         }
     }
 
+    /// From now on keeps the sums of the lens `trust` under this table, or under none, as they are at
+    /// first; of a table without a [name](Reliability::name) none are kept, and nothing changes. No answer
+    /// depends on it. O(voices), and of a table that they are kept under already the claims of agents
+    /// that came since.
+    pub fn learn(&mut self, trust: Option<&dyn Reliability>) {
+        let (agents, key) = (self.statements.lookup.agents(), self.statements.key());
+        if !self.trusting.is_under(trust) {
+            let Some(trusting) = Trusting::new(trust, agents, key) else { return };
+            self.trusting = trusting;
+            let merged = self.groups.iter_mut().filter_map(|group| group.merged.as_mut());
+            let camps = self.exact.iter_mut().chain(merged.map(|merged| &mut merged.camps));
+            camps.for_each(|camps| camps.learn(&self.trusting));
+        } else if let Some(table) = trust {
+            for position in self.trusting.meet(table, agents, key) {
+                let Some(statement) = self.statements.playing(position).cloned() else { continue };
+                self.each_camp(statement.value, |camps, trusting| {
+                    camps.weigh(&statement, trusting)
+                });
+            }
+        }
+    }
+
+    /// Whether the sums of the lens `trust` are kept under this table, or under none: then that lens
+    /// costs what others do.
+    pub fn learned(&self, trust: Option<&dyn Reliability>) -> bool {
+        self.trusting.is_under(trust) && self.trusting.is_complete()
+    }
+
     /// Bytes of memory, about. O(values).
     pub fn weight(&self) -> usize {
         let ballots: usize = self.ballots.values().map(|on| 96 + on.len() * 24).sum();
         let camps: usize = self.exact.iter().map(Camps::weight).sum();
-        let merged = self.groups.iter().filter_map(|group| group.camps.as_ref());
-        let merged: usize = merged.map(|camps| camps.weight()).sum();
+        let merged = self.groups.iter().filter_map(|group| group.merged.as_ref());
+        let merged: usize =
+            merged.map(|one| one.camps.weight() + one.names.len() * size_of::<Value>()).sum();
+        let of_alone = size_of::<Arc<[Value]>>() + 16 + size_of::<Value>();
         size_of::<Self>()
             + self.statements.weight()
             + ballots
             + camps
             + merged
+            + self.alone.len() * of_alone
             + self.groups.len() * size_of::<Group>()
+            + self.trusting.bytes(self.statements.lookup.agents().len())
     }
 
     /// The candidate values, in no order that means anything.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         let values = self.statements.values();
         self.groups.iter().filter_map(move |group| {
-            let camps = match &group.camps {
-                Some(camps) => camps,
-                None => self.exact.get(group.centre as usize)?,
+            let centre = group.centre as usize;
+            let (members, camps) = match &group.merged {
+                Some(merged) => (&merged.names, &merged.camps),
+                None => (self.alone.get(centre)?, self.exact.get(centre)?),
             };
-            let value = values.get(group.centre as usize)?;
-            Some(Candidate { value, members: &group.members, values, camps })
+            Some(Candidate { members, value: values.get(centre)?, camps })
         })
     }
 
@@ -201,7 +238,7 @@ impl Question {
         for statement in self.statements.in_play().filter(|statement| filter.passes(statement)) {
             let group = self.group_of(statement.value);
             if let Some(camps) = group.and_then(|group| heard.get_mut(group)) {
-                camps.add(statement);
+                camps.add(statement, &self.trusting);
             }
         }
         heard
@@ -246,10 +283,14 @@ impl Question {
     }
 
     fn move_all(&mut self, moved: Vec<Moved>) {
+        self.stale |= !moved.is_empty();
         for one in moved {
             match one {
                 Moved::Left(statement) => {
-                    self.each_camp(statement.value, |camps| camps.remove(&statement));
+                    self.each_camp(statement.value, |camps, trusting| {
+                        camps.remove(&statement, trusting);
+                    });
+                    self.trusting.left(statement.position);
                 }
                 Moved::Joined(position) => {
                     let Some(statement) = self.statements.find(position).cloned() else { continue };
@@ -257,23 +298,25 @@ impl Question {
                     if self.exact.len() <= value {
                         self.exact.resize_with(value + 1, Camps::default);
                     }
-                    self.each_camp(statement.value, |camps| camps.add(&statement));
+                    self.trusting.joined(position, statement.agent);
+                    self.each_camp(statement.value, |camps, trusting| {
+                        camps.add(&statement, trusting);
+                    });
                 }
             }
         }
     }
 
     /// The camps that a claim of this value is in.
-    fn each_camp(&mut self, value: u32, change: impl Fn(&mut Camps)) {
-        self.stale = true;
+    fn each_camp(&mut self, value: u32, change: impl Fn(&mut Camps, &Trusting)) {
         if let Some(exact) = self.exact.get_mut(value as usize) {
-            change(exact);
+            change(exact, &self.trusting);
         }
         let group = self.group_of(value);
         if let Some(group) = group.and_then(|group| self.groups.get_mut(group))
-            && let Some(camps) = &mut group.camps
+            && let Some(merged) = &mut group.merged
         {
-            change(camps);
+            change(&mut merged.camps, &self.trusting);
         }
     }
 
@@ -290,9 +333,12 @@ impl Question {
         let taken = group(&canon, values.get(..supports.len()).unwrap_or(values), &supports);
         let mut known: BTreeMap<u32, Group> = std::mem::take(&mut self.groups)
             .into_iter()
-            .filter(|group| group.camps.is_some())
+            .filter(|group| group.merged.is_some())
             .map(|group| (group.centre, group))
             .collect();
+        for value in values.iter().take(supports.len()).skip(self.alone.len()) {
+            self.alone.push(Arc::from([value.clone()]));
+        }
         let mut groups = Vec::new();
         let mut group_of = vec![None; supports.len()];
         for (index, (support, centre)) in supports.iter().zip(&taken).enumerate() {
@@ -301,7 +347,7 @@ impl Question {
                 && let Some(own) = group_of.get_mut(index)
             {
                 *own = Some(groups.len() as u32);
-                groups.push(Group { centre: index as u32, members: Vec::new(), camps: None });
+                groups.push(Group { centre: index as u32, members: Vec::new(), merged: None });
             }
         }
         for (index, centre) in taken.iter().enumerate() {
@@ -327,9 +373,15 @@ impl Question {
             if let [_, rest @ ..] = group.members.as_mut_slice() {
                 rest.sort_unstable_by_key(|member| values.get(*member as usize));
             }
-            group.camps = match known.remove(&group.centre) {
-                Some(same) if same.members == group.members => same.camps,
-                _ => Some(Box::new(merge(&self.statements, &self.exact, &group.members))),
+            group.merged = match known.remove(&group.centre) {
+                Some(same) if same.members == group.members => same.merged,
+                _ => {
+                    let names = group.members.iter();
+                    let names = names.filter_map(|member| values.get(*member as usize)).cloned();
+                    let camps =
+                        merge(&self.statements, &self.exact, &group.members, &self.trusting);
+                    Some(Box::new(Merged { names: names.collect(), camps }))
+                }
             };
         }
         self.groups = groups;
@@ -339,7 +391,7 @@ impl Question {
 }
 
 /// One value instead of several.
-fn merge(statements: &Statements, exact: &[Camps], members: &[u32]) -> Camps {
+fn merge(statements: &Statements, exact: &[Camps], members: &[u32], trusting: &Trusting) -> Camps {
     let mut members: Vec<&Camps> =
         members.iter().filter_map(|member| exact.get(*member as usize)).collect();
     let size = |camps: &&Camps| camps.sides().yes.len() + camps.sides().no.len();
@@ -350,7 +402,7 @@ fn merge(statements: &Statements, exact: &[Camps], members: &[u32]) -> Camps {
         let sides = other.sides();
         let claims = sides.yes.claims().chain(sides.no.claims());
         let claims = claims.filter_map(|claim| statements.find(claim.position()));
-        claims.for_each(|statement: &Statement| merged.add(statement));
+        claims.for_each(|statement: &Statement| merged.add(statement, trusting));
     }
     merged
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use stemedb_model::{Hash, Key, Millis, Position, SourceClass, Tier, Value};
 
+use crate::BECAUSE_MAX;
 use crate::custom::{CustomLens, LensFault};
 use crate::options::LensName;
 
@@ -98,7 +100,7 @@ pub struct ValueSupport {
     /// The value; of a group within tolerance, its centre.
     pub value: Value,
     /// The exact values that the group holds, the centre first.
-    pub members: Vec<Value>,
+    pub members: Arc<[Value]>,
     /// Undecayed independent support, in 2^-30, before filters.
     pub support: u128,
     /// The same of the claims that deny it, under the predicate's opposites; cardinality many.
@@ -120,8 +122,8 @@ pub struct ValueSupport {
     pub agents: u64,
     /// Independent voices.
     pub voices: u64,
-    /// The strongest claim of each of its voices, at most [`crate::BECAUSE_MAX`], strongest first.
-    pub because: Vec<Position>,
+    /// The strongest claim of each of its voices, at most [`BECAUSE_MAX`], strongest first.
+    pub because: ArrayVec<Position, BECAUSE_MAX>,
 }
 
 impl ValueSupport {
@@ -133,9 +135,7 @@ impl ValueSupport {
             Value::Reference(subject) => subject.as_str().len(),
             Value::Boolean(_) | Value::Time(_) => 0,
         };
-        size_of::<Self>()
-            + values.map(|value| size_of::<Value>() + text(value)).sum::<usize>()
-            + self.because.len() * size_of::<Position>()
+        size_of::<Self>() + values.map(|value| size_of::<Value>() + text(value)).sum::<usize>()
     }
 }
 

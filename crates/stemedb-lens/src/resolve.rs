@@ -1,20 +1,22 @@
 //! Step 5, the answer: values weighed, ordered, and told with their reasons.
 
+use std::sync::Arc;
+
 use stemedb_model::{Position, SourceClass, TieRule};
 
+use crate::EXCLUDED_MAX;
 use crate::answer::lens_hash;
 use crate::camp::{Camp, Camps, Sides};
 use crate::candidates::Candidates;
 use crate::choosing::Filter;
 use crate::custom::{Say, Weighed};
 use crate::decay::{as_number, share, tiers};
-use crate::disagreement::{Disagreement, bits, disagree, entropy};
+use crate::disagreement::{Verdict, bits, disagree, entropy};
 use crate::lenses::{Reliability, Scales};
 use crate::options::{LensName, Options};
 use crate::question::{Candidate, Question};
 use crate::resolution::{Dissent, Excluded, Layer, Reason, Resolution, Status, ValueSupport};
 use crate::statements::Standing;
-use crate::{BECAUSE_MAX, EXCLUDED_MAX};
 
 /// Resolves one key under one lens. Cannot fail; without candidates the status is `unknown`.
 ///
@@ -58,8 +60,9 @@ pub fn resolve_many(
 impl Question {
     /// The answer under `options`, which this question must fit and be ready for.
     ///
-    /// O(v log v) in the distinct values; with filters, decay, or a lens that asks who stands behind
-    /// each value (`trust`, `votes`), in the claims or voices too.
+    /// O(v log v) in the distinct values; with filters in the claims too, with decay in the voices, under
+    /// `votes` in the votes, and under `trust` in the voices unless the question has
+    /// [learned](Question::learn) this table.
     pub fn answer(&self, options: &Options, trust: Option<&dyn Reliability>) -> Resolution {
         debug_assert!(self.fits(options) && self.ready(options.valid_at), "not that question");
         let (filter, weighed) = self.filter(options, trust);
@@ -73,7 +76,7 @@ impl Question {
         let (all, heard_sides) = (sides(&all), sides(&heard));
         let disagreement = disagree(&all, self.many);
         let scales = Scales { question: self, options, trust, weighed: weighed.as_ref() };
-        let ranking = rank(&scales, &candidates, &all, &disagreement, &heard_sides);
+        let ranking = rank(&scales, &candidates, &all, &disagreement.shares, &heard_sides);
         let winners = match options.lens {
             LensName::Skeptic => Vec::new(),
             _ => ranking.winners(self.many),
@@ -113,7 +116,7 @@ impl Question {
             excluded,
             layers,
             cross_tier_conflict,
-            values: ranking.rows.into_iter().map(|row| row.support).collect(),
+            values: ranking.told(),
             custom: options.custom.clone(),
             faults: weighed.map(|weighed| weighed.faults).unwrap_or_default(),
         }
@@ -170,29 +173,61 @@ fn told(counts: &[u64; Reason::ALL.len()]) -> Vec<(Reason, u64)> {
 }
 
 /// A value, weighed.
-struct Row {
+struct Row<'a> {
     /// Index of its group.
     value: usize,
+    candidate: Candidate<'a>,
+    /// Those of the disagreement, and those that the lens hears.
+    base: Sides<'a>,
+    heard: Sides<'a>,
     /// Some claim has a say in its favour: it can win.
     eligible: bool,
     /// Distinct agents and the newest of the claims that have a say in its favour.
     agents: u64,
     newest: Position,
-    support: ValueSupport,
+    share: f64,
+    lens_weight: i128,
+    lens_against: i128,
+    lens_share: f64,
+}
+
+impl Row<'_> {
+    fn told(&self) -> ValueSupport {
+        let (yes, base) = (self.heard.yes, self.base);
+        let best_tier = yes.tally.best_tier().or(base.yes.tally.best_tier());
+        ValueSupport {
+            value: self.candidate.value.clone(),
+            members: Arc::clone(self.candidate.members),
+            support: base.yes.tally.support(),
+            against: base.no.tally.support(),
+            share: self.share,
+            lens_weight: self.lens_weight,
+            lens_against: self.lens_against,
+            lens_share: self.lens_share,
+            best_tier: best_tier.unwrap_or(SourceClass::Anecdotal.tier()),
+            claims: yes.len() as u64,
+            agents: yes.agents(None),
+            voices: yes.tally.spoken().len() as u64,
+            because: yes.because().clone(),
+        }
+    }
 }
 
 /// Values in the order of an answer.
-struct Ranking {
-    rows: Vec<Row>,
+struct Ranking<'a> {
+    rows: Vec<Row<'a>>,
 }
 
-impl Ranking {
+impl Ranking<'_> {
+    fn told(&self) -> Vec<ValueSupport> {
+        self.rows.iter().map(Row::told).collect()
+    }
+
     /// Of one value the first, of many all for which more weighs than against.
     fn winners(&self, many: bool) -> Vec<usize> {
         let rows = self.rows.iter().enumerate().filter(|(_, row)| row.eligible);
         if many {
-            let accepted =
-                rows.filter(|(_, row)| row.support.lens_weight > row.support.lens_against);
+            let accepted = rows.filter(|(_, row)| row.lens_weight > row.lens_against);
             return accepted.map(|(index, _)| index).collect();
         }
         rows.take(1).map(|(index, _)| index).collect()
@@ -204,12 +239,12 @@ impl Ranking {
         let eligible = self.rows.iter().filter(|row| row.eligible);
         if many {
             let margins = eligible.map(|row| {
-                let decided = row.support.lens_share > 0.0 || row.support.lens_against != 0;
-                if decided { (2.0 * row.support.lens_share - 1.0).abs() } else { 0.0 }
+                let decided = row.lens_share > 0.0 || row.lens_against != 0;
+                if decided { (2.0 * row.lens_share - 1.0).abs() } else { 0.0 }
             });
             return margins.reduce(f64::min).unwrap_or(0.0);
         }
-        let mut shares = self.rows.iter().map(|row| row.support.lens_share);
+        let mut shares = self.rows.iter().map(|row| row.lens_share);
         let first = shares.next().unwrap_or(0.0);
         first - shares.next().unwrap_or(0.0)
     }
@@ -218,14 +253,14 @@ impl Ranking {
 /// Weighs and orders all values that somebody asserts in `base`, by the claims `heard`.
 ///
 /// Those that can win come first: by weight, then distinct agents, then newest recorded, then
-/// smaller bytes; then the others by share of the disagreement, then smaller bytes.
-fn rank(
+/// smaller bytes; then the others by share of the disagreement, then smaller bytes. `shares` are those.
+fn rank<'a>(
     scales: &Scales<'_>,
-    candidates: &[Candidate<'_>],
-    base: &[Sides<'_>],
-    disagreement: &Disagreement,
-    heard: &[Sides<'_>],
-) -> Ranking {
+    candidates: &[Candidate<'a>],
+    base: &[Sides<'a>],
+    shares: &[u64],
+    heard: &[Sides<'a>],
+) -> Ranking<'a> {
     let question = scales.question;
     let lens = scales.options.lens;
     let best = heard.iter().filter_map(|sides| sides.yes.tally.best_tier()).min();
@@ -234,7 +269,7 @@ fn rank(
         _ => Default::default(),
     };
     // Under skeptic the weight is the share among the claims that are heard.
-    let map = (lens == LensName::Skeptic).then(|| disagree(heard, question.many).shares);
+    let map = (lens == LensName::Skeptic).then(|| Verdict::of(heard, question.many).shares);
     let mut rows = Vec::with_capacity(candidates.len());
     for (value, ((candidate, base), heard)) in candidates.iter().zip(base).zip(heard).enumerate() {
         if base.yes.is_empty() {
@@ -262,27 +297,18 @@ fn rank(
                 newest: yes.newest(only),
             },
         };
-        let best_tier = yes.tally.best_tier().or(base.yes.tally.best_tier());
         rows.push(Row {
             value,
+            candidate: *candidate,
+            base: *base,
+            heard: *heard,
             eligible: say.claims > 0,
             agents: say.agents,
             newest: say.newest,
-            support: ValueSupport {
-                value: candidate.value.clone(),
-                members: candidate.members(),
-                support: base.yes.tally.support(),
-                against: base.no.tally.support(),
-                share: as_number(disagreement.shares.get(value).copied().unwrap_or(0)),
-                lens_weight,
-                lens_against: if question.many { lens_against } else { 0 },
-                lens_share: 0.0,
-                best_tier: best_tier.unwrap_or(SourceClass::Anecdotal.tier()),
-                claims: yes.len() as u64,
-                agents: yes.agents(None),
-                voices: yes.tally.spoken().len() as u64,
-                because: because(yes),
-            },
+            share: as_number(shares.get(value).copied().unwrap_or(0)),
+            lens_weight,
+            lens_against: if question.many { lens_against } else { 0 },
+            lens_share: 0.0,
         });
     }
     lens_shares(&mut rows, lens, question.many);
@@ -291,39 +317,33 @@ fn rank(
         None => &[TieRule::Agents, TieRule::Newest],
     };
     rows.sort_unstable_by(|a, b| {
-        let by_share = |row: &Row| (row.eligible, row.support.share);
+        let by_share = |row: &Row<'_>| (row.eligible, row.share);
         let order = if a.eligible && b.eligible {
-            let by_weight = b.support.lens_weight.cmp(&a.support.lens_weight);
+            let by_weight = b.lens_weight.cmp(&a.lens_weight);
             let tie = |rule: &TieRule| match rule {
                 TieRule::Agents => b.agents.cmp(&a.agents),
                 TieRule::Newest => b.newest.cmp(&a.newest),
-                TieRule::Bytes => a.support.value.cmp(&b.support.value),
+                TieRule::Bytes => a.candidate.value.cmp(b.candidate.value),
             };
             ties.iter().fold(by_weight, |order, rule| order.then_with(|| tie(rule)))
         } else {
             let ((a, a_share), (b, b_share)) = (by_share(a), by_share(b));
             b.cmp(&a).then(b_share.total_cmp(&a_share))
         };
-        order.then_with(|| a.support.value.cmp(&b.support.value))
+        order.then_with(|| a.candidate.value.cmp(b.candidate.value))
     });
     Ranking { rows }
 }
 
-fn because(camp: &Camp) -> Vec<Position> {
-    camp.tally.spoken().take(BECAUSE_MAX).map(|claim| claim.position()).collect()
-}
-
 /// Shares of the lens's weights. Under recency, whose weights are moments, the newest share all.
-fn lens_shares(rows: &mut [Row], lens: LensName, many: bool) {
-    let weight = |row: &Row| row.support.lens_weight.unsigned_abs();
+fn lens_shares(rows: &mut [Row<'_>], lens: LensName, many: bool) {
+    let weight = |row: &Row<'_>| row.lens_weight.unsigned_abs();
     let whole: u128 = rows.iter().map(weight).fold(0, u128::saturating_add);
     let eligible = rows.iter().filter(|row| row.eligible);
-    let newest = eligible.clone().map(|row| row.support.lens_weight).max();
-    let newest_count =
-        eligible.filter(|row| Some(row.support.lens_weight) == newest).count() as u128;
+    let newest = eligible.clone().map(|row| row.lens_weight).max();
+    let newest_count = eligible.filter(|row| Some(row.lens_weight) == newest).count() as u128;
     for row in rows {
-        let support = &row.support;
-        let (yes, no) = (support.lens_weight, support.lens_against);
+        let (yes, no) = (row.lens_weight, row.lens_against);
         let part = match (lens, many) {
             _ if !row.eligible => 0,
             (LensName::Skeptic, _) => weight(row) as u64,
@@ -337,13 +357,13 @@ fn lens_shares(rows: &mut [Row], lens: LensName, many: bool) {
             (_, true) => share(weight(row), weight(row).saturating_add(no.unsigned_abs())),
             (_, false) => share(weight(row), whole),
         };
-        row.support.lens_share = as_number(part);
+        row.lens_share = as_number(part);
     }
 }
 
 /// What speaks against the winners, by tier, best first: the claims for other values, and under
 /// cardinality many those that deny a winner.
-fn dissent(heard: &[Sides<'_>], ranking: &Ranking, winners: &[usize]) -> Vec<Dissent> {
+fn dissent(heard: &[Sides<'_>], ranking: &Ranking<'_>, winners: &[usize]) -> Vec<Dissent> {
     let mut by_tier: Vec<Dissent> = SourceClass::ALL
         .into_iter()
         .map(|class| Dissent { class, voices: 0, claims: 0, support: 0 })
@@ -380,8 +400,8 @@ fn layers(
         if camps.iter().all(|sides| sides.is_empty()) {
             continue;
         }
-        let disagreement = disagree(&camps, question.many);
-        let ranking = rank(scales, candidates, &camps, &disagreement, &camps);
+        let verdict = Verdict::of(&camps, question.many);
+        let ranking = rank(scales, candidates, &camps, &verdict.shares, &camps);
         let winners: Vec<usize> = ranking
             .winners(question.many)
             .into_iter()
@@ -395,12 +415,12 @@ fn layers(
                 verdict[1] += 1;
             }
         }
-        if disagreement.status != Status::Unknown {
+        if verdict.status != Status::Unknown {
             layers.push(Layer {
                 tier,
-                values: ranking.rows.into_iter().map(|row| row.support).collect(),
-                status: disagreement.status,
-                conflict_score: disagreement.conflict_score,
+                values: ranking.told(),
+                status: verdict.status,
+                conflict_score: verdict.conflict_score(),
             });
         }
     }

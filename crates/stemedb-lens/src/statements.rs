@@ -100,11 +100,39 @@ enum Part {
 
 impl Statement {
     pub(crate) fn strength(&self) -> Strength {
-        Strength::new(self.tier, self.confidence, self.position)
+        Strength::new(self.tier, self.confidence, self.position).by(self.agent)
     }
 
     fn valid(&self, at: Millis) -> bool {
         self.valid_from.is_none_or(|from| from <= at) && self.valid_to.is_none_or(|to| to > at)
+    }
+}
+
+#[cfg(test)]
+impl Statement {
+    /// A claim of which no more is known than who makes it, from where, and how strong it is.
+    pub(crate) fn bare(strength: Strength, agent: u32, source: u32) -> Self {
+        Self {
+            position: strength.position(),
+            opposing: false,
+            agent,
+            author: agent,
+            voice: agent,
+            source,
+            tier: strength.tier(),
+            state: LifecycleState::Proposed,
+            confidence: strength.confidence(),
+            time: Millis(0),
+            value: 0,
+            cosign: None,
+            cosigns: 0,
+            parent: None,
+            predicate: 0,
+            valid_from: None,
+            valid_to: None,
+            fallen: None,
+            part: Part::In,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! - A voice speaks through the strongest of the claims that its sources speak through.
 //! - The sums are those of the voices' strongest claims, in integers. So neither the order of
 //!   adding and removing nor the way tallies were merged can be seen in them.
+//! - The sums over all tiers are those of the single tiers together.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,8 @@ pub struct Strength {
     // For numbers in [0, 1] the order of the bits is the order of the numbers.
     confidence_bits: Reverse<u64>,
     position: Position,
+    // Decides nothing: no two claims have one position.
+    agent: u32,
 }
 
 impl Strength {
@@ -29,12 +32,19 @@ impl Strength {
     /// as 0; neither is in an admitted log.
     pub fn new(tier: Tier, confidence: f64, position: Position) -> Self {
         let confidence = if confidence > 0.0 { confidence.min(1.0) } else { 0.0 };
-        Self { tier, confidence_bits: Reverse(confidence.to_bits()), position }
+        Self { tier, confidence_bits: Reverse(confidence.to_bits()), position, agent: 0 }
+    }
+
+    /// The same, of a claim that this agent stands for.
+    #[must_use]
+    pub(crate) fn by(self, agent: u32) -> Self {
+        Self { agent, ..self }
     }
 
     /// Not weaker than any claim of `tier`.
     pub(crate) fn strongest_of(tier: Tier) -> Self {
-        Self { tier, confidence_bits: Reverse(u64::MAX), position: Position::NONE }
+        let confidence_bits = Reverse(u64::MAX);
+        Self { tier, confidence_bits, position: Position::NONE, agent: 0 }
     }
 
     /// Its tier.
@@ -50,6 +60,11 @@ impl Strength {
     /// Its assertion.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The number of the agent that stands for it.
+    pub(crate) fn agent(&self) -> u32 {
+        self.agent
     }
 
     /// Undecayed weight: the confidence in 2^-30, rounded half to even.
@@ -68,7 +83,18 @@ pub struct Tally<S, V> {
     /// What the voices speak through.
     spoken: BTreeSet<Strength>,
     tiers: [TierSum; SourceClass::ALL.len()],
+    all: TierSum,
 }
+
+/// A voice speaks through a claim from now on, or does so no more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spoken {
+    Now(Strength),
+    NoMore(Strength),
+}
+
+/// Who is told of each.
+pub(crate) type Told<'a> = &'a mut dyn FnMut(Spoken);
 
 /// What the voices of one tier weigh together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +107,20 @@ pub struct TierSum {
     pub squares: u128,
 }
 
+impl TierSum {
+    fn add(&mut self, weight: u128) {
+        self.voices += 1;
+        self.support += weight;
+        self.squares += weight * weight;
+    }
+
+    fn remove(&mut self, weight: u128) {
+        self.voices -= 1;
+        self.support -= weight;
+        self.squares -= weight * weight;
+    }
+}
+
 impl<S, V> Default for Tally<S, V> {
     fn default() -> Self {
         Self {
@@ -88,6 +128,7 @@ impl<S, V> Default for Tally<S, V> {
             voices: BTreeMap::new(),
             spoken: BTreeSet::new(),
             tiers: Default::default(),
+            all: TierSum::default(),
         }
     }
 }
@@ -95,17 +136,22 @@ impl<S, V> Default for Tally<S, V> {
 impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
     /// Counts a claim. Adding the same one again changes nothing.
     pub fn add(&mut self, source: &S, voice: &V, strength: Strength) {
-        let claim = (strength, voice.clone());
+        self.add_telling(source, voice, strength, &mut |_| {});
+    }
+
+    /// [`Tally::add`], with what it changes of what the voices speak through told to `told`.
+    pub(crate) fn add_telling(&mut self, source: &S, voice: &V, one: Strength, told: Told<'_>) {
+        let claim = (one, voice.clone());
         match self.sources.get_mut(source) {
             None => {
                 self.sources.insert(source.clone(), Ranked::One(claim));
-                self.speak(voice, strength);
+                self.speak(voice, one, told);
             }
             Some(claims) => {
                 let before = claims.first().cloned();
                 claims.insert(claim);
                 let after = claims.first().cloned();
-                self.hand_over(before, after);
+                self.hand_over(before, after, told);
             }
         }
     }
@@ -113,14 +159,19 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
     /// Takes a claim out again, as if it had never been added. Removing one that is not in
     /// changes nothing.
     pub fn remove(&mut self, source: &S, voice: &V, strength: Strength) {
+        self.remove_telling(source, voice, strength, &mut |_| {});
+    }
+
+    /// [`Tally::remove`], with what it changes of what the voices speak through told to `told`.
+    pub(crate) fn remove_telling(&mut self, source: &S, voice: &V, one: Strength, told: Told<'_>) {
         let Some(claims) = self.sources.get_mut(source) else { return };
         let before = claims.first().cloned();
-        if claims.remove(&(strength, voice.clone())) {
+        if claims.remove(&(one, voice.clone())) {
             self.sources.remove(source);
-            self.hand_over(before, None);
+            self.hand_over(before, None, told);
         } else {
             let after = claims.first().cloned();
-            self.hand_over(before, after);
+            self.hand_over(before, after, told);
         }
     }
 
@@ -141,6 +192,11 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
         self.spoken.iter()
     }
 
+    /// Whether a voice speaks through this claim.
+    pub(crate) fn speaks(&self, claim: &Strength) -> bool {
+        self.spoken.contains(claim)
+    }
+
     /// The sums of one tier.
     pub fn tier(&self, tier: Tier) -> TierSum {
         self.tiers.get(usize::from(tier.0)).copied().unwrap_or_default()
@@ -148,82 +204,86 @@ impl<S: Ord + Clone, V: Ord + Clone> Tally<S, V> {
 
     /// The best tier that a claim is of; `None` of no claims.
     pub fn best_tier(&self) -> Option<Tier> {
+        if self.all.voices == 0 {
+            return None;
+        }
         let best = self.tiers.iter().position(|sum| sum.voices > 0)?;
         SourceClass::ALL.get(best).map(|class| class.tier())
     }
 
     /// Undecayed independent support, in 2^-30.
     pub fn support(&self) -> u128 {
-        self.tiers.iter().map(|sum| sum.support).sum()
+        self.all.support
     }
 
     /// The squares of the voices' weights, in 2^-60.
     pub fn squares(&self) -> u128 {
-        self.tiers.iter().map(|sum| sum.squares).sum()
+        self.all.squares
     }
 
     /// A source speaks through another claim than before.
-    fn hand_over(&mut self, before: Option<(Strength, V)>, after: Option<(Strength, V)>) {
+    fn hand_over(
+        &mut self,
+        before: Option<(Strength, V)>,
+        after: Option<(Strength, V)>,
+        told: Told<'_>,
+    ) {
         if before == after {
             return;
         }
         if let Some((strength, voice)) = before {
-            self.fall_silent(&voice, strength);
+            self.fall_silent(&voice, strength, told);
         }
         if let Some((strength, voice)) = after {
-            self.speak(&voice, strength);
+            self.speak(&voice, strength, told);
         }
     }
 
-    fn speak(&mut self, voice: &V, strength: Strength) {
+    fn speak(&mut self, voice: &V, strength: Strength, told: Told<'_>) {
         let Some(claims) = self.voices.get_mut(voice) else {
             self.voices.insert(voice.clone(), Ranked::One(strength));
-            self.count(strength);
+            self.recount(None, Some(strength), told);
             return;
         };
         let before = claims.first().copied();
         claims.insert(strength);
         let after = claims.first().copied();
-        self.recount(before, after);
+        self.recount(before, after, told);
     }
 
-    fn fall_silent(&mut self, voice: &V, strength: Strength) {
+    fn fall_silent(&mut self, voice: &V, strength: Strength, told: Told<'_>) {
         let Some(claims) = self.voices.get_mut(voice) else { return };
         let before = claims.first().copied();
         if claims.remove(&strength) {
             self.voices.remove(voice);
-            self.recount(before, None);
+            self.recount(before, None, told);
         } else {
             let after = claims.first().copied();
-            self.recount(before, after);
+            self.recount(before, after, told);
         }
     }
 
-    fn recount(&mut self, before: Option<Strength>, after: Option<Strength>) {
+    fn recount(&mut self, before: Option<Strength>, after: Option<Strength>, told: Told<'_>) {
         if before == after {
             return;
         }
         if let Some(strength) = before {
             self.spoken.remove(&strength);
-            if let Some(sum) = self.tiers.get_mut(usize::from(strength.tier.0)) {
-                let weight = u128::from(strength.weight());
-                sum.voices -= 1;
-                sum.support -= weight;
-                sum.squares -= weight * weight;
-            }
+            self.sums(strength.tier, |sum| sum.remove(strength.weight().into()));
+            told(Spoken::NoMore(strength));
         }
         if let Some(strength) = after {
-            self.count(strength);
+            self.spoken.insert(strength);
+            self.sums(strength.tier, |sum| sum.add(strength.weight().into()));
+            told(Spoken::Now(strength));
         }
     }
 
-    fn count(&mut self, strength: Strength) {
-        self.spoken.insert(strength);
-        if let Some(sum) = self.tiers.get_mut(usize::from(strength.tier.0)) {
-            let weight = u128::from(strength.weight());
-            sum.voices += 1;
-            sum.support += weight;
-            sum.squares += weight * weight;
+    /// The sums that a claim of this tier is in.
+    fn sums(&mut self, tier: Tier, change: impl Fn(&mut TierSum)) {
+        if let Some(sum) = self.tiers.get_mut(usize::from(tier.0)) {
+            change(sum);
+            change(&mut self.all);
         }
     }
 }

@@ -17,8 +17,8 @@ use stemedb_lens::{
     Reliability, Resolution, changes, published, resolve, resolve_many, standings,
 };
 use stemedb_model::{
-    AgentId, Aggregate, Cardinality, EpochMode, Key, Lens, LifecycleState, Millis, Position, Role,
-    SourceClass, SourceKey, TieRule, Tier, Value,
+    AgentId, Aggregate, Cardinality, EpochMode, Hash, Key, Lens, LifecycleState, Millis, Position,
+    Role, SourceClass, SourceKey, TieRule, Tier, Value,
 };
 use support::*;
 
@@ -63,7 +63,7 @@ fn values() -> Vec<Value> {
 }
 
 fn sources() -> Vec<SourceKey> {
-    vec![uri("x"), uri("y"), uri("z"), SourceKey::Evidence(stemedb_model::Hash([9; 32]))]
+    vec![uri("x"), uri("y"), uri("z"), SourceKey::Evidence(Hash([9; 32]))]
 }
 
 const STATES: [LifecycleState; 5] = [
@@ -283,6 +283,32 @@ impl Reliability for Table {
     }
 }
 
+/// The same table under a name, and another one: no two agents are worth the same in both.
+struct Named(u8);
+
+impl Reliability for Named {
+    fn reliability(&self, agent: &AgentId, key: &Key) -> Option<u64> {
+        match (self.0, Table.reliability(agent, key)) {
+            (0, reliability) => reliability,
+            (_, None) => Some(1 << 27),
+            (_, Some(reliability)) => Some((1 << 30) - reliability / 2 - 1),
+        }
+    }
+
+    fn name(&self) -> Option<Hash> {
+        Some(Hash([self.0; 32]))
+    }
+}
+
+/// A table of which nothing is kept; of none, one that knows nobody.
+struct Nameless<'a>(Option<&'a dyn Reliability>);
+
+impl Reliability for Nameless<'_> {
+    fn reliability(&self, agent: &AgentId, key: &Key) -> Option<u64> {
+        self.0?.reliability(agent, key)
+    }
+}
+
 fn ask(world: &World, n: [u8; 12]) -> (Candidates, Options, Option<&'static dyn Reliability>) {
     let as_of = if n[11].is_multiple_of(3) { earlier(world, n[11]) } else { world.last };
     let trust: Option<&dyn Reliability> = if n[11].is_multiple_of(2) { Some(&Table) } else { None };
@@ -483,8 +509,49 @@ fn kept_is_made_anew(
             }
             prop_assert_eq!(standing, expected.standings(&options, trust));
         }
+        question.prepare(choosing.valid_at);
+        trusted_is_summed(&mut question, &all, &choosing, *n)?;
     }
     Ok(kept)
+}
+
+/// Sums of trust that are kept are those made from the voices, whichever table they are under, and
+/// whether they are kept up to date with every step or not.
+fn trusted_is_summed(
+    question: &mut Question,
+    all: &Candidates,
+    choosing: &Options,
+    n: [u8; 8],
+) -> Result<(), TestCaseError> {
+    let tables: [Option<&dyn Reliability>; 3] = [None, Some(&Named(0)), Some(&Named(1))];
+    // Mostly the same one.
+    let in_force = tables[[1, 1, 1, 1, 2, 0][usize::from(n[6]) % 6]];
+    if n[7].is_multiple_of(4) {
+        question.learn(in_force);
+        prop_assert!(question.learned(in_force));
+    }
+    // Of such a table nothing is kept, and what was kept stays.
+    question.learn(Some(&Nameless(in_force)));
+    prop_assert!(!question.learned(Some(&Nameless(in_force))));
+    let plain = Options {
+        lens: LensName::Trust,
+        decay: Decay::Off,
+        min_confidence: None,
+        tiers: None,
+        agents: None,
+        sources: None,
+        ..choosing.clone()
+    };
+    let made = Question::new(all, &plain);
+    let filtered = Options { min_confidence: Some(0.4), ..plain.clone() };
+    let options = if n[5].is_multiple_of(4) { filtered } else { plain };
+    for trust in tables {
+        prop_assert_eq!(
+            question.answer(&options, trust),
+            made.answer(&options, Some(&Nameless(trust)))
+        );
+    }
+    Ok(())
 }
 
 proptest! {

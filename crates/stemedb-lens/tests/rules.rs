@@ -113,7 +113,7 @@ fn tolerance_merges_at_read() {
     }
     let found = w.ask(LensName::Consensus);
     let groups: Vec<_> =
-        found.values.iter().map(|v| (v.members.clone(), v.support / ONE)).collect();
+        found.values.iter().map(|v| (v.members.to_vec(), v.support / ONE)).collect();
     let numbers = |values: &[f64]| values.iter().map(|value| number(*value)).collect::<Vec<_>>();
     assert_eq!(
         groups,
@@ -122,7 +122,7 @@ fn tolerance_merges_at_read() {
     // The same under every lens, and whatever is filtered.
     for lens in LensName::ALL {
         let other = w.ask_with(lens, |o| o.agents = Some([agent(3)].into()));
-        let mut members: Vec<_> = other.values.iter().map(|v| v.members.clone()).collect();
+        let mut members: Vec<_> = other.values.iter().map(|v| v.members.to_vec()).collect();
         members.sort();
         let mut expected: Vec<_> = groups.iter().map(|(members, _)| members.clone()).collect();
         expected.sort();

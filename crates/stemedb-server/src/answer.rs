@@ -57,7 +57,7 @@ impl<'a> Names<'a> {
         Ok(wire::Value {
             value: (&value.value).into(),
             // A value that stands for itself alone needs no list.
-            members: match value.members.as_slice() {
+            members: match &*value.members {
                 [] | [_] => Vec::new(),
                 members => members.iter().map(Object::from).collect(),
             },

@@ -633,7 +633,7 @@ impl<'a> Reference<'a> {
             strongest.sort_by_key(|m| std::cmp::Reverse(m.strength()));
             let row = ValueSupport {
                 value: group[0].clone(),
-                members: group.clone(),
+                members: group.clone().into(),
                 support: sum(&voices(&base_yes)),
                 against: sum(&voices(&base_no)),
                 share: disagreement.shares[index] as f64 / 2f64.powi(52),
