@@ -47,7 +47,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
 	$(MAKE) monitoring
-	$(MAKE) drill RUNBOOK="disk-full node-replacement"
+	$(MAKE) drill RUNBOOK="certificate-expiry disk-full node-replacement"
 	$(MAKE) deploy QUICK=1
 	$(MAKE) fuzz TARGET=record SECONDS=15
 	$(MAKE) fuzz TARGET=log SECONDS=30

@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     let live = folder.path().join("live");
     std::fs::create_dir(&live)?;
     let targets: Vec<String> = addresses.iter().map(|address| format!("'{address}'")).collect();
-    let stack = Stack::start(root, &live, &targets, Pace::EverySecond)?;
+    let stack = Stack::start(root, &live, &targets, Pace::EverySecond, None)?;
     findings.done(
         "Prometheus scrapes the nodes and evaluates the rules",
         settled(&stack, &addresses, &rules),

@@ -24,3 +24,9 @@ pub(crate) fn free() -> Result<u16> {
 
 /// What a server says once its port is its own.
 pub(crate) const LISTENING: &str = "listening on http";
+
+/// The address in what it says so, with `http://` or `https://`.
+pub(crate) fn listening(words: &str) -> Option<&str> {
+    let rest = words.lines().find_map(|line| line.strip_prefix("listening on "))?;
+    rest.split(',').next().filter(|url| url.starts_with("http"))
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use governor::clock::Clock;
-use governor::middleware::StateInformationMiddleware;
+use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
@@ -28,6 +28,9 @@ const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 /// Callers that one class knows apart, at about 100 bytes each. Whoever comes when there are so many
 /// shares the allowance of one.
 const CALLERS_MAX: usize = 100_000;
+/// Callers over their rate that the log names, each once a minute. Of more it is silent: those whom it names must not be able to
+/// fill a disk with it.
+const NAMED_MAX: usize = 100;
 /// Whoever can have one address of IPv6 can have the 2^64 beside it.
 const NETWORK_BITS: u32 = 64;
 
@@ -138,6 +141,8 @@ impl Classes {
 pub(crate) struct Limiter {
     clock: Ticks,
     classes: RwLock<Classes>,
+    /// Whom the log has named of late.
+    named: RateLimiter<Who, HashMapStateStore<Who>, Ticks, NoOpMiddleware<Nanos>>,
 }
 
 /// What is left of a caller's allowance.
@@ -165,7 +170,10 @@ fn seconds(time: Duration) -> u64 {
 
 impl Limiter {
     pub(crate) fn new(rates: &RateLimits, clock: Arc<dyn stemedb_io::Clock>) -> Self {
-        let limiter = Self { clock: Ticks(clock), classes: RwLock::default() };
+        let clock = Ticks(clock);
+        let once = Quota::per_minute(NonZeroU32::MIN);
+        let named = RateLimiter::new(once, HashMapStateStore::default(), clock.clone());
+        let limiter = Self { clock, classes: RwLock::default(), named };
         limiter.set(rates);
         limiter
     }
@@ -228,6 +236,15 @@ impl Limiter {
                     Who::Others => "this caller".to_owned(),
                 };
                 let name = class.as_str();
+                if self.may_name(&who) {
+                    tracing::warn!(
+                        caller = whose,
+                        class = name,
+                        per_second,
+                        burst,
+                        "over its rate limit"
+                    );
+                }
                 let detail = format!(
                     "{whose} may make {per_second} requests a second of the class {name}, {burst} \
                      at once (rate_limit.{name}); the next one in {} ms",
@@ -241,8 +258,14 @@ impl Limiter {
         }
     }
 
+    /// Whether the log names this caller now.
+    fn may_name(&self, who: &Who) -> bool {
+        self.named.len() < NAMED_MAX && self.named.check_key(who).is_ok()
+    }
+
     /// Forgets callers whose allowance is whole again.
     pub(crate) fn forget(&self) {
+        self.named.retain_recent();
         for bucket in Class::ALL.into_iter().filter_map(|class| self.class(class)) {
             bucket.taken.retain_recent();
         }
@@ -257,6 +280,7 @@ mod tests {
 
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
     const SLOW: Rate = Rate { per_second: 2, burst: 3 };
 
     fn limiter() -> (Limiter, Arc<dyn stemedb_io::Clock>) {
@@ -289,6 +313,21 @@ mod tests {
         clock.sleep(Duration::from_millis(1));
         assert!(take().is_ok());
         assert!(take().is_err());
+    }
+
+    #[test]
+    fn the_log_names_each_caller_once_a_minute_and_not_too_many() {
+        let (limiter, clock) = limiter();
+        let who = |n: u32| Who::Address(IpAddr::V4(n.into()));
+        assert!(limiter.may_name(&who(0)));
+        assert!(!limiter.may_name(&who(0)));
+        clock.sleep(MINUTE);
+        assert!(limiter.may_name(&who(0)));
+        let named = (1..1_000).filter(|n| limiter.may_name(&who(*n))).count();
+        assert_eq!(named, NAMED_MAX - 1);
+        clock.sleep(2 * MINUTE);
+        limiter.forget();
+        assert!(limiter.may_name(&who(5_000)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a case of a drill has at hand: disks, the service, load, alerts, and the blocks of its page.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::room::Room;
+use super::room::{NODE, Room};
 use super::runbook::Runbook;
 use super::service::{ADDRESS, Service};
 use super::volume::Volume;
@@ -19,6 +19,7 @@ use crate::matrix::judge;
 use crate::matrix::load::{Ledger, Load, Told};
 use crate::matrix::node::{Client, Holdings, REQUEST_MAX, State};
 use crate::monitoring::stack::{Pace, Stack};
+use crate::mount::run;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longest that a block of a page may run.
@@ -31,9 +32,15 @@ const ROTATES_WITHIN: u32 = 600;
 /// More than the segment in use and the one that is prepared take.
 const FULL_WITHIN: u32 = 1_500;
 const LOAD_MAX: Duration = Duration::from_secs(60);
-/// What a node of a drill is configured with beside what a case asks for. Requests without keys, for
-/// the load; small segments, so that they change often.
-const CONFIG: &str = "[auth]\nenabled = false\n\n[wal]\nsegment_bytes = 1048576\n";
+/// How long it may take to read its configuration anew.
+const RELOAD_MAX: Duration = Duration::from_secs(10);
+/// What it says then.
+const RELOADED: &str = "the configuration is read anew";
+/// Requests need no key, where a case is not about keys.
+const WITHOUT_KEYS: &str = "[auth]\nenabled = false\n\n";
+/// What a node of a drill is configured with beside what a case asks for: small segments, so that they
+/// change often.
+const CONFIG: &str = "[wal]\nsegment_bytes = 1048576\n";
 
 /// A case at work.
 pub(crate) struct Drill<'a> {
@@ -41,6 +48,8 @@ pub(crate) struct Drill<'a> {
     pub(crate) client: Client,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) long: bool,
+    /// Who signs its certificate.
+    roots: Option<PathBuf>,
     /// In the order in which they are mounted.
     volumes: Vec<Volume>,
     stack: Option<Stack>,
@@ -65,13 +74,14 @@ impl<'a> Drill<'a> {
         page: &'a Runbook,
         environment: String,
     ) -> Result<Self> {
-        room.renew(CONFIG)?;
+        room.renew(&format!("{WITHOUT_KEYS}{CONFIG}"))?;
         let service = Service::install(&room.folder(case.name)?, binary)?;
         Ok(Self {
             service,
             client: Client::new(format!("http://{ADDRESS}"), REQUEST_MAX),
             ledger: Arc::new(Ledger::new()),
             long: args.long,
+            roots: None,
             volumes: Vec::new(),
             stack: None,
             case,
@@ -88,7 +98,38 @@ impl<'a> Drill<'a> {
 
     /// More lines of `[wal]`, before the first start.
     pub(crate) fn configure(&self, more: &str) -> Result<()> {
+        self.room.renew(&format!("{WITHOUT_KEYS}{CONFIG}{more}"))
+    }
+
+    /// The same for a node that asks for API keys.
+    pub(crate) fn configure_with_keys(&self, more: &str) -> Result<()> {
         self.room.renew(&format!("{CONFIG}{more}"))
+    }
+
+    /// Everybody asks over TLS from now on, and trusts whoever `roots` names.
+    pub(crate) fn speak_tls(&mut self, roots: &Path) -> Result<()> {
+        self.roots = Some(roots.to_owned());
+        self.client = self.stranger()?;
+        Ok(())
+    }
+
+    /// A client without a connection yet.
+    pub(crate) fn stranger(&self) -> Result<Client> {
+        match &self.roots {
+            None => Ok(Client::new(format!("http://{ADDRESS}"), REQUEST_MAX)),
+            Some(roots) => Client::trusting(format!("https://{ADDRESS}"), REQUEST_MAX, roots),
+        }
+    }
+
+    /// A client with a new API key, made as an operator makes them.
+    pub(crate) fn holder(&self, name: &str, role: &str) -> Result<Client> {
+        let file = self.scratch().join(format!("{name}.key"));
+        // Of the case before.
+        let _ = std::fs::remove_file(&file);
+        let mut command = Command::new(self.service.bin().join("stemedb"));
+        command.args(["admin", "keys", "create", name, "--role", role, "--out"]).arg(&file);
+        run(command.arg("--socket").arg(Path::new(NODE).join("admin.sock")))?;
+        Ok(self.stranger()?.with_key(std::fs::read_to_string(&file)?.trim()))
     }
 
     /// A file system on a disk that can fail.
@@ -118,7 +159,13 @@ impl<'a> Drill<'a> {
     /// Starts Prometheus and Alertmanager, and waits until they see the node.
     pub(crate) fn watch(&mut self, pace: Pace) -> Result<()> {
         let folder = self.room.folder("monitoring")?;
-        let stack = Stack::start(self.root, &folder, &[format!("'{ADDRESS}'")], pace)?;
+        let stack = Stack::start(
+            self.root,
+            &folder,
+            &[format!("'{ADDRESS}'")],
+            pace,
+            self.roots.as_deref(),
+        )?;
         let began = Instant::now();
         wait(began, SETTLED_MAX, "Prometheus sees the node", || {
             Ok(!stack.query("stemedb_wal_state == 1 and on (instance) up == 1")?.is_empty())
@@ -149,7 +196,12 @@ impl<'a> Drill<'a> {
 
     /// Many writers and a reader, until told to finish.
     pub(crate) fn keep_writing(&self) -> Load {
-        Load::start(&self.client, &self.ledger)
+        self.keep_writing_as(&self.client)
+    }
+
+    /// The same as somebody else.
+    pub(crate) fn keep_writing_as(&self, client: &Client) -> Load {
+        Load::start(client, &self.ledger)
     }
 
     /// Writes one claim.
@@ -361,6 +413,30 @@ impl<'a> Drill<'a> {
             _ => format!("block `{name}` ends with {status}, as the page says"),
         });
         Ok(words)
+    }
+
+    /// Runs a block that has the node read its configuration anew, and waits until it has.
+    pub(crate) fn step_reloads(&mut self, name: &'static str) -> Result<String> {
+        let before = self.reloads();
+        let words = self.step(name)?;
+        self.reloaded(before)?;
+        self.tell(RELOADED);
+        Ok(words)
+    }
+
+    /// Has the node read its configuration anew.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let before = self.reloads();
+        self.service.reload()?;
+        self.reloaded(before)
+    }
+
+    fn reloads(&self) -> usize {
+        self.service.words().matches(RELOADED).count()
+    }
+
+    fn reloaded(&self, before: usize) -> Result<()> {
+        wait(Instant::now(), RELOAD_MAX, RELOADED, || Ok(self.reloads() > before))
     }
 
     /// Runs the block that shows the kernel's log. Whether the line of the fault is in it is told, not

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::mount::run;
 
 pub(crate) const DATA: &str = "/var/lib/stemedb";
+pub(crate) const NODE: &str = "/var/lib/stemedb/node";
 pub(crate) const WAL: &str = "/var/lib/stemedb/wal";
 pub(crate) const CONFIG: &str = "/etc/stemedb/api.toml";
 const FSTAB: &str = "/etc/fstab";

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::matrix::node::Client;
 use crate::mount::run;
-use crate::port::LISTENING;
+use crate::port;
 
 /// Where it listens if its configuration says nothing else.
 pub(crate) const ADDRESS: &str = "127.0.0.1:18180";
@@ -117,6 +118,11 @@ impl Service {
         lock(&self.inner).stop()
     }
 
+    /// SIGHUP.
+    pub(crate) fn reload(&self) -> Result<()> {
+        lock(&self.inner).signal(Signal::HUP)
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&self) -> Result<()> {
         lock(&self.inner).kill()
@@ -148,6 +154,8 @@ impl Inner {
             "start" => self.start()?,
             "stop" => self.stop()?,
             "restart" => self.stop().and_then(|()| self.start())?,
+            // As systemd has it: sent, not waited for.
+            "reload" => self.signal(Signal::HUP)?,
             "is-active" if self.runs()? => return Ok("active".into()),
             "is-active" => bail!("inactive"),
             _ => bail!("stand-in: {asked:?} is unknown"),
@@ -189,14 +197,12 @@ impl Inner {
             if !self.runs()? {
                 bail!("the server ended: {}", own.trim());
             }
-            let address = own.lines().find_map(|line| line.split(LISTENING).nth(1));
-            let address = address.and_then(|rest| rest.strip_prefix("://")?.split(',').next());
-            let ready = |address: &str| {
-                let client = Client::new(format!("http://{address}"), LOOK_MAX);
-                client.get("/readyz?for=read").is_ok_and(|answer| answer.status == 200)
-            };
-            if address.is_some_and(ready) {
-                return Ok(());
+            if let Some(url) = port::listening(own) {
+                // Whether its certificate is good is the affair of the case.
+                let client = Client::blind(url.to_owned(), LOOK_MAX)?;
+                if client.get("/readyz?for=read").is_ok_and(|answer| answer.status == 200) {
+                    return Ok(());
+                }
             }
             if began.elapsed() > START_MAX {
                 bail!("the server is not ready: {}", own.trim());
@@ -210,10 +216,8 @@ impl Inner {
             self.child = None;
             return Ok(());
         }
+        self.signal(Signal::TERM)?;
         let Some(child) = &mut self.child else { return Ok(()) };
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id())?);
-        let pid = pid.context("a process id is not 0")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let began = Instant::now();
         while child.try_wait()?.is_none() {
             if began.elapsed() > STOP_MAX {
@@ -224,6 +228,11 @@ impl Inner {
         }
         self.child = None;
         Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("it does not run")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
     fn kill(&mut self) -> Result<()> {

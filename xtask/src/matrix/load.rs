@@ -61,7 +61,7 @@ impl Told {
             (_, "indeterminate", _) => Self::Indeterminate { code },
             (_, "durable_not_applied", Some(position)) => Self::Durable { position },
             // Turned away before the log saw it.
-            (503, _, _) if code != "indeterminate" => Self::NotWritten { code },
+            (429 | 503, _, _) if code != "indeterminate" => Self::NotWritten { code },
             (status, _, _) => Self::Nothing { words: format!("{status} {}", answer.body) },
         }
     }
@@ -134,6 +134,19 @@ impl Ledger {
 
     pub(crate) fn acks(&self) -> u64 {
         self.acks.load(Ordering::Relaxed)
+    }
+
+    /// How many claims got no answer, or one that says nothing.
+    pub(crate) fn unanswered(&self) -> usize {
+        let nothing = |one: &&Attempt| matches!(one.told, Told::Nothing { .. });
+        lock(&self.attempts).iter().filter(nothing).count()
+    }
+
+    /// How many claims were refused with this code, and are not in the log.
+    pub(crate) fn refused(&self, code: &str) -> usize {
+        let refused =
+            |one: &&Attempt| matches!(&one.told, Told::NotWritten { code: told } if told == code);
+        lock(&self.attempts).iter().filter(refused).count()
     }
 
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
@@ -325,5 +338,26 @@ impl Drop for Load {
             // A panic there has been reported by its own message, and shows as missing answers.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_is_turned_away_has_written_nothing() {
+        let ledger = Ledger::new();
+        for (status, code) in [(429, "rate_limited"), (503, "overloaded"), (502, "")] {
+            let told = Told::of(Ok(Answer { status, body: json!({"code": code}) }));
+            assert_eq!(matches!(told, Told::NotWritten { .. }), status != 502, "{told:?}");
+            ledger.note(u64::from(status), told);
+        }
+        let told = Told::of(Ok(Answer { status: 503, body: json!({"code": "indeterminate"}) }));
+        assert!(matches!(told, Told::Nothing { .. }), "{told:?}");
+        assert_eq!((ledger.refused("rate_limited"), ledger.refused("overloaded")), (1, 1));
+        assert_eq!((ledger.unanswered(), ledger.acks()), (1, 0));
     }
 }

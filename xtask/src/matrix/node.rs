@@ -2,13 +2,15 @@
 //! waits for us to read it.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use ureq::Agent;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::{Agent, RequestBuilder};
 
 use super::interrupt;
 use crate::port::{self, LISTENING};
@@ -191,6 +193,44 @@ impl Answer {
 pub(crate) struct Client {
     agent: Agent,
     url: String,
+    /// The API key that it shows.
+    key: Option<String>,
+}
+
+/// Which certificates a client takes.
+#[derive(Clone, Copy)]
+enum Trust<'a> {
+    /// Those that one of this file has signed, within their dates.
+    SignedBy(&'a Path),
+    /// All.
+    Anybody,
+}
+
+impl Trust<'_> {
+    fn config(self) -> Result<TlsConfig> {
+        let roots = match self {
+            Self::SignedBy(file) => RootCerts::new_with_certs(&certificates(file)?),
+            Self::Anybody => RootCerts::new_with_certs(&[]),
+        };
+        Ok(TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(roots)
+            .disable_verification(matches!(self, Self::Anybody))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build())
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
+    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let mut found = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item? {
+            found.push(certificate);
+        }
+    }
+    ensure!(!found.is_empty(), "{} holds no certificate in PEM", file.display());
+    Ok(found)
 }
 
 /// What the node says of itself.
@@ -216,15 +256,42 @@ pub(crate) type Holdings = std::collections::HashMap<u64, There>;
 
 impl Client {
     pub(crate) fn new(url: String, longest: Duration) -> Self {
+        Self::over(url, longest, TlsConfig::default())
+    }
+
+    /// The same for `https://`; takes certificates that one of the file `roots` has signed.
+    pub(crate) fn trusting(url: String, longest: Duration, roots: &Path) -> Result<Self> {
+        Ok(Self::over(url, longest, Trust::SignedBy(roots).config()?))
+    }
+
+    /// The same; takes every certificate, and so learns only whether somebody answers.
+    pub(crate) fn blind(url: String, longest: Duration) -> Result<Self> {
+        Ok(Self::over(url, longest, Trust::Anybody.config()?))
+    }
+
+    fn over(url: String, longest: Duration, tls: TlsConfig) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(longest))
             .http_status_as_error(false)
+            .tls_config(tls)
             .build();
-        Self { agent: config.into(), url }
+        Self { agent: config.into(), url, key: None }
+    }
+
+    /// The same, with an API key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Answer> {
-        let mut response = self.agent.get(format!("{}{path}", self.url)).call()?;
+        let mut response = self.shown(self.agent.get(format!("{}{path}", self.url))).call()?;
         let text = response.body_mut().read_to_string()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Answer { status: response.status().as_u16(), body })
@@ -232,7 +299,8 @@ impl Client {
 
     /// An answer that is not JSON.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        Ok(self.agent.get(format!("{}{path}", self.url)).call()?.into_body().read_to_string()?)
+        let request = self.shown(self.agent.get(format!("{}{path}", self.url)));
+        Ok(request.call()?.into_body().read_to_string()?)
     }
 
     /// The value of one series without labels.
@@ -245,8 +313,7 @@ impl Client {
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Answer> {
         let mut response = self
-            .agent
-            .post(format!("{}{path}", self.url))
+            .shown(self.agent.post(format!("{}{path}", self.url)))
             .content_type("application/json")
             .send(body.to_string())?;
         let text = response.body_mut().read_to_string()?;
@@ -270,7 +337,7 @@ impl Client {
 
     /// Everything it holds; fails if a claim, an id or a position occurs twice.
     pub(crate) fn holdings(&self) -> Result<Holdings> {
-        let mut response = self.agent.get(format!("{}/v1/export", self.url)).call()?;
+        let mut response = self.shown(self.agent.get(format!("{}/v1/export", self.url))).call()?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
         if status != 200 {

@@ -81,13 +81,21 @@ fn shortened(rules: &str) -> Result<String> {
     Ok(text)
 }
 
+/// The shipped lines for nodes with a certificate, switched on.
+fn over_tls(config: &str, roots: &Path) -> Result<String> {
+    let config = replace_once(config, "# scheme: https", "scheme: https")?;
+    let config = replace_once(&config, "# tls_config:", "tls_config:")?;
+    replace_once(&config, "/etc/prometheus/stemedb-root.pem", &roots.display().to_string())
+}
+
 impl Stack {
-    /// Starts all; `targets` are scraped.
+    /// Starts all; `targets` are scraped, over TLS where there is a file of roots.
     pub(crate) fn start(
         root: &Path,
         folder: &Path,
         targets: &[String],
         pace: Pace,
+        roots: Option<&Path>,
     ) -> Result<Self> {
         let config = Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(30)))
@@ -130,6 +138,10 @@ impl Stack {
         };
         let config = replace_once(&config, "'127.0.0.1:9093'", &format!("'{alertmanager_at}'"))?;
         let config = replace_once(&config, "'127.0.0.1:18180'", &targets.join(", "))?;
+        let config = match roots {
+            None => config,
+            Some(roots) => over_tls(&config, roots)?,
+        };
         let path = folder.join("prometheus.yml");
         std::fs::write(&path, config)?;
         let rules = Path::new(files::RULES).file_name().context("a file has a name")?;
