@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use stemedb_engine::{Engine, EngineError, Progress};
 use stemedb_index::{Index, IndexError};
-use stemedb_io::{Env, Open};
+use stemedb_io::{Env, replace};
 use stemedb_log::{Expect, Log, LogError, Recovery, Wal};
 use stemedb_model::{AgentId, LogId, Millis, Principal, Signed, SigningKey, Timeline};
 
@@ -236,20 +236,8 @@ fn write_marker(node: &Path, (log, timeline): (LogId, Timeline), env: &Env) -> R
     let marker = Marker { log_id: log.to_string(), timeline: timeline.to_string() };
     let text = serde_json::to_string(&marker).unwrap_or_default() + "\n";
     let path = node.join(MARKER);
-    let failed = |error| Failure::error(format!("cannot write {}", path.display())).because(error);
-    let write = || {
-        let temporary = node.join("database.new");
-        if env.vfs.exists(&temporary)? {
-            env.vfs.remove_file(&temporary)?;
-        }
-        let file = env.vfs.open(&temporary, Open::CreateNew)?;
-        file.write_at(text.as_bytes(), 0)?;
-        file.sync_all()?;
-        file.close()?;
-        env.vfs.rename(&temporary, &path)?;
-        env.vfs.sync_dir(node)
-    };
-    write().map_err(failed)
+    replace(&*env.vfs, &path, text.as_bytes())
+        .map_err(|error| Failure::error(format!("cannot write {}", path.display())).because(error))
 }
 
 fn make_private(dir: &Path) -> Result<(), Failure> {

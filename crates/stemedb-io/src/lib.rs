@@ -12,6 +12,7 @@ mod clock;
 mod mounts;
 mod mutant;
 mod real;
+mod replace;
 mod rng;
 pub mod sim;
 mod vfs;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use clock::{Clock, ClockDiscipline, RealClock, clock_discipline};
 pub use mutant::{MUTANT_VAR, MUTANTS, mutant};
 pub use real::RealVfs;
+pub use replace::replace;
 pub use rng::{RealRng, Rng};
 pub use vfs::{
     DIRECT_ALIGN, DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile,

@@ -6,10 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use stemedb_io::{Env, Open, Vfs};
+use stemedb_io::{Env, Open, Vfs, replace};
 use stemedb_model::{Principal, SigningKey};
-
-use crate::auth::replace;
 
 /// A key file is 64 hex digits and a line feed; a little more room for editors.
 const KEY_FILE_BYTES_MAX: u64 = 128;

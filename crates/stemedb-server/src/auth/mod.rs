@@ -15,7 +15,6 @@ mod trail;
 pub(crate) use caller::Caller;
 pub(crate) use check::authorize;
 pub(crate) use quota::{Quotas, Reserved};
-pub(crate) use sealed::replace;
 pub(crate) use store::{Key, KeyStore, hold};
 pub use store::{KeyError, Reset, first_key_file, keys_file, reset_keys};
 pub(crate) use table::{Access, TABLE, access, class};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stemedb_io::{Open, Vfs};
+use stemedb_io::{Open, Vfs, replace};
 
 /// No file of ours is longer.
 const BYTES_MAX: u64 = 256 << 20;
@@ -61,25 +61,4 @@ pub(crate) fn write(vfs: &dyn Vfs, path: &Path, content: &impl Serialize) -> io:
     bytes.extend_from_slice(hash.as_bytes());
     bytes.push(b'\n');
     replace(vfs, path, &bytes)
-}
-
-/// Puts a file in the place of another, readable by its owner only. After a crash it is the old one
-/// or the new one.
-pub(crate) fn replace(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    match vfs.remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = vfs.open(&temporary, Open::CreateNew)?;
-    file.write_at(bytes, 0)?;
-    file.sync_all()?;
-    file.close()?;
-    vfs.rename(&temporary, path)?;
-    match path.parent() {
-        Some(dir) => vfs.sync_dir(dir),
-        None => Ok(()),
-    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use serde::{Deserialize, Serialize};
-use stemedb_io::{Env, FolderLock, Vfs};
+use stemedb_io::{Env, FolderLock, Vfs, replace};
 use stemedb_model::{Hash, Millis, Principal, Space};
 
 use super::sealed::{self, Unreadable};
@@ -296,7 +296,7 @@ impl KeyStore {
         let path = first_key_file(data_dir);
         let token = Token::generate(&*self.env.rng, None);
         let text = token.reveal() + "\n";
-        sealed::replace(&*self.env.vfs, &path, text.as_bytes())
+        replace(&*self.env.vfs, &path, text.as_bytes())
             .map_err(|source| KeyError::File { file: path.clone(), source })?;
         let key = self.made(&token, FIRST, FIRST, KeyRole::Admin);
         let key = Key::read(key).map_err(|problem| self.invalid(problem))?;
