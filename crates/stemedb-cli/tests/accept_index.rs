@@ -255,6 +255,14 @@ fn the_index_is_derived_from_the_log() {
     assert!(output.status.success(), "{output:?}");
     let dir = same(dir, "reindexed").stop();
 
+    let server = Server::again(dir);
+    let output = server.run(&["--json", "admin", "reindex", "--online"]);
+    assert!(output.status.success(), "{output:?}");
+    let rebuilt: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rebuilt["position"], before.position);
+    assert_eq!(told(&server), before, "reindexed while it runs");
+    let dir = same(server.kill(), "killed after a reindex").stop();
+
     // The binary says the same of a node that is stopped.
     let place = folder.to_str().unwrap();
     let output = run_in(

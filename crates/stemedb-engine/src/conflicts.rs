@@ -28,7 +28,7 @@ const BEHIND_MAX: u64 = 1 << 20;
 /// It rests no longer than this in one go, since what it found meanwhile waits to be seen.
 const REST_MAX: Duration = Duration::from_millis(500);
 
-/// Until the engine is being closed, or the index has failed.
+/// Until the engine is being closed. While the index has failed it rests: another may come.
 pub(crate) fn follow(shared: &Arc<Shared>) {
     let stopping = || shared.stopping.load(Ordering::Relaxed);
     // It would compete with the replay, and find the same in the end.
@@ -42,12 +42,16 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
             pace.rest();
             stopping()
         };
-        let followed = match shared.index.follow_conflicts(now, claims_max, &between) {
+        let index = shared.index();
+        let followed = match index.follow_conflicts(now, claims_max, &between) {
             Ok(followed) => followed,
             Err(error) => {
-                // The index takes nothing more now; the applier tells.
                 tracing::error!(%error, "the list of conflicts is no longer kept up to date");
-                return;
+                shared.fail_index(&index, error.to_string());
+                while Arc::ptr_eq(&index, &shared.index()) && !stopping() {
+                    shared.gate.wait_until(IDLE, |state| state == NodeState::Stopped);
+                }
+                continue;
             }
         };
         metrics::conflicts(&followed.standing);
@@ -110,13 +114,13 @@ impl Engine {
         if !state.reads() {
             return Err(ReadError::NotReady { state });
         }
-        Ok(shared.index.conflicts(filter, after, limit)?)
+        Ok(shared.index().conflicts(filter, after, limit)?)
     }
 
     /// How far conflicts are known: some moments behind what is readable, and longer after a record that
     /// touches many keys. One point read.
     pub fn conflict_standing(&self) -> Result<ConflictStanding, ReadError> {
-        Ok(self.shared.index.conflict_standing()?)
+        Ok(self.shared.index().conflict_standing()?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -75,6 +75,19 @@ pub struct DrainReport {
     /// What went wrong in sealing the log or persisting the index, a sentence each. None of it
     /// loses a record: the next start takes longer.
     pub problems: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What a checkpoint came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Up to here the index on the medium has everything.
+    pub position: Position,
+    /// Newest durable position.
+    pub durable: Position,
+    /// Bytes of the index on the medium.
+    pub index_bytes: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -154,7 +167,9 @@ impl Engine {
             clock: env.clock,
             log: reader,
             config,
-            index,
+            index: RwLock::new(Arc::new(index)),
+            index_failed: Mutex::default(),
+            rebuild: Mutex::default(),
             log_id,
             timeline,
         });
@@ -174,7 +189,11 @@ impl Engine {
         Ok(engine)
     }
 
-    fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), EngineError> {
         let shared = Arc::clone(&self.shared);
         let run = move || shared.pulse.watch(run);
         let thread = thread::Builder::new().name(name.into()).spawn(run);
@@ -381,6 +400,7 @@ impl Engine {
             progress: self.progress(),
             in_flight: self.shared.intake.unfinished(),
             lost: self.shared.applied.newest().lost().clone(),
+            rebuild: self.shared.rebuild().clone(),
         }
     }
 
@@ -501,10 +521,23 @@ impl Engine {
     /// Brings the index to the medium. Never needed for correctness: a start replays less.
     pub fn persist(&self) -> Result<(), IndexError> {
         let since = self.shared.clock.monotonic();
-        let result = self.shared.index.persist();
+        let result = self.shared.index().persist();
         let took = self.shared.clock.monotonic().saturating_sub(since);
         metrics::operation(Operation::Persist, took, result.is_err());
         result
+    }
+
+    /// Seals the log and brings the index to the medium: a start after this has nothing to replay up to
+    /// the position. Reads and writes go on.
+    pub fn checkpoint(&self, bound: Duration) -> Result<Checkpoint, EngineError> {
+        let since = self.shared.clock.monotonic();
+        self.seal_log(bound)?;
+        let position = self.shared.applied.position();
+        self.persist()?;
+        let Progress { durable, .. } = self.progress();
+        let index_bytes = self.shared.index().disk_bytes()?;
+        let took = self.shared.clock.monotonic().saturating_sub(since);
+        Ok(Checkpoint { position, durable, index_bytes, took })
     }
 
     /// Takes writes again after a drain. The state afterwards: `ready`, `read_only` if the node

@@ -64,6 +64,15 @@ pub enum EngineError {
     /// The index is of another log, or damaged.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The index is not there yet, or no more.
+    #[error("the node is {}: its index cannot be made anew now", .state.as_str())]
+    NotReady {
+        /// `starting`, `recovering` or `stopped`.
+        state: NodeState,
+    },
+    /// The index is being made anew already.
+    #[error("the index is being made anew already; /v1/admin/node says how far it is")]
+    Rebuilding,
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(String),

@@ -33,6 +33,13 @@ impl Fates {
         self.lock().extend(fates);
     }
 
+    /// Everything up to this position is readable.
+    pub(crate) fn settle_up_to(&self, applied: Position) {
+        let readable =
+            |fate: &Fate| matches!(fate, Fate::Durable(position) if *position <= applied);
+        self.lock().retain(|_, fate| !readable(fate));
+    }
+
     /// These are readable, or surely absent.
     pub(crate) fn settle(&self, ids: impl IntoIterator<Item = RecordId>) {
         let mut inner = self.lock();

@@ -19,7 +19,9 @@ mod intake;
 mod metrics;
 mod node;
 mod pulse;
+mod rebuild;
 mod recent;
+mod replay;
 mod sequencer;
 mod shared;
 mod slot;
@@ -37,9 +39,10 @@ pub use answer_root::Answers;
 pub use config::{
     APPEND_SLOW, APPEND_STALL_MAX, AT_AHEAD_MAX_MS, CLOCK_JUMP_MAX, EngineConfig, RETRY_EVERY,
 };
-pub use engine::{DrainReport, Engine};
+pub use engine::{Checkpoint, DrainReport, Engine};
 pub use error::{EngineError, ReadError};
 pub use node::{NodeReason, NodeState, NodeStatus, Progress};
+pub use rebuild::{Rebuild, RebuildState};
 pub use standing::{Dispute, TopicTrust, TrustOf};
 pub use submission::{Ack, AckStatus, Submission, WriteError, outcome_str};
 pub use token::{InvalidToken, SnapshotToken};

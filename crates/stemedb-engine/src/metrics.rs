@@ -10,6 +10,7 @@ use stemedb_index::ConflictStanding;
 use stemedb_model::{Kind, Position};
 
 use crate::node::NodeState;
+use crate::rebuild::RebuildState;
 use crate::submission::WriteError;
 
 const RECORDS: &str = "stemedb_records_total";
@@ -20,6 +21,8 @@ const STATE: &str = "stemedb_node_state";
 const CONFLICTS: &str = "stemedb_conflicts_open";
 const CONFLICTS_POSITION: &str = "stemedb_conflicts_position";
 const ANSWERS: &str = "stemedb_answer_cache_total";
+const REBUILD_POSITION: &str = "stemedb_index_rebuild_position";
+const REBUILDS: &str = "stemedb_index_rebuilds_total";
 const QUEUED: &str = "stemedb_write_queue_records";
 const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
@@ -85,6 +88,12 @@ pub(crate) fn register() {
         Unit::Count,
         "position that the list of conflicts has reached"
     );
+    describe_gauge!(
+        REBUILD_POSITION,
+        Unit::Count,
+        "newest position of the index that is being made anew, or was; 0 if none was"
+    );
+    describe_counter!(REBUILDS, Unit::Count, "indexes made anew while the node ran, by result");
     describe_counter!(ANSWERS, Unit::Count, "answers found in memory (hit) or made (miss)");
     describe_gauge!(QUEUED, Unit::Count, "records that wait for admission");
     describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "storage operations, by operation");
@@ -98,7 +107,11 @@ pub(crate) fn register() {
     for operation in Operation::ALL {
         counter!(OPERATION_ERRORS, "operation" => operation.as_str()).increment(0);
     }
+    for state in [RebuildState::Done, RebuildState::Failed] {
+        counter!(REBUILDS, "result" => state.as_str()).increment(0);
+    }
     answers(0, 0);
+    gauge!(REBUILD_POSITION).set(0.0);
     gauge!(APPLIED).set(0.0);
     gauge!(CONFLICTS).set(0.0);
     gauge!(CONFLICTS_POSITION).set(0.0);
@@ -135,6 +148,15 @@ pub(crate) fn applied(position: Position) {
 pub(crate) fn conflicts(standing: &ConflictStanding) {
     gauge!(CONFLICTS).set(standing.open as f64);
     gauge!(CONFLICTS_POSITION).set(standing.position.0 as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]
+pub(crate) fn rebuilding(position: Position) {
+    gauge!(REBUILD_POSITION).set(position.0 as f64);
+}
+
+pub(crate) fn rebuilt(result: RebuildState) {
+    counter!(REBUILDS, "result" => result.as_str()).increment(1);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]

@@ -17,6 +17,7 @@ use stemedb_model::{LogId, Position, Timeline};
 
 use crate::config::{CLOCK_JUMP_MAX, RETRY_EVERY};
 use crate::metrics;
+use crate::rebuild::Rebuild;
 use crate::submission::WriteError;
 
 /// What the node does now.
@@ -102,6 +103,8 @@ pub struct NodeStatus {
     pub in_flight: usize,
     /// Positions that a repair of the log gave up.
     pub lost: Lost,
+    /// How the index is being made anew, or how that ended the last time.
+    pub rebuild: Option<Rebuild>,
 }
 
 /// The part of the state that is set; the rest follows from it.
@@ -258,6 +261,15 @@ impl Gate {
         if matches!(self.lock().failure, Some(Failure::Log { .. })) {
             self.change(|inner| inner.failure = None);
         }
+    }
+
+    /// Another index took everything that is durable.
+    pub(crate) fn index_works(&self) {
+        self.change(|inner| {
+            if matches!(inner.failure, Some(Failure::Index { .. })) {
+                inner.failure = None;
+            }
+        });
     }
 
     /// May a write be queued? A failure does not keep it out here: the sequencer refuses it, since

@@ -1,7 +1,7 @@
 //! What the threads of one engine have in common.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use stemedb_index::Index;
@@ -14,8 +14,9 @@ use crate::config::EngineConfig;
 use crate::fates::Fates;
 use crate::first_seen::FirstSeen;
 use crate::intake::{Intake, Queued};
-use crate::node::Gate;
+use crate::node::{Failure, Gate};
 use crate::pulse::Pulse;
+use crate::rebuild::Rebuild;
 use crate::slot::{Item, Slot, Verdict};
 use crate::submission::{Ack, AckStatus, WriteError};
 use crate::trust::Tables;
@@ -24,7 +25,11 @@ use crate::waiters::{Ticket, Waiters};
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) index: Index,
+    /// The one in use.
+    pub(crate) index: RwLock<Arc<Index>>,
+    /// Why it takes nothing more. Whoever applies, or changes the index for another, holds this.
+    pub(crate) index_failed: Mutex<Option<String>>,
+    pub(crate) rebuild: Mutex<Option<Rebuild>>,
     pub(crate) log: Arc<dyn LogReader>,
     pub(crate) log_id: LogId,
     pub(crate) timeline: Timeline,
@@ -83,6 +88,31 @@ pub(crate) struct Cut {
 }
 
 impl Shared {
+    pub(crate) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another index is in use from now on; the one that was.
+    pub(crate) fn use_index(&self, index: Arc<Index>) -> Arc<Index> {
+        std::mem::replace(&mut self.index.write().unwrap_or_else(PoisonError::into_inner), index)
+    }
+
+    pub(crate) fn index_failed(&self) -> MutexGuard<'_, Option<String>> {
+        self.index_failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody found that the index takes nothing more. Without writes the applier would not: then it
+    /// is told before a record is made durable that cannot be read.
+    pub(crate) fn fail_index(&self, index: &Arc<Index>, reason: String) {
+        let mut failed = self.index_failed();
+        // Another may be in use by now.
+        if failed.is_none() && Arc::ptr_eq(index, &self.index()) {
+            tracing::error!(reason, "the index failed");
+            self.gate.fail(Failure::Index { reason: reason.clone() });
+            *failed = Some(reason);
+        }
+    }
+
     pub(crate) fn appending(&self) -> MutexGuard<'_, Option<Appending>> {
         self.appending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! The index as its owner sees it: open, apply, persist, publish.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey, UserValue};
@@ -15,11 +15,12 @@ use crate::fold::{Scratch, Target, fold, may_register};
 use crate::format::{Table, meta, time_key};
 use crate::lost::Lost;
 use crate::open;
+use crate::place;
 use crate::rows::IdRow;
 use crate::snapshot::Snapshot;
 use crate::store::{Store, number};
 
-/// Where the index is and what memory it may use.
+/// Where the index is and what memory it may use. While it is made anew there are two of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexConfig {
     /// Its folder; made if it is missing. Nothing else may be in it.
@@ -129,6 +130,8 @@ impl Applied {
 /// itself durable: after a crash it stands at some earlier group, whole, and the rest is applied
 /// again. Every open snapshot keeps the folder locked, also after the index is dropped.
 pub struct Index {
+    /// As it was given; the index may lie in a folder within its own.
+    config: IndexConfig,
     store: Arc<Store>,
     cut: RwLock<Arc<Cut>>,
     writer: Mutex<Writer>,
@@ -150,13 +153,60 @@ impl Index {
         config: &IndexConfig,
         identity: Option<(LogId, Timeline)>,
     ) -> Result<Self, IndexError> {
-        let opened = open::open(config, identity)?;
+        let folder = place::in_force(&config.dir)?;
+        let index = Self::open_in(config, &folder, identity)?;
+        place::clean(&config.dir, &folder)?;
+        Ok(index)
+    }
+
+    fn open_in(
+        config: &IndexConfig,
+        folder: &Path,
+        identity: Option<(LogId, Timeline)>,
+    ) -> Result<Self, IndexError> {
+        let within = IndexConfig { dir: folder.to_owned(), ..config.clone() };
+        let opened = open::open(&within, identity)?;
         Ok(Self {
+            config: config.clone(),
             store: Arc::new(opened.store),
             cut: RwLock::new(Arc::new(opened.cut)),
             writer: Mutex::new(Writer::new()),
             follower: Mutex::new(()),
         })
+    }
+
+    /// An empty index for the same log beside this one, with memory of its own. It comes into force with
+    /// [`Index::put_in_force`]; until then the next open does not find it.
+    pub fn another(&self, log: LogId, timeline: Timeline) -> Result<Self, IndexError> {
+        let folder = place::another(&self.config.dir)?;
+        Self::open_in(&self.config, &folder, Some((log, timeline)))
+    }
+
+    /// Carries it to the medium, and has the next open find this one.
+    pub fn put_in_force(&self) -> Result<(), IndexError> {
+        self.persist()?;
+        place::put_in_force(&self.config.dir, &self.store.dir)
+    }
+
+    /// Removes an index that is not in force, unless somebody reads from it yet: then it is given back.
+    pub fn retire(self: Arc<Self>) -> Result<Option<Arc<Self>>, IndexError> {
+        let index = match Arc::try_unwrap(self) {
+            Ok(index) => index,
+            Err(shared) => return Ok(Some(shared)),
+        };
+        // With the last handle on the index nobody can make another snapshot of it.
+        if Arc::strong_count(&index.store) > 1 {
+            return Ok(Some(Arc::new(index)));
+        }
+        let (dir, folder) = (index.config.dir.clone(), index.store.dir.clone());
+        drop(index);
+        place::remove(&dir, &folder).map(|()| None)
+    }
+
+    /// Bytes that it takes on the medium.
+    pub fn disk_bytes(&self) -> Result<u64, IndexError> {
+        let bytes = self.store.db.disk_space();
+        bytes.map_err(|error| self.store.storage("measure index", &error))
     }
 
     /// Names the database and its branch in an index that was opened before genesis. The same as

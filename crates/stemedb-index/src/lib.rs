@@ -17,6 +17,7 @@ mod known;
 mod lost;
 mod open;
 mod pages;
+mod place;
 mod questions;
 mod rows;
 mod snapshot;

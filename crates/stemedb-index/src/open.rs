@@ -14,6 +14,7 @@ use crate::error::IndexError;
 use crate::format::{FORMAT, Table, meta, parse_position, position_key};
 use crate::index::{Applied, Cut, IndexConfig};
 use crate::lost::Lost;
+use crate::place;
 use crate::questions::Questions;
 use crate::rows::RecordRow;
 use crate::store::{Store, is_damage, number};
@@ -29,9 +30,6 @@ const WORKERS: usize = 2;
 const NAMES_SHARE: u64 = 4;
 /// Journal kept for write buffers that are not in tables yet. Bounds the replay at start.
 const JOURNAL_BYTES_MAX: u64 = 256 << 20;
-/// fjall's own files: the version marker is written last when a folder is made.
-const VERSION_FILE: &str = "version";
-const OWN_FILES: [&str; 3] = [VERSION_FILE, "lock", "keyspaces"];
 
 pub(crate) fn open(
     config: &IndexConfig,
@@ -79,14 +77,17 @@ fn look(dir: &Path) -> Result<bool, IndexError> {
     for name in names {
         let name = name.map_err(failed)?.file_name();
         let name = name.to_string_lossy();
-        if !OWN_FILES.contains(&&*name) && !name.ends_with(".jnl") {
+        if place::is_ours(&name) {
+            continue;
+        }
+        if !place::is_storage(&name) {
             return Err(IndexError::NotAnIndex {
                 dir: dir.display().to_string(),
                 file: name.into_owned(),
             });
         }
         empty = false;
-        finished |= name == VERSION_FILE;
+        finished |= name == place::VERSION_FILE;
     }
     if !empty && !finished {
         return Err(damaged(dir, "it was never finished"));

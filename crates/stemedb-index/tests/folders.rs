@@ -120,6 +120,80 @@ fn one_process_at_a_time() {
     folder.open();
 }
 
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn another_index_is_found_once_it_is_put_in_force() {
+    let folder = Folder::new();
+    let (old, entries) = (folder.open(), some_claims(3));
+    old.apply(&entries[..2]).unwrap();
+    let new = old.another(LOG, TIMELINE).unwrap();
+    new.apply(&entries).unwrap();
+    // Whoever asks meanwhile is refused, and removes nothing.
+    assert!(matches!(refusal(&folder.path(), Some((LOG, TIMELINE))), IndexError::InUse { .. }));
+    assert!(folder.path().join("rebuilt-1").exists());
+    drop((old, new));
+    let old = folder.open();
+    assert_eq!(old.applied(), Position(2), "it was not put in force");
+    assert!(!folder.path().join("rebuilt-1").exists());
+
+    let new = old.another(LOG, TIMELINE).unwrap();
+    new.apply(&entries).unwrap();
+    new.put_in_force().unwrap();
+    drop((old, new));
+    let index = folder.open();
+    assert_eq!(index.applied(), Position(4));
+    assert!(check(&index.snapshot()).unwrap().is_whole());
+    assert_eq!(names(&folder.path()), ["current", "rebuilt-1"]);
+}
+
+#[test]
+fn an_index_is_removed_when_nobody_reads_from_it() {
+    let folder = Folder::new();
+    let (old, entries) = (folder.open(), some_claims(3));
+    old.apply(&entries).unwrap();
+    let new = old.another(LOG, TIMELINE).unwrap();
+    new.apply(&entries).unwrap();
+    new.put_in_force().unwrap();
+    let old = std::sync::Arc::new(old);
+    let (twice, snapshot) = (std::sync::Arc::clone(&old), old.snapshot());
+    let old = old.retire().unwrap().unwrap();
+    drop(twice);
+    let old = old.retire().unwrap().unwrap();
+    assert!(snapshot.entry(Position(1)).unwrap().is_some());
+    drop(snapshot);
+    assert!(old.retire().unwrap().is_none());
+    assert_eq!(names(&folder.path()), ["current", "rebuilt-1"]);
+    // One that never came into force goes without a trace.
+    let aborted = std::sync::Arc::new(new.another(LOG, TIMELINE).unwrap());
+    assert!(aborted.retire().unwrap().is_none());
+    assert_eq!(names(&folder.path()), ["current", "rebuilt-1"]);
+    drop(new);
+    assert_eq!(folder.open().applied(), Position(4));
+    remove(&folder.path()).unwrap();
+    assert!(!folder.path().exists());
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it damages real files")]
+fn a_name_of_an_index_that_is_not_there_is_damage() {
+    let folder = Folder::new();
+    drop(folder.open());
+    for name in ["rebuilt-9", "..", "", "keyspaces"] {
+        fs::write(folder.path().join("current"), name).unwrap();
+        let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+        assert_eq!(error.kind(), ErrorKind::Rebuild, "{error}");
+    }
+    remove(&folder.path()).unwrap();
+    assert_eq!(folder.open().applied(), Position::NONE);
+}
+
 #[test]
 fn a_killed_process_leaves_whole_groups() {
     let folder = Folder::new();

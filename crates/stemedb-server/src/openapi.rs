@@ -135,6 +135,12 @@ problems! {
     UndrainProblems: LIMITED, &[ErrorCode::WrongState];
     /// Error answers of what operators ask of the log.
     WalProblems: LIMITED, &[ErrorCode::WalUnavailable, ErrorCode::WrongState];
+    /// Error answers of a checkpoint.
+    CheckpointProblems: LIMITED, &[
+        ErrorCode::IndexFailed, ErrorCode::WalUnavailable, ErrorCode::WrongState
+    ];
+    /// Error answers where the index is to be made anew.
+    ReindexProblems: LIMITED, &[ErrorCode::WrongState];
     /// Error answers of the endpoints that write one record.
     WriteProblems: LIMITED, ASKING, SENDING, WRITING;
     /// Error answers of an import, before it begins.

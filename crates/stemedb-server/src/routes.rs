@@ -22,8 +22,8 @@ use crate::audit::watch;
 use crate::error::ApiError;
 use crate::guard::guard;
 use crate::handlers::{
-    audit, conflicts, explain, export, feed, import, keys, lens, meta, node, query, read, trust,
-    wal, whatif, write,
+    audit, conflicts, explain, export, feed, import, index, keys, lens, meta, node, query, read,
+    trust, wal, whatif, write,
 };
 use crate::openapi as document;
 
@@ -73,6 +73,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(node::root))
         .routes(routes!(node::drain))
         .routes(routes!(node::undrain))
+        .routes(routes!(index::checkpoint))
+        .routes(routes!(index::reindex))
         .routes(routes!(wal::seal))
         .routes(routes!(wal::detach))
         .routes(routes!(wal::attach))

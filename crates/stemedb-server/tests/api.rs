@@ -490,6 +490,40 @@ fn drained_is_drained_and_back() {
 }
 
 #[test]
+fn the_index_is_brought_to_the_medium_and_made_anew() {
+    let server = start();
+    let (id, position) = server.claim(claim("rare", AT));
+    let done = server.post("/v1/admin/checkpoint", &Value::Null);
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert_eq!(
+        (&done.json()["position"], &done.json()["durable"]),
+        (&json!(position), &json!(position))
+    );
+    assert!(done.json()["index_bytes"].as_u64().unwrap() > 0);
+
+    let root = |server: &Running| server.get_json("/v1/admin/root");
+    let before = root(&server);
+    assert!(server.get_json("/v1/admin/node").get("rebuild").is_none());
+    let begun = server.post("/v1/admin/reindex", &Value::Null);
+    assert_eq!(begun.status, 202, "{}", begun.text);
+    let rebuild = loop {
+        let rebuild = server.get_json("/v1/admin/node")["rebuild"].clone();
+        if rebuild["state"] != "running" {
+            break rebuild;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert_eq!((&rebuild["state"], &rebuild["position"]), (&json!("done"), &json!(position)));
+    assert_eq!(root(&server), before);
+    assert_eq!(server.get(&format!("/v1/records/{id}")).status, 200);
+    assert_eq!(server.post("/v1/assert", &claim("common", AT)).status, 201);
+    // A node that has ended makes none.
+    server.engine.close(std::time::Duration::from_secs(5));
+    let refused = server.post("/v1/admin/reindex", &Value::Null);
+    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("wrong_state")));
+}
+
+#[test]
 fn a_log_that_fails_says_what_is_known() {
     let server = start();
     let (id, _) = server.claim(claim("rare", AT));

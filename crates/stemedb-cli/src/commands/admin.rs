@@ -13,6 +13,9 @@ use crate::failure::Failure;
 use crate::remote::RemoteArgs;
 use crate::{database, time};
 
+/// How often it is asked how far an index is.
+const REBUILD_LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Look after a node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -20,6 +23,7 @@ use crate::{database, time};
   stemedb admin drain
   stemedb admin wal acknowledge
   stemedb admin keys create ingest --role writer
+  stemedb admin checkpoint
   stemedb admin reindex --data-dir ./stemedb-data")]
 pub struct Args {
     #[command(subcommand)]
@@ -48,9 +52,24 @@ enum Act {
         #[command(subcommand)]
         act: admin_keys::Act,
     },
-    /// Rebuild the index from the log, while the node is stopped.
-    #[command(after_help = "Examples:\n  stemedb admin reindex --data-dir ./stemedb-data")]
-    Reindex(PlaceArgs),
+    /// Bring the log's newest watermark and the index to the medium, so that a start replays nothing.
+    Checkpoint(RemoteArgs),
+    /// Rebuild the index from the log: of a stopped node or, with --online, of one that runs.
+    ///
+    /// A running node answers reads and takes writes meanwhile, and takes them again if its index had
+    /// failed. It needs room for a second index.
+    #[command(after_help = "Examples:
+  stemedb admin reindex --data-dir ./stemedb-data
+  stemedb admin reindex --online")]
+    Reindex {
+        /// Ask the server, and wait for the end of it.
+        #[arg(long, conflicts_with_all = ["data_dir", "config"])]
+        online: bool,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
     /// Print the log root and the answer root.
     ///
     /// Asks the server, or with --data-dir or --config opens the folder of a stopped node. Two
@@ -129,7 +148,12 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             show(&answer.read()?, context)
         }
         Act::Keys { act } => admin_keys::run(act, context),
-        Act::Reindex(place) => reindex(&place, context),
+        Act::Checkpoint(remote) => {
+            let answer = remote.connect()?.post_json("/v1/admin/checkpoint", &json!({}))?;
+            show_checkpoint(&answer.read()?, context)
+        }
+        Act::Reindex { online: true, remote, .. } => reindex_online(&remote, context),
+        Act::Reindex { online: false, place, .. } => reindex(&place, context),
         Act::Root { position, at, place, remote } => {
             let offline = place.data_dir.is_some() || place.config.is_some();
             let roots = match offline {
@@ -156,7 +180,52 @@ fn show(node: &wire::Node, context: &Context) -> Result<(), Failure> {
     if let Some(degraded) = &node.degraded {
         text.push_str(&format!("  degraded: {degraded}\n"));
     }
+    if let Some(rebuild) = &node.rebuild {
+        let problem = rebuild.problem.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        let wire::Rebuild { state, position, .. } = rebuild;
+        text.push_str(&format!("  index rebuild {state}, at {position}{problem}\n"));
+    }
     context.print(&text)
+}
+
+fn show_checkpoint(checkpoint: &wire::Checkpoint, context: &Context) -> Result<(), Failure> {
+    if context.json {
+        return context.print_json(checkpoint);
+    }
+    let wire::Checkpoint { position, durable, index_bytes, took_ms } = checkpoint;
+    context.print(&format!(
+        "position {position} of {durable} on the medium, index {index_bytes} bytes, in {took_ms} ms\n"
+    ))
+}
+
+fn reindex_online(remote: &RemoteArgs, context: &Context) -> Result<(), Failure> {
+    let remote = remote.connect()?;
+    let mut node: wire::Node = remote.post_json("/v1/admin/reindex", &json!({}))?.read()?;
+    let bar = context.progress(Some(node.durable), "records");
+    bar.set_message("rebuild");
+    let ended = loop {
+        let Some(rebuild) = node.rebuild else {
+            break Err(Failure::no("the node was started again: its index is not made anew"));
+        };
+        match (rebuild.state.as_str(), rebuild.problem) {
+            ("running", _) => {}
+            ("done", _) => break Ok(rebuild.position),
+            (_, problem) => {
+                let problem = problem.unwrap_or_default();
+                break Err(Failure::no(format!("the index is not made anew: {problem}")));
+            }
+        }
+        bar.set_length(node.durable);
+        bar.set_position(rebuild.position);
+        context.env.clock.sleep(REBUILD_LOOK);
+        node = remote.get("/v1/admin/node", &[])?.read()?;
+    };
+    bar.finish_and_clear();
+    let position = ended?;
+    if context.json {
+        return context.print_json(&json!({ "position": position }));
+    }
+    context.print(&format!("{position} records indexed\n"))
 }
 
 fn reindex(place: &PlaceArgs, context: &Context) -> Result<(), Failure> {

@@ -60,6 +60,7 @@ struct MediumState {
     group_bytes_max: Option<usize>,
     held: bool,
     seals_held: bool,
+    scans_held: bool,
     appending: bool,
     appends: usize,
     seals: usize,
@@ -94,6 +95,20 @@ impl Medium {
     pub(crate) fn hold_seals(&self, hold: bool) {
         self.state.lock().unwrap().seals_held = hold;
         self.changed.notify_all();
+    }
+
+    /// Scans wait until told otherwise.
+    pub(crate) fn hold_scans(&self, hold: bool) {
+        self.state.lock().unwrap().scans_held = hold;
+        self.changed.notify_all();
+    }
+
+    /// The times of all records, as if none had gone back.
+    pub(crate) fn mend_times(&self) {
+        let mut state = self.state.lock().unwrap();
+        let newest = Millis(state.recorded_at);
+        let last = state.groups.last_mut().unwrap();
+        last.iter_mut().for_each(|entry| entry.recorded_at = newest);
     }
 
     /// Blocks until an append waits.
@@ -291,7 +306,10 @@ impl LogReader for Medium {
         from: Position,
         visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
     ) -> Result<(), LogError> {
-        let groups = self.state.lock().unwrap().groups.clone();
+        let state = self.state.lock().unwrap();
+        let state = self.changed.wait_while(state, |state| state.scans_held).unwrap();
+        let groups = state.groups.clone();
+        drop(state);
         for group in groups {
             let group: Vec<Entry> = group.into_iter().filter(|e| e.position >= from).collect();
             if !group.is_empty() && !visit(group)? {

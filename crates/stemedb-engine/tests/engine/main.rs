@@ -15,6 +15,7 @@ mod metrics;
 mod node;
 mod outcomes;
 mod reading;
+mod rebuilding;
 mod repaired;
 mod trust;
 mod wal;

@@ -96,6 +96,8 @@ pub(crate) const TABLE: &[(&str, &str, Access, Option<Class>)] = &[
     ("GET", "/v1/admin/root", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/node/drain", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/node/undrain", OPERATOR, ADMINISTER),
+    ("POST", "/v1/admin/checkpoint", OPERATOR, ADMINISTER),
+    ("POST", "/v1/admin/reindex", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/wal/seal", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/wal/detach", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/wal/attach", OPERATOR, ADMINISTER),

@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod feed;
 pub(crate) mod import;
+pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod lens;
 pub(crate) mod meta;

@@ -20,7 +20,7 @@ use crate::openapi::{
 use crate::question::{params, view};
 use crate::wire::{
     AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, KeyRole, LogIdHex, Node, NodeReason,
-    PositionRange, ReadyFor, ReadyParams, RootParams, Roots, Time, TimelineHex,
+    PositionRange, ReadyFor, ReadyParams, Rebuild, RootParams, Roots, Time, TimelineHex,
 };
 
 const DRAIN_MS_MAX: u64 = 600_000;
@@ -39,6 +39,12 @@ pub(super) fn node(status: &NodeStatus) -> Node {
         position: status.progress.applied.0,
         durable: status.progress.durable.0,
         in_flight: u64::try_from(status.in_flight).unwrap_or(u64::MAX),
+        rebuild: status.rebuild.as_ref().map(|rebuild| Rebuild {
+            state: rebuild.state.as_str().to_owned(),
+            began_at: Time(rebuild.began_at),
+            position: rebuild.position.0,
+            problem: rebuild.problem.clone(),
+        }),
     }
 }
 

@@ -17,14 +17,17 @@ use crate::openapi::WalProblems;
 use crate::wire::{ErrorCode, Node};
 
 /// What the log may take for a few small files.
-const SHORT: Duration = Duration::from_secs(60);
+pub(super) const SHORT: Duration = Duration::from_secs(60);
 /// What it may take to read all of it.
 const LONG: Duration = Duration::from_secs(3600);
 
-fn problem(error: &EngineError) -> ApiError {
+pub(super) fn problem(error: &EngineError) -> ApiError {
     let code = match error {
         EngineError::Log(LogError::Locked { .. }) => ErrorCode::WrongState,
         EngineError::Log(error) if error.kind() == ErrorKind::Caller => ErrorCode::WrongState,
+        EngineError::NotReady { .. } | EngineError::Rebuilding => ErrorCode::WrongState,
+        EngineError::Index(_) => ErrorCode::IndexFailed,
+        EngineError::Thread(_) => ErrorCode::Internal,
         _ => ErrorCode::WalUnavailable,
     };
     ApiError::new(code, error.to_string())

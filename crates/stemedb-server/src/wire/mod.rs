@@ -38,7 +38,9 @@ pub use keys::{
     RotateKey, Usage,
 };
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
-pub use node::{Drain, Health, Node, NodeReason, PositionRange, RootParams, Roots};
+pub use node::{
+    Checkpoint, Drain, Health, Node, NodeReason, PositionRange, Rebuild, RootParams, Roots,
+};
 pub use nquads::{Exported, NQUADS, write_record};
 pub use object::{Object, Tagged};
 pub use params::{

@@ -41,6 +41,37 @@ pub struct Node {
     pub durable: u64,
     /// Records that are queued, being made durable or being applied.
     pub in_flight: u64,
+    /// How the index is being made anew, or how that ended the last time since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
+}
+
+/// How far the index is made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rebuild {
+    /// `running`, `done` or `failed`.
+    #[schema(example = "running")]
+    pub state: String,
+    /// When it began.
+    pub began_at: Time,
+    /// Newest position in the new index; it has to get to `durable`.
+    pub position: u64,
+    /// What went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What a checkpoint came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Checkpoint {
+    /// Up to here the index on the medium has everything.
+    pub position: u64,
+    /// Newest position in the log.
+    pub durable: u64,
+    /// Bytes of the index on the medium.
+    pub index_bytes: u64,
+    /// How long it took.
+    pub took_ms: u64,
 }
 
 /// Health, for people and dashboards.
