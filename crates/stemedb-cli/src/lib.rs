@@ -24,6 +24,7 @@ pub mod remote;
 pub mod serve;
 mod socket;
 pub mod table;
+pub mod telemetry;
 pub mod time;
 
 use std::ffi::OsString;

@@ -156,14 +156,19 @@ impl RemoteArgs {
             }
             _ => None,
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .root_certs(roots)
-            .client_cert(client)
-            .unversioned_rustls_crypto_provider(provider)
-            .build())
+        Ok(tls(roots, client))
     }
+}
+
+/// TLS with these roots.
+pub(crate) fn tls(roots: RootCerts, client: Option<ClientCert>) -> TlsConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(roots)
+        .client_cert(client)
+        .unversioned_rustls_crypto_provider(provider)
+        .build()
 }
 
 fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, Failure> {

@@ -17,13 +17,16 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::config::{self, Config, Log, LogFormat};
 use crate::context::Context;
 use crate::database::{self, Database, First};
 use crate::failure::Failure;
 use crate::notify::{self, Manager, Report};
+use crate::telemetry::Traces;
 
 /// How often it is looked whether something failed that ends the process.
 const FAILURE_LOOK: Duration = Duration::from_millis(200);
@@ -57,7 +60,8 @@ pub fn run(
     context: &Context,
     read: impl Fn() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
-    let logging = start_logging(&config.log)?;
+    let traces = Traces::start(&config.telemetry, &context.env.clock)?;
+    let logging = start_logging(&config.log, traces.as_ref())?;
     let manager = Arc::new(Manager::of_this_process()?);
     manager.tell(&[notify::status("opening the log")]);
     let running = start(config, first, &context.env)?;
@@ -89,6 +93,9 @@ pub fn run(
     }
     for problem in &report.problems {
         context.say(problem);
+    }
+    if let Some(traces) = traces {
+        traces.stop();
     }
     failed.map_or(Ok(()), Err)
 }
@@ -340,33 +347,31 @@ fn wait_for_restart(now: &Config, new: &Config) -> Vec<String> {
 /// Changes what is logged.
 pub struct Logging(Box<dyn Fn(EnvFilter) -> Result<(), String>>);
 
-/// Log lines go to standard error.
-pub fn start_logging(log: &Log) -> Result<Logging, Failure> {
+/// Log lines go to standard error; spans of requests to `traces` as well.
+pub fn start_logging(log: &Log, traces: Option<&Traces>) -> Result<Logging, Failure> {
     let filter: EnvFilter = log
         .filter
         .parse()
         .map_err(|error| Failure::error(format!("log.filter `{}`", log.filter)).because(error))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Another subscriber in the process is a test's; its lines are as good.
-    let logging = match log.format {
-        LogFormat::Json => {
-            let builder = builder.json().with_filter_reloading();
-            let handle = builder.reload_handle();
-            let _ = builder.try_init();
-            Logging(Box::new(move |filter| {
-                handle.reload(filter).map_err(|error| error.to_string())
-            }))
-        }
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match log.format {
+        LogFormat::Json => lines.json().boxed(),
         LogFormat::Text => {
             use std::io::IsTerminal;
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let builder = builder.with_ansi(colour).with_filter_reloading();
-            let handle = builder.reload_handle();
-            let _ = builder.try_init();
-            Logging(Box::new(move |filter| {
-                handle.reload(filter).map_err(|error| error.to_string())
-            }))
+            lines.with_ansi(colour).boxed()
         }
     };
-    Ok(logging)
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry();
+    // Another subscriber in the process is a test's; its lines are as good.
+    let _ = match traces {
+        // For everything, so that what is not said costs nothing.
+        None => registry.with(lines.and_then(filter)).try_init(),
+        // Spans are sent whatever is said.
+        Some(traces) => {
+            registry.with(lines.with_filter(filter).and_then(traces.layer())).try_init()
+        }
+    };
+    Ok(Logging(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))))
 }

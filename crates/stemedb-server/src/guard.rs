@@ -19,6 +19,7 @@ use crate::body::{check_encoding, discard};
 use crate::client::Client;
 use crate::error::{ApiError, ApiResult, Sent};
 use crate::limiter::Allowance;
+use crate::span;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Nothing in an answer is ever run or shown as a page.
@@ -50,9 +51,8 @@ pub(crate) async fn guard(
         .map_or_else(|| OTHER.to_owned(), |path| template(path.as_str()));
     let method = method_label(request.method());
     let id = RequestId::of(&app, request.headers());
-    let span = tracing::error_span!("request", id = id.as_str(), method, endpoint);
     let answered = answer(&app, request, next, &endpoint, method, began);
-    let mut response = answered.instrument(span).await;
+    let mut response = answered.instrument(span::request(id.as_str(), method, &endpoint)).await;
     response.headers_mut().insert(REQUEST_ID, id.0);
     response
 }
@@ -123,10 +123,11 @@ async fn answer(
     app.metrics.request_ended(endpoint, method, status, took);
     tracing::info!(
         status,
-        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        took_us = span::micros(took),
         client = client.map(tracing::field::display),
         "answered"
     );
+    span::answered(status);
     response
 }
 

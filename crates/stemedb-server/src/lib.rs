@@ -24,6 +24,7 @@ mod openapi;
 mod question;
 mod routes;
 mod serve;
+mod span;
 mod tls;
 pub mod wire;
 

@@ -8,6 +8,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::span;
 use crate::wire::{ErrorCode, KeyRole};
 
 const REQUESTS: &str = "stemedb_http_requests_total";
@@ -246,6 +247,7 @@ impl Metrics {
         answers: u64,
     ) {
         let lens = lens.map_or(NO_LENS, stemedb_lens::LensName::as_str);
+        span::lens(lens);
         counter!(QUERIES, "endpoint" => question.as_str(), "lens" => lens).increment(answers);
     }
 

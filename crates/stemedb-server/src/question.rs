@@ -13,6 +13,7 @@ use stemedb_model::{
 
 use crate::app::App;
 use crate::error::{ApiError, ApiResult};
+use crate::span;
 use crate::wire::{
     self, AgentKey, AsOf, AtLeast, ErrorCode, ExplainParams, KeyParams, LifecycleState,
     PredicateText, QueryParams, ResolveRequest, SpaceText, SubjectText,
@@ -99,10 +100,12 @@ pub(crate) async fn view(
 ) -> ApiResult<View> {
     let at_least = at_least.map(|named| position(app, "at_least", named)).transpose()?;
     let newest = app.reach(at_least.unwrap_or(Position::NONE)).await?;
-    match as_of {
-        None => Ok(newest),
-        Some(as_of) => earlier(app, &newest, as_of),
-    }
+    let view = match as_of {
+        None => newest,
+        Some(as_of) => earlier(app, &newest, as_of)?,
+    };
+    span::position(view.position());
+    Ok(view)
 }
 
 /// The state that the database was in at an earlier moment.

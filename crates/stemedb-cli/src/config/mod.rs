@@ -10,7 +10,9 @@ mod schema;
 
 pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load, sections};
 pub use reference::{environment, print, reference};
-pub use schema::{Class, Config, Index, Limits, Log, LogFormat, Once, Query, Server, Signing, Wal};
+pub use schema::{
+    Class, Config, Index, Limits, Log, LogFormat, Once, Query, Server, Signing, Telemetry, Wal,
+};
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use stemedb_log::WalConfig;
 use stemedb_model::{AgentId, Role, SourceClass};
 use stemedb_server::{AuditConfig, AuthConfig, ServerConfig, TlsConfig};
 
+use crate::telemetry;
+
 /// All of `api.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// What the node says about itself.
     pub log: Log,
+    /// Traces of requests for an OpenTelemetry collector.
+    pub telemetry: Telemetry,
     /// An operator's answers for one start: flags only, so that no file makes them for good.
     #[serde(skip)]
     pub once: Once,
@@ -457,6 +461,23 @@ impl Default for Log {
     }
 }
 
+/// Traces of requests for an OpenTelemetry collector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where a collector takes OTLP over HTTP, such as `http://127.0.0.1:4318`; spans go to `/v1/traces`
+    /// there. Nothing is sent if not set.
+    pub otlp_endpoint: Option<String>,
+    /// The part of requests of which a span is sent. 0 to 1.
+    pub sample_ratio: f64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample_ratio: 1.0 }
+    }
+}
+
 /// Form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -652,6 +673,15 @@ impl Config {
             && let Err(error) = root.parse::<AgentId>()
         {
             problems.push(format!("server.root_public_key: {error}"));
+        }
+        let Telemetry { otlp_endpoint, sample_ratio } = &self.telemetry;
+        if !(0.0..=1.0).contains(sample_ratio) {
+            problems.push(format!("telemetry.sample_ratio is {sample_ratio}, expected 0 to 1"));
+        }
+        if let Some(endpoint) = otlp_endpoint
+            && let Err(problem) = telemetry::traces_url(endpoint)
+        {
+            problems.push(format!("telemetry.otlp_endpoint is `{endpoint}`: {problem}"));
         }
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             problems.push(format!("log.filter is `{}`: {error}", self.log.filter));

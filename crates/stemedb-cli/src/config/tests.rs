@@ -118,6 +118,17 @@ fn every_bound_that_fails_is_reported() {
         (vec![("server.data_dir", "")], vec!["server.data_dir"]),
         (vec![("server.root_public_key", "abc")], vec!["server.root_public_key"]),
         (vec![("log.filter", "x=y=z")], vec!["log.filter"]),
+        (
+            vec![
+                ("telemetry.sample_ratio", "0.001"),
+                ("telemetry.otlp_endpoint", "https://collector.example:4318/"),
+            ],
+            vec![],
+        ),
+        (
+            vec![("telemetry.sample_ratio", "1.1"), ("telemetry.otlp_endpoint", "collector:4318")],
+            vec!["telemetry.sample_ratio", "telemetry.otlp_endpoint"],
+        ),
         (vec![("limits.body_bytes", "65535")], vec!["limits.body_bytes"]),
         (vec![("query.claims_max", "0")], vec!["query.claims_max"]),
         (vec![("audit.keep_bytes", "0"), ("audit.required", "true")], vec![]),

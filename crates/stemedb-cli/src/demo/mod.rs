@@ -36,7 +36,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     config.log.filter = "error".into();
     // Whoever tries it out is alone with it on this machine.
     config.auth.enabled = false;
-    serve::start_logging(&config.log)?;
+    serve::start_logging(&config.log, None)?;
     let running = serve::start(&config, &First::default(), &context.env)?;
     let shown = present(&running, context);
     if shown.is_ok() && !args.once {

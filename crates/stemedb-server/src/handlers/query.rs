@@ -21,6 +21,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::metrics::Question;
 use crate::openapi::{KeyProblems, QueryProblems, ResolveProblems};
 use crate::question::{Asked, Lens, earlier, params, predicate, subject, view, within};
+use crate::span;
 use crate::wire::{
     AssertionPage, ErrorCode, KeyParams, PredicateText, QueryParams, QueryResult, Resolution,
     ResolutionPage, ResolveRequest, ResolveResult, ResolvedKey, SubjectText, Time, from_json,
@@ -86,6 +87,7 @@ pub(crate) async fn query(
         let position = app.engine.position_of(&cursor.snapshot)?;
         view = app.reach(position).await?.as_of(stemedb_engine::AsOf::Position(position))?;
         evaluated_at = cursor.evaluated_at;
+        span::position(position);
     }
     let page = Page { space, hash, limit, evaluated_at, after: cursor.map(|c| c.after) };
     let lens = match &asked.lens {

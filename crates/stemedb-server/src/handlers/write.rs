@@ -19,6 +19,7 @@ use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::WriteStep;
 use crate::openapi::WriteProblems;
+use crate::span;
 use crate::wire::{
     self, Ack, AckStatus, AgentKey, Draft, ErrorCode, Id, Incoming, RecordRequest, Time, from_json,
 };
@@ -122,7 +123,11 @@ impl<'a> Steps<'a> {
 
     fn ended(&mut self, step: WriteStep) {
         let now = self.app.engine.monotonic();
-        self.app.metrics.write_step(step, now.saturating_sub(self.since));
+        let took = now.saturating_sub(self.since);
+        self.app.metrics.write_step(step, took);
+        if let WriteStep::Commit = step {
+            span::committed(took);
+        }
         self.since = now;
     }
 }
@@ -160,6 +165,7 @@ async fn write(
     settle(reserved, &submitted);
     let ack = submitted?;
     steps.ended(WriteStep::Commit);
+    span::position(ack.position);
     let excluded = match ack.status {
         engine::AckStatus::Created => None,
         engine::AckStatus::Exists => exclusion(&app, ack).await?,

@@ -65,7 +65,7 @@ pub fn run(
     config.server.listen.set_port(0);
     config.log.filter = "error".into();
     config.auth.enabled = false;
-    serve::start_logging(&config.log)?;
+    serve::start_logging(&config.log, None)?;
     let running = serve::start(&config, &First::default(), &context.env)?;
     let outcome = database::wait_ready(&running.engine, context).and_then(|()| {
         for kind in kinds {
