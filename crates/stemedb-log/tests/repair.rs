@@ -1009,7 +1009,7 @@ fn a_group_that_was_written_twice_is_lost_with_its_second_writing() {
         vfs.put(&segment(1), whole.clone()).unwrap();
         match bytes {
             Some(bytes) => vfs.put(&segment(2), bytes).unwrap(),
-            None => drop(vfs.take(&segment(2)).unwrap()),
+            None => vfs.take(&segment(2)).unwrap(),
         }
         assert!(open(&vfs, existing(Some(4))).is_err(), "{what}");
         let report = run(&vfs, &options(2)).unwrap();
