@@ -10,6 +10,7 @@
 //! | `recover` | surveys a folder, judges it, opens it |
 //! | `wal`, `worker`, `reader`, `shared` | the writing end, its background work, the reading end, what they share |
 //! | `health`, `heal`, `prove` | what a failing medium does to the log, and how it goes on |
+//! | `part` | cuts a log into parts for an archive, and puts a log together from parts |
 //! | `upkeep`, `trim` | packs and scrubs sealed segments; removes what is safe elsewhere |
 //! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing; `repair` of a segment into a new file |
 //!
@@ -39,6 +40,7 @@ mod health;
 mod inspect;
 mod memory;
 mod packed;
+mod part;
 mod prove;
 mod reader;
 mod recover;
@@ -68,6 +70,10 @@ pub use inspect::{
     verify_watched,
 };
 pub use memory::MemoryLog;
+pub use part::{
+    Composed, Composer, Cutter, Link, Part, PartContent, PartEnd, VisitPart, Waiting, end_within,
+    read_part,
+};
 pub use recover::judge::{DamageKind, Finding};
 pub use trim::{ArchiveProof, Trimmed};
 pub use upkeep::{Repacked, Scrubbed};

@@ -14,6 +14,7 @@ use crate::format::group::{GroupPlace, blocks_of, encode_entries, encode_seal};
 use crate::format::header::{Fence, SegmentHeader, encode_mark};
 use crate::heal::{Left, Probes};
 use crate::health::Health;
+use crate::part::Cutter;
 use crate::prove::prove_header;
 use crate::recover::open::{Active, Opened, make_folder, open};
 use crate::shared::{Published, SegmentEntry, Shared};
@@ -213,6 +214,11 @@ impl Wal {
     pub fn trim(&mut self, proof: &ArchiveProof) -> Result<Trimmed, LogError> {
         let identity = (self.log_id, self.timeline);
         trim(&self.shared, &*self.env.vfs, self.config.retention, identity, proof)
+    }
+
+    /// Cuts parts off the log, beside the writer: for an archive or a backup.
+    pub fn cutter(&self) -> Cutter {
+        Cutter::new(Arc::clone(&self.shared))
     }
 
     /// The first position that is here.

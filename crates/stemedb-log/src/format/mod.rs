@@ -5,6 +5,7 @@ pub(crate) mod envelope;
 pub(crate) mod group;
 pub(crate) mod header;
 pub(crate) mod pack;
+pub(crate) mod packer;
 
 #[cfg(test)]
 mod tests;

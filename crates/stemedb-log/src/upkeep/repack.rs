@@ -4,10 +4,9 @@
 use stemedb_io::{Env, Open, VfsFile};
 
 use super::prove::{Content, Pace, Trouble, header_of, prove};
-use crate::error::LogError;
-use crate::format::block::SECTOR;
 use crate::format::header::{Fence, SegmentHeader, segment_name};
-use crate::format::pack::{FRAME_BYTES, FRAMES_AT, Footer, FrameBuilder, FramePlace, GroupToPack};
+use crate::format::pack::GroupToPack;
+use crate::format::packer::{PackedEnd, Packer};
 use crate::prove::{CACHE_LOOK_EVERY, drop_cache};
 use crate::recover::survey::io;
 use crate::shared::Shared;
@@ -165,21 +164,12 @@ fn place(
 struct Writer<'a> {
     file: &'a dyn VfsFile,
     name: &'a str,
-    salt: u64,
-    /// Bytes written before `buf`.
-    at: u64,
-    buf: Vec<u8>,
-    builder: FrameBuilder,
-    frames: Vec<FramePlace>,
+    packer: Packer,
 }
 
 impl<'a> Writer<'a> {
     fn new(file: &'a dyn VfsFile, name: &'a str, header: &SegmentHeader) -> Self {
-        let mut buf = vec![0; SECTOR];
-        header.encode(&mut buf);
-        debug_assert_eq!(buf.len() as u64, FRAMES_AT);
-        let (salt, builder) = (header.salt, FrameBuilder::default());
-        Self { file, name, salt, at: 0, buf, builder, frames: Vec::new() }
+        Self { file, name, packer: Packer::new(header) }
     }
 
     fn add(
@@ -187,58 +177,32 @@ impl<'a> Writer<'a> {
         group: &GroupToPack<'_>,
         entries: &[crate::entry::Entry],
     ) -> Result<(), Trouble> {
-        let bytes: usize = entries.iter().map(|entry| entry.new.encoded_len()).sum();
-        if !self.builder.is_empty() && self.builder.len() + bytes > FRAME_BYTES {
-            self.frame()?;
-        }
-        self.builder.add(group, entries);
-        if self.builder.len() >= FRAME_BYTES {
-            self.frame()?;
-        }
-        Ok(())
-    }
-
-    fn frame(&mut self) -> Result<(), Trouble> {
-        let offset = self.at + self.buf.len() as u64;
-        let number = self.frames.len() as u32;
-        let header =
-            self.builder.finish(self.salt, number, offset, &mut self.buf).ok_or_else(|| {
-                LogError::Refused(format!("{}: a group that is too long to be packed", self.name))
-            })?;
-        self.frames.push(FramePlace { offset, first: header.first });
-        if self.buf.len() >= PIECE { self.flush() } else { Ok(()) }
+        self.packer.add(group, entries).map_err(|too_long| too_long.in_file(self.name))?;
+        if self.packer.ready() >= PIECE { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Trouble> {
-        for piece in self.buf.chunks(PIECE) {
+        let (mut at, bytes) = self.packer.take();
+        for piece in bytes.chunks(PIECE) {
             let failed = |op| {
-                let (name, at) = (self.name, self.at);
+                let name = self.name;
                 move |source| io(name, op, at, source)
             };
-            self.file.write_at(piece, self.at).map_err(failed("write"))?;
+            self.file.write_at(piece, at).map_err(failed("write"))?;
             self.file.sync_data().map_err(failed("sync"))?;
-            self.at += piece.len() as u64;
+            at += piece.len() as u64;
         }
-        self.buf.clear();
         Ok(())
     }
 
     fn finish(&mut self, content: &Content) -> Result<(), Trouble> {
-        if !self.builder.is_empty() {
-            self.frame()?;
-        }
-        let footer = Footer {
-            offset: self.at + self.buf.len() as u64,
+        let end = PackedEnd {
             last: content.last,
             group: content.group,
             recorded_at: content.recorded_at,
             chain: content.chain,
-            records: content.records,
-            groups: content.groups,
-            bytes: content.bytes,
-            frames: std::mem::take(&mut self.frames),
         };
-        footer.encode(self.salt, &mut self.buf);
+        self.packer.finish(&end).map_err(|too_long| too_long.in_file(self.name))?;
         self.flush()
     }
 }
