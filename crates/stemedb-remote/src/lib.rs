@@ -1,1 +1,50 @@
-//! The far side of the log and the archive.
+//! The far side of the log: its archive, backups, and the way back.
+//!
+//! | module | what |
+//! |---|---|
+//! | `store` | objects at an address: a folder, S3, Google Cloud Storage, Azure; in memory |
+//! | `names`, `codec`, `manifest` | names of objects, signed CBOR, what an archive says of itself |
+//! | `catalogue` | all manifests of a branch read together, branches joined |
+//! | `archiver`, `status` | copies a log while it is written; what is there, on its way, lost |
+//! | `backup` | the log up to one position and the node's files, by content; verify, prune |
+//! | `restore` | from parts to a log, whole or up to a position or time |
+//!
+//! The formats are in `docs/format/archive.md`, the reasons in `docs/decisions`.
+//!
+//! Invariants:
+//! - An object is put once and never changed. A name that a broken upload has taken is left.
+//! - Nothing is in an archive before a manifest names it, and no manifest names what was not read
+//!   back and compared.
+//! - Positions of an archive have no gaps: each part names the chain hash that it begins after.
+//! - A log is never put together over another, and never from parts of two histories.
+//!
+//! Absent on purpose: encryption by this crate (manifests leave room for a key's id), and a view of
+//! what a record means.
+
+mod archiver;
+mod backup;
+mod catalogue;
+mod codec;
+mod error;
+mod manifest;
+mod names;
+mod parallel;
+mod restore;
+mod status;
+mod store;
+mod telemetry;
+
+pub use archiver::{
+    ArchiveConfig, ArchiveProgress, ArchiveState, Archiver, ArchiverHandle, Noted, Step,
+};
+pub use backup::{
+    Backup, BackupOptions, Backups, FileEntry, Keep, Made, Pruned, list_backups, make_backup,
+    prune_backups, restore_files, verify_backup,
+};
+pub use catalogue::{Catalogue, History, Placed, Problem, leaves, logs};
+pub use codec::BadManifest;
+pub use error::RemoteError;
+pub use manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
+pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};
+pub use status::{ArchiveStatus, archive_status};
+pub use store::{Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe};

@@ -1,0 +1,711 @@
+//! Copies a log to a store while it is written: parts first, each read back and compared, then the
+//! manifest that names them. Nothing is ever overwritten, and nothing is in the archive before a
+//! manifest says so.
+//!
+//! Where an upload breaks off it is done again, with the same bytes under the same name. A start
+//! goes on behind the newest manifest, after comparing the log root there with that of the log here;
+//! an archive of another history is never written to.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use stemedb_io::{Clock, Env, Open};
+use stemedb_log::{Cutter, Link, Part};
+use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
+
+use crate::catalogue::Catalogue;
+use crate::codec::hash;
+use crate::error::RemoteError;
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
+use crate::names;
+use crate::status::missing_parts;
+use crate::store::{Put, Store, StoreError, probe};
+use crate::telemetry;
+
+/// The first wait after a failure; each further one is twice as long.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait after a failure.
+const RETRY_MOST: Duration = Duration::from_secs(60);
+/// How often it is looked whether there is something to do, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A delay of zero is one of this.
+const LOOK_LEAST: Duration = Duration::from_millis(10);
+/// Objects of one name that may turn out to hold something else before it is given up.
+const COPIES_MAX: u64 = 5;
+
+/// Settings of an archiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveConfig {
+    /// The newest records are archived after this long at most. Sealed segments go at once.
+    pub delay: Duration,
+    /// About how long a part is before compression. One group is never divided.
+    pub part_bytes: u64,
+    /// How often all parts are looked for in the store.
+    pub audit_every: Duration,
+    /// Where it is noted what the archive held last: a file of this node.
+    pub note: PathBuf,
+}
+
+impl ArchiveConfig {
+    /// The defaults.
+    pub fn new(note: impl Into<PathBuf>) -> Self {
+        Self {
+            delay: Duration::from_secs(10),
+            part_bytes: 16 << 20,
+            audit_every: Duration::from_secs(24 * 3_600),
+            note: note.into(),
+        }
+    }
+}
+
+/// What an archiver is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ArchiveState {
+    /// It compares the archive with the log.
+    #[default]
+    Starting,
+    /// It archives what comes.
+    Running,
+    /// It could not go on and tries again.
+    Failing {
+        /// Why.
+        problem: String,
+    },
+    /// It cannot go on before somebody looks.
+    Stopped {
+        /// Why, and what to do.
+        problem: String,
+    },
+}
+
+impl ArchiveState {
+    /// The name in answers and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Failing { .. } => "failing",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
+}
+
+/// An archiver at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ArchiveProgress {
+    /// What it is doing.
+    pub state: ArchiveState,
+    /// Everything up to here is in the archive.
+    pub archived: Position,
+    /// Newest durable position.
+    pub durable: Position,
+    /// Bytes of the log that are not archived, about.
+    pub lag_bytes: u64,
+    /// How long the oldest record that is not archived has been waiting.
+    pub lag: Duration,
+    /// The positions on their way now.
+    pub uploading: Option<(Position, Position)>,
+    /// Parts that were found missing in the store, and how many of them were put there again.
+    pub lost_parts: u64,
+    /// See `lost_parts`.
+    pub replaced_parts: u64,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something; there may be more.
+    Worked,
+    /// Nothing is to be done before something happens.
+    Idle,
+}
+
+/// Archives one log.
+pub struct Archiver {
+    store: Arc<dyn Store>,
+    cutter: Cutter,
+    key: SigningKey,
+    env: Env,
+    config: ArchiveConfig,
+    shared: Arc<Shared>,
+    identity: (LogId, Timeline),
+    known: Option<Known>,
+    /// Cut and not yet named by a manifest.
+    pending: Option<Part>,
+    /// When something was first seen to wait.
+    waiting_since: Option<Duration>,
+    audit_at: Duration,
+}
+
+/// The archive as this archiver knows it.
+struct Known {
+    /// The newest manifest.
+    newest: Option<(u64, Hash)>,
+    /// The number for the next one, and those below it that are void.
+    number: u64,
+    void: Vec<u64>,
+    parent: Option<Parent>,
+    end: Link,
+    ended_at: Millis,
+    since_checkpoint: (Vec<PartEntry>, Vec<u64>),
+}
+
+/// What the archiver and its handle share.
+#[derive(Default)]
+struct Shared {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    progress: ArchiveProgress,
+    stop: bool,
+    /// Archive what there is up to here, whatever its age.
+    flush: Position,
+}
+
+impl Inner {
+    fn flushes(&self) -> bool {
+        self.progress.archived < self.flush && self.progress.state == ArchiveState::Running
+    }
+}
+
+impl std::fmt::Debug for Archiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archiver").field("store", &self.store.place()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Archiver {
+    /// An archiver of the log that `cutter` reads, which has a first record. Asks nothing yet.
+    pub fn new(
+        store: Arc<dyn Store>,
+        cutter: Cutter,
+        key: SigningKey,
+        env: Env,
+        config: ArchiveConfig,
+    ) -> Result<Self, RemoteError> {
+        let identity = cutter.identity().ok_or_else(|| {
+            RemoteError::Refused("a log without a first record cannot be archived".into())
+        })?;
+        telemetry::register();
+        Ok(Self {
+            store,
+            cutter,
+            key,
+            env,
+            config,
+            shared: Arc::default(),
+            identity,
+            known: None,
+            pending: None,
+            waiting_since: None,
+            audit_at: Duration::ZERO,
+        })
+    }
+
+    /// What it is doing.
+    pub fn progress(&self) -> ArchiveProgress {
+        self.shared.lock().progress.clone()
+    }
+
+    /// Does one thing: begins, looks after the archive, or archives one part.
+    pub fn step(&mut self) -> Result<Step, RemoteError> {
+        let result = self.work();
+        self.tell(result.as_ref().err());
+        result
+    }
+
+    fn work(&mut self) -> Result<Step, RemoteError> {
+        if self.known.is_none() {
+            self.begin()?;
+            return Ok(Step::Worked);
+        }
+        if self.env.clock.monotonic() >= self.audit_at {
+            self.audit()?;
+            self.audit_at = self.env.clock.monotonic() + self.config.audit_every;
+            return Ok(Step::Worked);
+        }
+        if self.pending.is_none() {
+            if !self.due() {
+                return Ok(Step::Idle);
+            }
+            self.pending = self.cutter.next(self.config.part_bytes)?;
+            self.waiting_since = None;
+        }
+        let Some(part) = self.pending.clone() else { return Ok(Step::Idle) };
+        let (first, last) = (part.content.first(), part.content.last());
+        self.shared.lock().progress.uploading = Some((first, last));
+        let entry = self.upload(&part)?;
+        self.name(vec![entry], part.content.end, part.content.ended_at)?;
+        telemetry::archived(part.bytes.len() as u64);
+        self.pending = None;
+        self.shared.lock().progress.uploading = None;
+        Ok(Step::Worked)
+    }
+
+    /// Whether what waits is to be archived now.
+    fn due(&mut self) -> bool {
+        let waiting = self.cutter.waiting();
+        if waiting.positions == 0 {
+            self.waiting_since = None;
+            // A segment that was left without a record is passed, too.
+            return false;
+        }
+        let now = self.env.clock.monotonic();
+        let since = *self.waiting_since.get_or_insert(now);
+        let flush = self.shared.lock().flushes();
+        let old = now.saturating_sub(since) >= self.config.delay;
+        flush || waiting.sealed || old || waiting.bytes >= self.config.part_bytes
+    }
+
+    /// Compares the archive with the log and finds the place to go on.
+    fn begin(&mut self) -> Result<(), RemoteError> {
+        probe(&*self.store, &*self.env.rng)?;
+        let (log_id, timeline) = self.identity;
+        let note = Noted::load(&self.env, &self.config.note)?
+            .filter(|note| (note.log_id, note.timeline) == self.identity);
+        let after = note.as_ref().map_or(0, |note| note.number);
+        let found = Catalogue::load_after(&*self.store, log_id, timeline, after)?;
+        let newest = found.as_ref().map_or(0, |found| found.newest.0);
+        if let Some(note) = &note
+            && (newest < note.number)
+        {
+            tracing::error!(
+                noted = note.number,
+                found = newest,
+                "the archive has lost its newest manifests; what they named is archived again"
+            );
+            telemetry::lost(note.number - newest);
+            self.shared.lock().progress.lost_parts += note.number - newest;
+        }
+        // What a lost tail leaves may begin before the checkpoint that was looked behind.
+        let found = match found {
+            None if after > 0 => Catalogue::load(&*self.store, log_id, timeline)?,
+            found => found,
+        };
+        let known = match found {
+            Some(found) => {
+                let void = (found.newest.0 + 1..=found.taken).collect();
+                Known {
+                    newest: Some(found.newest),
+                    number: found.taken + 1,
+                    void,
+                    parent: found.parent,
+                    end: found.end.0,
+                    ended_at: found.end.1,
+                    since_checkpoint: found.since_checkpoint,
+                }
+            }
+            None => self.first()?,
+        };
+        let here = self.cutter.seek(known.end.position).map_err(|error| self.diverged(&error))?;
+        if here != known.end {
+            let position = known.end.position;
+            return Err(self.diverged(&format!("another log root at position {position}")));
+        }
+        self.pending = None;
+        self.shared.lock().progress.archived = known.end.position;
+        self.known = Some(known);
+        Ok(())
+    }
+
+    fn diverged(&self, problem: &dyn std::fmt::Display) -> RemoteError {
+        RemoteError::Diverged {
+            place: self.store.place(),
+            problem: format!(
+                "{problem}; archive this log to another place, or restore from the archive to go on \
+                 from there"
+            ),
+        }
+    }
+
+    /// Of a branch without an archive: behind what the archive of its parent shares with it, if
+    /// that is there, else from the start.
+    fn first(&mut self) -> Result<Known, RemoteError> {
+        let mut known = Known {
+            newest: None,
+            number: 1,
+            void: Vec::new(),
+            parent: None,
+            end: self.cutter.seek_start()?,
+            ended_at: Millis(i64::MIN),
+            since_checkpoint: Default::default(),
+        };
+        let Some((timeline, branched)) = self.cutter.parent()? else { return Ok(known) };
+        let (log_id, _) = self.identity;
+        let Some(catalogue) = Catalogue::load(&*self.store, log_id, timeline)? else {
+            return Ok(known);
+        };
+        let shared = catalogue.parts.iter().rev().map(|part| &part.content);
+        for content in shared.filter(|content| content.last() <= branched) {
+            // A group that was cut at the end has another root here.
+            if self.cutter.seek(content.last()).is_ok_and(|here| here == content.end) {
+                known.parent = Some(Parent { timeline, end: content.end });
+                known.end = content.end;
+                known.ended_at = content.ended_at;
+                break;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Puts a part into the store and reads it back.
+    fn upload(&self, part: &Part) -> Result<PartEntry, RemoteError> {
+        let (log_id, timeline) = self.identity;
+        let hash = hash(&part.bytes);
+        let name = |copy| names::part(log_id, timeline, &part.content, &hash, copy);
+        let copy = put_and_read_back(&*self.store, &part.bytes, name)?;
+        Ok(PartEntry {
+            content: part.content.clone(),
+            bytes: part.bytes.len() as u64,
+            hash,
+            copy,
+            ends_segment: part.ends_segment,
+        })
+    }
+
+    /// Puts the manifest that names `parts`: from then on they are in the archive.
+    fn name(
+        &mut self,
+        parts: Vec<PartEntry>,
+        end: Link,
+        ended_at: Millis,
+    ) -> Result<(), RemoteError> {
+        let (log_id, timeline) = self.identity;
+        let Some(known) = &mut self.known else {
+            return Err(RemoteError::Refused("an archiver that has not begun".into()));
+        };
+        loop {
+            let mut manifest = Manifest {
+                log_id,
+                timeline,
+                number: known.number,
+                previous: known.newest.map(|(_, hash)| hash),
+                void: known.void.clone(),
+                parent: known.parent,
+                made_at: Millis(self.env.clock.now_ms()),
+                end,
+                ended_at,
+                parts: parts.clone(),
+            };
+            if manifest.is_checkpoint() {
+                let (earlier, void) = &known.since_checkpoint;
+                manifest.parts = earlier.iter().cloned().chain(parts.iter().cloned()).collect();
+                manifest.void = void.iter().chain(&known.void).copied().collect();
+            }
+            let bytes = manifest.seal(&self.key);
+            let name = names::manifest(log_id, timeline, known.number);
+            self.store.put_new(&name, &bytes)?;
+            let found = match self.store.get(&name, MANIFEST_BYTES_MAX) {
+                Err(StoreError::TooLong { .. }) => Vec::new(),
+                found => found?,
+            };
+            if found == bytes {
+                let newest = (known.number, Manifest::hash_of(&bytes));
+                if manifest.is_checkpoint() {
+                    known.since_checkpoint = Default::default();
+                } else {
+                    known.since_checkpoint.0.extend(parts);
+                    known.since_checkpoint.1.append(&mut known.void);
+                }
+                known.void.clear();
+                known.newest = Some(newest);
+                known.number += 1;
+                (known.end, known.ended_at) = (end, ended_at);
+                let (number, hash) = newest;
+                let note = Noted { log_id, timeline, number, hash, position: end.position };
+                return note.store(&self.env, &self.config.note);
+            }
+            if Manifest::open(&found).is_ok() {
+                // Somebody else's, or one of ours that an earlier life put: begin again behind it.
+                self.known = None;
+                return Err(RemoteError::Damaged {
+                    name,
+                    problem: "another manifest has its number; the archive is looked at again"
+                        .into(),
+                });
+            }
+            // The upload went wrong and took the name. The next number says so.
+            known.void.push(known.number);
+            known.number += 1;
+        }
+    }
+
+    /// Looks for every part of the branch in the store, and puts those there again that are
+    /// missing, as far as the log still has them.
+    fn audit(&mut self) -> Result<(), RemoteError> {
+        let (log_id, timeline) = self.identity;
+        let Some(catalogue) = Catalogue::load(&*self.store, log_id, timeline)? else {
+            return Ok(());
+        };
+        for problem in &catalogue.problems {
+            tracing::error!(%problem, "the archive is damaged");
+        }
+        let missing = missing_parts(&*self.store, &catalogue)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        telemetry::lost(missing.len() as u64);
+        self.shared.lock().progress.lost_parts += missing.len() as u64;
+        let place = self.known.as_ref().map(|known| (known.end, known.ended_at));
+        let Some((end, ended_at)) = place else { return Ok(()) };
+        for lost in missing {
+            let (first, last) = (lost.content.first(), lost.content.last());
+            tracing::error!(%first, %last, "a part is not in the archive any more");
+            let part = match self.cutter.exactly(lost.content.start, last) {
+                Ok(part) => part,
+                Err(error) => {
+                    tracing::error!(%error, %first, %last, "it cannot be archived again");
+                    continue;
+                }
+            };
+            let entry = self.upload(&part)?;
+            // Of the same name it is what the manifests name already.
+            if entry != lost {
+                self.name(vec![entry], end, ended_at)?;
+            }
+            self.shared.lock().progress.replaced_parts += 1;
+            tracing::warn!(%first, %last, "archived again");
+        }
+        self.pending = None;
+        self.cutter.seek(end.position)?;
+        Ok(())
+    }
+
+    /// Brings progress and metrics up to date.
+    fn tell(&mut self, error: Option<&RemoteError>) {
+        let (durable, _) = self.cutter.durable();
+        let now = self.env.clock.monotonic();
+        let archived = self.known.as_ref().map(|known| known.end.position);
+        let waiting = self.cutter.waiting();
+        let mut inner = self.shared.lock();
+        let progress = &mut inner.progress;
+        progress.durable = durable.position;
+        if let Some(archived) = archived {
+            progress.archived = archived;
+        }
+        let behind = progress.archived < durable.position;
+        let pending = self.pending.as_ref().map_or(0, |part| part.bytes.len() as u64);
+        progress.lag_bytes = if behind { waiting.bytes + pending } else { 0 };
+        // Since when nothing was left behind.
+        if !behind {
+            self.waiting_since = None;
+        } else {
+            self.waiting_since.get_or_insert(now);
+        }
+        progress.lag = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        progress.state = match error {
+            None if self.known.is_some() => ArchiveState::Running,
+            None => ArchiveState::Starting,
+            Some(error) if error.passes() => ArchiveState::Failing { problem: error.to_string() },
+            Some(error) => ArchiveState::Stopped { problem: error.to_string() },
+        };
+        telemetry::progress(progress);
+        self.shared.changed.notify_all();
+    }
+
+    /// Archives until told to stop.
+    fn run(mut self) {
+        let mut wait = RETRY_FIRST;
+        loop {
+            let pause = match self.step() {
+                Ok(Step::Worked) => {
+                    wait = RETRY_FIRST;
+                    Duration::ZERO
+                }
+                Ok(Step::Idle) => LOOK_EVERY.min(self.config.delay).max(LOOK_LEAST),
+                Err(error) => {
+                    telemetry::failed(&error);
+                    tracing::error!(%error, retry_in_ms = wait.as_millis(), "cannot archive");
+                    let pause = wait;
+                    wait = (wait * 2).min(RETRY_MOST);
+                    if !error.passes() {
+                        // Looked at again, but not often: somebody may have mended it.
+                        self.known = None;
+                        RETRY_MOST
+                    } else {
+                        pause
+                    }
+                }
+            };
+            if self.stopped_within(pause) {
+                return;
+            }
+        }
+    }
+
+    /// Waits; `true` if it is to stop. A flush ends the wait.
+    fn stopped_within(&self, pause: Duration) -> bool {
+        let inner = self.shared.lock();
+        if pause.is_zero() {
+            return inner.stop;
+        }
+        let wait = |inner: &mut Inner| !inner.stop && !inner.flushes();
+        let waited = self.shared.changed.wait_timeout_while(inner, pause, wait);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
+
+    /// Starts a thread that archives.
+    pub fn start(self) -> Result<ArchiverHandle, RemoteError> {
+        let (shared, clock) = (Arc::clone(&self.shared), Arc::clone(&self.env.clock));
+        let thread = std::thread::Builder::new().name("archiver".into()).spawn(|| self.run());
+        thread.map_err(|source| RemoteError::File {
+            act: "start",
+            file: "a thread".into(),
+            source,
+        })?;
+        Ok(ArchiverHandle { shared, clock })
+    }
+}
+
+/// Puts `bytes` under the first name of which what is read back is them; says which.
+pub(crate) fn put_and_read_back(
+    store: &dyn Store,
+    bytes: &[u8],
+    name: impl Fn(u64) -> String,
+) -> Result<u64, RemoteError> {
+    let mut last = String::new();
+    for copy in 0..COPIES_MAX {
+        let name = name(copy);
+        let put = store.put_new(&name, bytes)?;
+        match store.get(&name, bytes.len() as u64) {
+            Ok(found) if found == bytes => return Ok(copy),
+            Ok(_) | Err(StoreError::TooLong { .. }) => {
+                let there = match put {
+                    Put::Created => "what was put is not what is read back",
+                    Put::Exists => "another object has its name",
+                };
+                tracing::warn!(name, "{there}; it goes under another name");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        last = name;
+    }
+    Err(RemoteError::Damaged {
+        name: last,
+        problem: format!("{COPIES_MAX} uploads were read back different: the store is damaged"),
+    })
+}
+
+/// The archiver that runs on a thread. Dropped, it ends after the request that it is making: nobody
+/// waits for that, since a store may be slow, and whatever breaks off is done again.
+pub struct ArchiverHandle {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for ArchiverHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ArchiverHandle").finish_non_exhaustive()
+    }
+}
+
+impl ArchiverHandle {
+    /// What it is doing.
+    pub fn progress(&self) -> ArchiveProgress {
+        self.shared.lock().progress.clone()
+    }
+
+    /// Archives what there is, whatever its age; waits up to `bound` for it. Whether all that was
+    /// durable then is archived.
+    pub fn flush(&self, durable: Position, bound: Duration) -> bool {
+        let until = self.clock.monotonic() + bound;
+        let mut inner = self.shared.lock();
+        inner.flush = inner.flush.max(durable);
+        self.shared.changed.notify_all();
+        while inner.progress.archived < durable {
+            let left = until.saturating_sub(self.clock.monotonic());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.changed.wait_timeout(inner, left.min(LOOK_EVERY));
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Drop for ArchiverHandle {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// What the archive held when this node last looked: an archive with less has lost something that
+/// nothing in it can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The database.
+    pub log_id: LogId,
+    /// The branch.
+    pub timeline: Timeline,
+    /// Number of the newest manifest.
+    pub number: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// Everything up to here was in the archive.
+    pub position: Position,
+}
+
+impl Noted {
+    /// Reads it; `None` if nothing was noted.
+    pub fn load(env: &Env, path: &Path) -> Result<Option<Self>, RemoteError> {
+        let failed = |act| move |source| file_error(act, path, source);
+        let file = match env.vfs.open(path, Open::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open"))?,
+        };
+        let mut bytes = [0; 512];
+        let read = file.read_at(&mut bytes, 0).map_err(failed("read"))?;
+        let text = String::from_utf8_lossy(bytes.get(..read).unwrap_or_default()).into_owned();
+        // One that cannot be read tells as much as none.
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let note = Self {
+            log_id: words.next()?.parse().ok()?,
+            timeline: words.next()?.parse().ok()?,
+            number: words.next()?.parse().ok()?,
+            hash: words.next()?.parse().ok()?,
+            position: Position(words.next()?.parse().ok()?),
+        };
+        words.next().is_none().then_some(note)
+    }
+
+    fn store(&self, env: &Env, path: &Path) -> Result<(), RemoteError> {
+        let Self { log_id, timeline, number, hash, position } = self;
+        let text = format!("{log_id} {timeline} {number} {hash} {position}\n");
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let temporary = path.with_file_name(name);
+        let write = || {
+            match env.vfs.remove_file(&temporary) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let file = env.vfs.open(&temporary, Open::CreateNew)?;
+            file.write_at(text.as_bytes(), 0)?;
+            file.sync_all()?;
+            file.close()?;
+            env.vfs.rename(&temporary, path)?;
+            env.vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+        };
+        write().map_err(|source| file_error("write", path, source))
+    }
+}
+
+fn file_error(act: &'static str, path: &Path, source: std::io::Error) -> RemoteError {
+    RemoteError::File { act, file: path.display().to_string(), source }
+}

@@ -1,0 +1,662 @@
+//! Backups: the log up to one position and the files of the node, as one signed statement about objects
+//! that are named by their content. What an earlier backup holds is not sent again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use stemedb_io::{Env, Open};
+use stemedb_log::{Cutter, Link, Part, read_part};
+use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
+
+use crate::archiver::put_and_read_back;
+use crate::codec::{BadManifest, Fields, MapWriter, hash, open, seal};
+use crate::error::RemoteError;
+use crate::manifest::{PartEntry, decode_link, encode_link};
+use crate::names;
+use crate::parallel;
+use crate::restore::{Needed, RestorePlan, Target, fetch_hashed, patiently};
+use crate::store::{Store, StoreError};
+
+const DOMAIN: &str = "stemedb/backup/v1/manifest";
+const VERSION: u64 = 1;
+/// No manifest of a backup is longer.
+const BACKUP_BYTES_MAX: u64 = 256 << 20;
+/// No file of a node is longer.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Uploads at once: their bytes are in memory.
+const SENDERS: usize = 4;
+/// Objects that are checked at once.
+const CHECKERS: usize = 4;
+
+/// A file of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Its path below the folder of the node, with `/`.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// BLAKE3 of it.
+    pub hash: Hash,
+    /// Which of the objects that were to hold it does.
+    pub copy: u64,
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Its name: when it was begun, and chance.
+    pub id: String,
+    /// The database.
+    pub log_id: LogId,
+    /// The branch.
+    pub timeline: Timeline,
+    /// When it was made.
+    pub made_at: Millis,
+    /// The log root at its position.
+    pub end: Link,
+    /// When the record there was committed.
+    pub ended_at: Millis,
+    /// The log, in order.
+    pub parts: Vec<PartEntry>,
+    /// The files of the node, by path.
+    pub files: Vec<FileEntry>,
+}
+
+impl Backup {
+    /// Its bytes, signed.
+    pub fn seal(&self, key: &SigningKey) -> Vec<u8> {
+        let body = MapWriter::default()
+            .uint("v", VERSION)
+            .text("id", &self.id)
+            .bytes("log_id", &self.log_id.0)
+            .bytes("timeline", &self.timeline.0)
+            .int("made_at", self.made_at.0)
+            .map("end", encode_link(&self.end))
+            .int("ended_at", self.ended_at.0)
+            .list("parts", self.parts.iter().map(PartEntry::encode).collect())
+            .list("files", self.files.iter().map(FileEntry::encode).collect())
+            .finish();
+        seal(DOMAIN, &body, key)
+    }
+
+    /// Reads one and says who signed it.
+    pub fn open(bytes: &[u8]) -> Result<(Self, AgentId), BadManifest> {
+        let (body, key) = open(DOMAIN, bytes)?;
+        let mut fields = Fields::new(body)?;
+        fields.version(VERSION)?;
+        let log_id = LogId(fields.array("log_id")?);
+        let backup = Self {
+            id: fields.text("id")?.to_owned(),
+            log_id,
+            timeline: Timeline(fields.array("timeline")?),
+            made_at: Millis(fields.int("made_at")?),
+            end: decode_link(fields.map("end")?)?,
+            ended_at: Millis(fields.int("ended_at")?),
+            parts: fields.list("parts", |part| PartEntry::decode(part, log_id))?,
+            files: fields.list("files", FileEntry::decode)?,
+        };
+        fields.end()?;
+        Ok((backup, key))
+    }
+
+    /// Bytes of all its objects.
+    pub fn bytes(&self) -> u64 {
+        let parts = self.parts.iter().map(|part| part.bytes);
+        parts.chain(self.files.iter().map(|file| file.bytes)).sum()
+    }
+
+    /// The objects that it needs, each with length and hash.
+    fn objects(&self) -> Vec<Object> {
+        let part = |part: &PartEntry| (part.hash, part.copy, part.bytes);
+        let file = |file: &FileEntry| (file.hash, file.copy, file.bytes);
+        let all = self.parts.iter().map(part).chain(self.files.iter().map(file));
+        let object = |(hash, copy, bytes)| Object {
+            name: names::file(self.log_id, &hash, copy),
+            hash,
+            bytes,
+        };
+        all.map(object).collect()
+    }
+
+    /// What a restore of its log up to `target` needs.
+    pub fn plan(
+        &self,
+        store: &dyn Store,
+        env: &Env,
+        target: Target,
+    ) -> Result<RestorePlan, RemoteError> {
+        let needed = |entry: &PartEntry| Needed {
+            name: names::file(self.log_id, &entry.hash, entry.copy),
+            entry: entry.clone(),
+        };
+        let parts = self.parts.iter().map(needed).collect();
+        RestorePlan::of_parts(store, env, (self.log_id, self.timeline), parts, target)
+    }
+}
+
+struct Object {
+    name: String,
+    hash: Hash,
+    bytes: u64,
+}
+
+impl FileEntry {
+    fn encode(&self) -> Vec<u8> {
+        MapWriter::default()
+            .text("path", &self.path)
+            .uint("bytes", self.bytes)
+            .bytes("hash", &self.hash.0)
+            .uint("copy", self.copy)
+            .finish()
+    }
+
+    fn decode(mut fields: Fields<'_>) -> Result<Self, BadManifest> {
+        if let Some(key) = fields.optional_array::<16>("key_id")? {
+            let key = hex::encode(key);
+            return Err(BadManifest::TooNew(format!("a file is encrypted with key {key}")));
+        }
+        let path = fields.text("path")?;
+        // It is joined to a folder when it is restored.
+        let plain =
+            |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\\');
+        if !path.split('/').all(plain) {
+            return Err(BadManifest::Damaged(format!("{path} is no path below a folder")));
+        }
+        let file = Self {
+            path: path.to_owned(),
+            bytes: fields.uint("bytes")?,
+            hash: Hash(fields.array("hash")?),
+            copy: fields.uint("copy")?,
+        };
+        fields.end()?;
+        Ok(file)
+    }
+}
+
+/// How a backup is made.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// The folder of the node's own files.
+    pub node: PathBuf,
+    /// Files and folders in there that are not taken, by path below it.
+    pub leave_out: Vec<String>,
+    /// About how long a part of the log is before compression.
+    pub part_bytes: u64,
+    /// Bytes that are sent in a second at most; 0: no bound.
+    pub bytes_per_second: u64,
+}
+
+impl BackupOptions {
+    /// The defaults, for a node's folder.
+    pub fn new(node: impl Into<PathBuf>) -> Self {
+        Self { node: node.into(), leave_out: Vec::new(), part_bytes: 16 << 20, bytes_per_second: 0 }
+    }
+}
+
+/// What making a backup came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Made {
+    /// The backup.
+    pub backup: Backup,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Bytes that an earlier backup had sent.
+    pub reused: u64,
+}
+
+/// Makes a backup of the log that `cutter` reads, up to its newest durable position, and of the files
+/// of the node. Tells `progress` positions of the log that are done, ascending.
+pub fn make_backup(
+    store: &dyn Store,
+    env: &Env,
+    cutter: &mut Cutter,
+    key: &SigningKey,
+    options: &BackupOptions,
+    progress: &mut dyn FnMut(Position),
+) -> Result<Made, RemoteError> {
+    let (log_id, timeline) = cutter.identity().ok_or_else(|| {
+        RemoteError::Refused("a log without a first record cannot be backed up".into())
+    })?;
+    let began = env.clock.now_ms();
+    let there = listed(store, env, log_id)?;
+    let mut sender =
+        Sender { store, env, log_id, there, sent: 0, reused: 0, pace: options.bytes_per_second };
+    let (durable, _) = cutter.durable();
+    let mut parts = reusable(store, env, cutter, &sender, (log_id, timeline))?;
+    sender.reused += parts.iter().map(|part| part.bytes).sum::<u64>();
+    let mut at = match parts.last() {
+        Some(last) => cutter.seek(last.content.last())?,
+        None => cutter.seek_start()?,
+    };
+    progress(at.position);
+    while at.position < durable.position {
+        let mut some = Vec::new();
+        while some.len() < SENDERS
+            && at.position < durable.position
+            && let Some(part) = cutter.next(options.part_bytes)?
+        {
+            at = part.content.end;
+            some.push(part);
+        }
+        if some.is_empty() {
+            break;
+        }
+        parts.extend(sender.send_parts(some)?);
+        progress(at.position);
+    }
+    let Some(last) = parts.last() else {
+        return Err(RemoteError::Refused("a log without a record cannot be backed up".into()));
+    };
+    let (end, ended_at) = (last.content.end, last.content.ended_at);
+    let files = sender.send_files(options)?;
+    let mut chance = [0; 8];
+    env.rng.fill(&mut chance);
+    let id = format!("{began:015}-{}", hex::encode(chance));
+    let backup = Backup {
+        id,
+        log_id,
+        timeline,
+        made_at: Millis(env.clock.now_ms()),
+        end,
+        ended_at,
+        parts,
+        files,
+    };
+    let bytes = backup.seal(key);
+    let name = names::backup(log_id, &backup.id);
+    patiently(env, || store.put_new(&name, &bytes).map_err(RemoteError::from))?;
+    let found = patiently(env, || store.get(&name, BACKUP_BYTES_MAX).map_err(RemoteError::from))?;
+    if found != bytes {
+        return Err(RemoteError::Damaged {
+            name,
+            problem: "what is read back is not what was put; make the backup again".into(),
+        });
+    }
+    // Pruning beside it may have taken what was reused.
+    let there = listed(store, env, log_id)?;
+    let gone = backup.objects().into_iter().find(|one| there.get(&one.name) != Some(&one.bytes));
+    if let Some(Object { name, .. }) = gone {
+        return Err(RemoteError::Damaged {
+            name,
+            problem: "it was removed while the backup was made; make the backup again".into(),
+        });
+    }
+    Ok(Made { backup, sent: sender.sent, reused: sender.reused })
+}
+
+/// What an earlier backup holds of whole segments, as long as the log has the same history.
+fn reusable(
+    store: &dyn Store,
+    env: &Env,
+    cutter: &mut Cutter,
+    sender: &Sender<'_>,
+    (log_id, timeline): (LogId, Timeline),
+) -> Result<Vec<PartEntry>, RemoteError> {
+    let earlier = list_backups(store, env, log_id)?.good;
+    let Some((newest, _)) = earlier.into_iter().rev().find(|(one, _)| one.timeline == timeline)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut parts = newest.parts;
+    let usable = |part: &PartEntry| {
+        sender.there.get(&names::file(log_id, &part.hash, part.copy)) == Some(&part.bytes)
+    };
+    if let Some(lost) = parts.iter().position(|part| !usable(part)) {
+        parts.truncate(lost);
+    }
+    // Behind the last segment that the log has left the parts would be cut in other places.
+    let sealed = parts.iter().rposition(|part| part.ends_segment).map_or(0, |at| at + 1);
+    parts.truncate(sealed);
+    match parts.last() {
+        Some(last)
+            if cutter.seek(last.content.last()).is_ok_and(|here| here == last.content.end) =>
+        {
+            Ok(parts)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+struct Sender<'a> {
+    store: &'a dyn Store,
+    env: &'a Env,
+    log_id: LogId,
+    /// What is there already, with its length.
+    there: BTreeMap<String, u64>,
+    sent: u64,
+    reused: u64,
+    pace: u64,
+}
+
+impl Sender<'_> {
+    fn send_parts(&mut self, parts: Vec<Part>) -> Result<Vec<PartEntry>, RemoteError> {
+        let bytes: Vec<&[u8]> = parts.iter().map(|part| part.bytes.as_slice()).collect();
+        let sent = self.send(&bytes)?;
+        let entry = |(part, (hash, copy)): (&Part, (Hash, u64))| PartEntry {
+            content: part.content.clone(),
+            bytes: part.bytes.len() as u64,
+            hash,
+            copy,
+            ends_segment: part.ends_segment,
+        };
+        Ok(parts.iter().zip(sent).map(entry).collect())
+    }
+
+    fn send_files(&mut self, options: &BackupOptions) -> Result<Vec<FileEntry>, RemoteError> {
+        let mut paths = Vec::new();
+        walk(self.env, &options.node, "", &options.leave_out, &mut paths)?;
+        let mut files = Vec::new();
+        for path in paths {
+            let Some(bytes) = read_file(self.env, &options.node.join(&path))? else { continue };
+            let sent = self.send(&[&bytes])?;
+            if let Some((hash, copy)) = sent.first().copied() {
+                files.push(FileEntry { path, bytes: bytes.len() as u64, hash, copy });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Puts what is not there, and reads it back.
+    fn send(&mut self, objects: &[&[u8]]) -> Result<Vec<(Hash, u64)>, RemoteError> {
+        let began = self.env.clock.monotonic();
+        let (store, env, log_id) = (self.store, self.env, self.log_id);
+        let there = &self.there;
+        let sent = parallel::each(objects, SENDERS, |bytes| {
+            let hash = hash(bytes);
+            let length = bytes.len() as u64;
+            let known = there.get(&names::file(log_id, &hash, 0)) == Some(&length);
+            let name = |copy| names::file(log_id, &hash, copy);
+            let copy = patiently(env, || put_and_read_back(store, bytes, name))?;
+            Ok::<_, RemoteError>((hash, copy, known))
+        })?;
+        let mut fresh = 0;
+        for ((_, _, known), bytes) in sent.iter().zip(objects) {
+            let length = bytes.len() as u64;
+            if *known { self.reused += length } else { fresh += length }
+        }
+        self.sent += fresh;
+        if let Some(ms) = (fresh * 1_000).checked_div(self.pace) {
+            let took = self.env.clock.monotonic().saturating_sub(began);
+            self.env.clock.sleep(Duration::from_millis(ms).saturating_sub(took));
+        }
+        Ok(sent.into_iter().map(|(hash, copy, _)| (hash, copy)).collect())
+    }
+}
+
+fn listed(
+    store: &dyn Store,
+    env: &Env,
+    log_id: LogId,
+) -> Result<BTreeMap<String, u64>, RemoteError> {
+    let listed =
+        patiently(env, || store.list(&names::files(log_id), "").map_err(RemoteError::from))?;
+    Ok(listed.into_iter().map(|one| (one.name, one.bytes)).collect())
+}
+
+/// The files below a folder, by path, but for temporary ones.
+fn walk(
+    env: &Env,
+    root: &Path,
+    below: &str,
+    leave_out: &[String],
+    paths: &mut Vec<String>,
+) -> Result<(), RemoteError> {
+    let dir = root.join(below);
+    let entries = match env.vfs.read_dir(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|source| RemoteError::File {
+            act: "list",
+            file: dir.display().to_string(),
+            source,
+        })?,
+    };
+    for entry in entries {
+        let name = entry.name.to_string_lossy().into_owned();
+        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let passing = path.ends_with(".new") || path.ends_with(".tmp");
+        if passing || leave_out.contains(&path) {
+            continue;
+        }
+        if entry.is_dir {
+            walk(env, root, &path, leave_out, paths)?;
+        } else {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a file; `None` if it is gone: audits are rotated, files replaced meanwhile.
+fn read_file(env: &Env, path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
+    let failed =
+        |source| RemoteError::File { act: "read", file: path.display().to_string(), source };
+    let file = match env.vfs.open(path, Open::Read) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    let length = file.len().map_err(failed)?;
+    if length > FILE_BYTES_MAX {
+        return Err(RemoteError::Refused(format!("{} has {length} bytes", path.display())));
+    }
+    let mut bytes = vec![0; length as usize];
+    let read = file.read_at(&mut bytes, 0).map_err(failed)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}
+
+/// The backups of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Backups {
+    /// Those whose manifest verifies, the oldest first, and who signed.
+    pub good: Vec<(Backup, AgentId)>,
+    /// Objects in the place of one that are none, and why.
+    pub bad: Vec<(String, String)>,
+}
+
+/// Reads the manifests of all backups of a log.
+pub fn list_backups(store: &dyn Store, env: &Env, log_id: LogId) -> Result<Backups, RemoteError> {
+    let folder = names::backups(log_id);
+    let listed = patiently(env, || store.list(&folder, "").map_err(RemoteError::from))?;
+    let mut backups = Backups::default();
+    for one in listed {
+        let bytes =
+            patiently(env, || store.get(&one.name, BACKUP_BYTES_MAX).map_err(RemoteError::from));
+        let bytes = match bytes {
+            // Pruned meanwhile.
+            Err(RemoteError::Store(StoreError::Missing { .. })) => continue,
+            bytes => bytes?,
+        };
+        match Backup::open(&bytes) {
+            Ok((backup, key)) if one.name == names::backup(log_id, &backup.id) => {
+                backups.good.push((backup, key));
+            }
+            Ok(_) => backups.bad.push((one.name, "it is the manifest of another backup".into())),
+            Err(problem) => backups.bad.push((one.name, problem.to_string())),
+        }
+    }
+    Ok(backups)
+}
+
+/// Reads every object of a backup and compares it with the manifest: each byte is covered by a hash.
+/// Gives what is wrong, an object and a sentence each; empty: the backup is whole. Tells `progress`
+/// bytes that were read.
+pub fn verify_backup(
+    store: &dyn Store,
+    env: &Env,
+    backup: &Backup,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<(String, String)>, RemoteError> {
+    let mut problems = Vec::new();
+    let mut at: Option<Link> = None;
+    for part in &backup.parts {
+        let name = names::file(backup.log_id, &part.hash, part.copy);
+        let follows = match at {
+            None => part.content.start.position == Position::NONE,
+            Some(at) => at == part.content.start,
+        };
+        if !follows {
+            problems.push((name, "it does not go on from the part before it".into()));
+        }
+        at = Some(part.content.end);
+    }
+    if at != Some(backup.end) {
+        let name = names::backup(backup.log_id, &backup.id);
+        problems.push((name, "its parts do not end where it says".into()));
+    }
+    let contents: BTreeMap<String, &PartEntry> = backup
+        .parts
+        .iter()
+        .map(|part| (names::file(backup.log_id, &part.hash, part.copy), part))
+        .collect();
+    let objects = backup.objects();
+    let mut done = 0;
+    for some in objects.chunks(CHECKERS) {
+        let found = parallel::each(some, CHECKERS, |object| {
+            let Object { name, hash, bytes } = object;
+            let fetched = fetch_hashed(store, env, name, *bytes, *hash);
+            let problem = match (fetched, contents.get(name)) {
+                (Ok(bytes), Some(part)) => match read_part(name, &bytes, &mut |_, _| Ok(())) {
+                    Ok(content) if content == part.content => None,
+                    Ok(_) => Some("something else is in it than the manifest says".to_owned()),
+                    Err(error) => Some(error.to_string()),
+                },
+                (Ok(_), None) => None,
+                (Err(RemoteError::Damaged { problem, .. }), _) => Some(problem),
+                (Err(RemoteError::Store(StoreError::Missing { .. })), _) => {
+                    Some("it is not there".to_owned())
+                }
+                (Err(error), _) => return Err(error),
+            };
+            Ok(problem.map(|problem| (name.clone(), problem)))
+        })?;
+        problems.extend(found.into_iter().flatten());
+        done += some.iter().map(|object| object.bytes).sum::<u64>();
+        progress(done);
+    }
+    Ok(problems)
+}
+
+/// Puts the files of the node below `to`, which must not have any of them, readable by their owner
+/// only. Those whose path is in `leave_out` stay out.
+pub fn restore_files(
+    store: &dyn Store,
+    env: &Env,
+    backup: &Backup,
+    to: &Path,
+    leave_out: &[String],
+) -> Result<u64, RemoteError> {
+    let mut restored = 0;
+    let failed = |act, path: &Path| {
+        let file = path.display().to_string();
+        move |source| RemoteError::File { act, file, source }
+    };
+    for file in backup.files.iter().filter(|file| !leave_out.contains(&file.path)) {
+        let name = names::file(backup.log_id, &file.hash, file.copy);
+        let bytes = fetch_hashed(store, env, &name, file.bytes, file.hash)?;
+        let path = to.join(&file.path);
+        let dir = path.parent().unwrap_or(to);
+        env.vfs.create_dir_all(dir).map_err(failed("create", dir))?;
+        let new = env.vfs.open(&path, Open::CreateNew).map_err(failed("create", &path))?;
+        new.write_at(&bytes, 0).map_err(failed("write", &path))?;
+        new.sync_all().map_err(failed("sync", &path))?;
+        new.close().map_err(failed("close", &path))?;
+        env.vfs.sync_dir(dir).map_err(failed("sync", dir))?;
+        restored += 1;
+    }
+    Ok(restored)
+}
+
+/// Which backups stay. Each rule keeps the newest of each of its periods; what any rule keeps stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// So many of the newest, at least one.
+    pub last: usize,
+    /// One of each of so many days (UTC) that have one.
+    pub daily: usize,
+    /// One of each of so many weeks.
+    pub weekly: usize,
+}
+
+/// What pruning will remove, or has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Backups that go.
+    pub backups: Vec<String>,
+    /// Objects that no backup needs then, and their bytes.
+    pub objects: u64,
+    /// See `objects`.
+    pub bytes: u64,
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
+/// What is younger may belong to a backup that is being made.
+const YOUNG_MS: i64 = DAY_MS;
+
+/// Removes the backups that no rule keeps, and then the objects that none of those that are left
+/// needs. Refuses while the manifest of any backup cannot be read: nobody knows what that one needs.
+/// With `dry_run` only says what would go. Objects that were put within a day stay: a backup that is
+/// being made may need them.
+pub fn prune_backups(
+    store: &dyn Store,
+    env: &Env,
+    log_id: LogId,
+    keep: Keep,
+    dry_run: bool,
+) -> Result<Pruned, RemoteError> {
+    let Backups { good, bad } = list_backups(store, env, log_id)?;
+    if let Some((name, problem)) = bad.first() {
+        return Err(RemoteError::Refused(format!(
+            "{name}: {problem}; nothing is removed, since nobody knows what it needs"
+        )));
+    }
+    let kept = kept(&good, keep);
+    let (stay, go): (Vec<_>, Vec<_>) = good.iter().partition(|(one, _)| kept.contains(&one.id));
+    let needed: BTreeSet<String> =
+        stay.iter().flat_map(|(one, _)| one.objects()).map(|object| object.name).collect();
+    let now = env.clock.now_ms();
+    let objects =
+        patiently(env, || store.list(&names::files(log_id), "").map_err(RemoteError::from))?;
+    let unneeded: Vec<_> = objects
+        .into_iter()
+        .filter(|one| {
+            !needed.contains(&one.name) && now.saturating_sub(one.modified_ms) >= YOUNG_MS
+        })
+        .collect();
+    let pruned = Pruned {
+        backups: go.iter().map(|(one, _)| one.id.clone()).collect(),
+        objects: unneeded.len() as u64,
+        bytes: unneeded.iter().map(|one| one.bytes).sum(),
+    };
+    if dry_run {
+        return Ok(pruned);
+    }
+    // Manifests first: no backup is left that lacks something.
+    for id in &pruned.backups {
+        let name = names::backup(log_id, id);
+        patiently(env, || store.remove(&name).map_err(RemoteError::from))?;
+    }
+    for one in &unneeded {
+        patiently(env, || store.remove(&one.name).map_err(RemoteError::from))?;
+    }
+    Ok(pruned)
+}
+
+/// The backups that some rule keeps; the newest is always one.
+fn kept(backups: &[(Backup, AgentId)], keep: Keep) -> BTreeSet<String> {
+    let newest = || backups.iter().rev().map(|(one, _)| one);
+    let mut kept: BTreeSet<String> =
+        newest().take(keep.last.max(1)).map(|one| one.id.clone()).collect();
+    // The epoch began on a Thursday; weeks begin on Mondays.
+    for (count, period, shift) in [(keep.daily, DAY_MS, 0), (keep.weekly, 7 * DAY_MS, 3 * DAY_MS)] {
+        let mut seen = BTreeSet::new();
+        for one in newest() {
+            let number = one.made_at.0.saturating_add(shift).div_euclid(period);
+            if seen.len() < count && seen.insert(number) {
+                kept.insert(one.id.clone());
+            }
+        }
+    }
+    kept
+}

@@ -1,0 +1,102 @@
+//! What of a log is in the archive, what is on its way, and what was there and is no more.
+
+use std::collections::BTreeMap;
+
+use stemedb_model::{LogId, Millis, Position, Timeline};
+
+use crate::catalogue::{Catalogue, History, Problem};
+use crate::error::RemoteError;
+use crate::manifest::PartEntry;
+use crate::names;
+use crate::store::Store;
+
+/// An archive, compared with what its store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveStatus {
+    /// The database.
+    pub log_id: LogId,
+    /// The branch.
+    pub timeline: Timeline,
+    /// Everything up to here was archived.
+    pub archived: Position,
+    /// When the record there was committed.
+    pub archived_time: Millis,
+    /// When the newest manifest was made.
+    pub made_at: Millis,
+    /// Parts that are there, and their bytes.
+    pub present: (u64, u64),
+    /// Parts that were archived and are not there, or not in their length.
+    pub lost: Vec<PartEntry>,
+    /// Objects that no manifest names yet: uploads under way, or that were broken off.
+    pub uploading: Vec<String>,
+    /// What manifests do not tell.
+    pub problems: Vec<Problem>,
+}
+
+impl ArchiveStatus {
+    /// Whether everything up to `archived` is there.
+    pub fn whole(&self) -> bool {
+        self.lost.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// Looks at the archive of a branch and at those that it goes on from; `None` if there is none.
+/// Costs a listing of all parts; reads manifests and no part.
+pub fn archive_status(
+    store: &dyn Store,
+    log_id: LogId,
+    timeline: Timeline,
+) -> Result<Option<ArchiveStatus>, RemoteError> {
+    let Some(history) = History::load(store, log_id, timeline)? else { return Ok(None) };
+    let Some(newest) = history.newest() else { return Ok(None) };
+    let mut status = ArchiveStatus {
+        log_id,
+        timeline,
+        archived: newest.end.0.position,
+        archived_time: newest.end.1,
+        made_at: newest.made_at,
+        present: (0, 0),
+        lost: Vec::new(),
+        uploading: Vec::new(),
+        problems: Vec::new(),
+    };
+    for branch in &history.branches {
+        let mut there = listed(store, branch)?;
+        for part in &branch.parts {
+            match there.remove(&part.name(branch.timeline)) {
+                Some(bytes) if bytes == part.bytes => {
+                    status.present.0 += 1;
+                    status.present.1 += bytes;
+                }
+                _ => status.lost.push(part.clone()),
+            }
+        }
+        status.problems.extend(branch.problems.iter().cloned());
+        status.uploading.extend(there.into_keys());
+    }
+    if let Err(RemoteError::Gap { first, last }) = history.check()
+        && !status.problems.contains(&Problem::Gap { first, last })
+    {
+        status.problems.push(Problem::Gap { first, last });
+    }
+    Ok(Some(status))
+}
+
+/// The parts of a branch that its manifests name and that are not there, or not in their length.
+pub(crate) fn missing_parts(
+    store: &dyn Store,
+    catalogue: &Catalogue,
+) -> Result<Vec<PartEntry>, RemoteError> {
+    let there = listed(store, catalogue)?;
+    let missing = catalogue
+        .parts
+        .iter()
+        .filter(|part| there.get(&part.name(catalogue.timeline)) != Some(&part.bytes));
+    Ok(missing.cloned().collect())
+}
+
+fn listed(store: &dyn Store, catalogue: &Catalogue) -> Result<BTreeMap<String, u64>, RemoteError> {
+    let folder = names::parts(catalogue.log_id, catalogue.timeline);
+    let listed = store.list(&folder, "")?;
+    Ok(listed.into_iter().map(|one| (one.name, one.bytes)).collect())
+}

@@ -1,0 +1,266 @@
+//! A folder, or S3, Google Cloud Storage, Azure, and what speaks like them.
+
+use std::collections::BTreeMap;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use object_store::path::Path;
+use object_store::{
+    ClientOptions, Error, ObjectStore as Objects, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Listed, Put, Store, StoreError};
+
+/// How patient a store is, and what it is told besides its address.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// A request that takes longer has failed.
+    pub timeout: Duration,
+    /// How often a request is made again before its failure is told.
+    pub retries: usize,
+    /// Settings by the names of the environment in lower case, as `aws_endpoint`; they come before
+    /// those of the environment.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.settings.keys().collect();
+        f.debug_struct("StoreOptions")
+            .field("timeout", &self.timeout)
+            .field("retries", &self.retries)
+            .field("settings", &names)
+            .finish()
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60), retries: 2, settings: BTreeMap::new() }
+    }
+}
+
+/// A store at an address.
+///
+/// | address | what | credentials |
+/// |---|---|---|
+/// | `/path`, `file:///path` | a folder of this machine | |
+/// | `s3://bucket/prefix` | S3 and what speaks like it | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ENDPOINT`, `AWS_REGION`, … |
+/// | `gs://bucket/prefix` | Google Cloud Storage | `GOOGLE_SERVICE_ACCOUNT`, … |
+/// | `az://container/prefix` | Azure | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, … |
+pub struct ObjectStore {
+    objects: Arc<dyn Objects>,
+    prefix: String,
+    place: String,
+    runtime: Runtime,
+}
+
+impl std::fmt::Debug for ObjectStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectStore").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl ObjectStore {
+    /// Opens the store at `address`; makes the folder of a local one. Asks nothing of a far one yet.
+    pub fn open(address: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let refused = |problem: String| StoreError::Refused { place: address.into(), problem };
+        let built = |error: Error| refused(error.to_string());
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(|error| refused(format!("cannot start threads: {error}")))?;
+        // For reqwest; the process may have chosen already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = ClientOptions::new().with_timeout(options.timeout);
+        let retry = RetryConfig {
+            max_retries: options.retries,
+            retry_timeout: options.timeout,
+            ..RetryConfig::default()
+        };
+        let (scheme, rest) = match address.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None if address.starts_with('/') => ("file", address),
+            None => return Err(refused(WHAT_IS_AN_ADDRESS.into())),
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let (objects, prefix): (Arc<dyn Objects>, &str) = match scheme {
+            "file" => (Arc::new(folder(rest).map_err(refused)?), ""),
+            _ if bucket.is_empty() => return Err(refused(WHAT_IS_AN_ADDRESS.into())),
+            "s3" => {
+                let mut builder = object_store::aws::AmazonS3Builder::from_env();
+                for (name, value) in &options.settings {
+                    builder = builder.with_config(name.parse().map_err(built)?, value);
+                }
+                let endpoint =
+                    builder.get_config_value(&object_store::aws::AmazonS3ConfigKey::Endpoint);
+                // Plain HTTP to this machine, as tests and sidecars speak it.
+                let client = client.with_allow_http(endpoint.is_some_and(|url| is_loopback(&url)));
+                let builder = builder
+                    .with_bucket_name(bucket)
+                    .with_client_options(client)
+                    .with_conditional_put(object_store::aws::S3ConditionalPut::ETagMatch)
+                    .with_retry(retry);
+                (Arc::new(builder.build().map_err(built)?), prefix)
+            }
+            "gs" => {
+                let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env();
+                for (name, value) in &options.settings {
+                    builder = builder.with_config(name.parse().map_err(built)?, value);
+                }
+                let builder =
+                    builder.with_bucket_name(bucket).with_client_options(client).with_retry(retry);
+                (Arc::new(builder.build().map_err(built)?), prefix)
+            }
+            "az" => {
+                let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env();
+                for (name, value) in &options.settings {
+                    builder = builder.with_config(name.parse().map_err(built)?, value);
+                }
+                let builder = builder
+                    .with_container_name(bucket)
+                    .with_client_options(client)
+                    .with_retry(retry);
+                (Arc::new(builder.build().map_err(built)?), prefix)
+            }
+            _ => return Err(refused(WHAT_IS_AN_ADDRESS.into())),
+        };
+        let prefix = prefix.trim_matches('/').to_owned();
+        Ok(Self { objects, prefix, place: address.into(), runtime })
+    }
+
+    fn path(&self, name: &str) -> Path {
+        if self.prefix.is_empty() {
+            Path::from(name)
+        } else {
+            Path::from(format!("{}/{name}", self.prefix))
+        }
+    }
+
+    fn name(&self, path: &Path) -> String {
+        let path = path.as_ref();
+        let below = path.strip_prefix(&self.prefix).unwrap_or(path);
+        below.trim_start_matches('/').to_owned()
+    }
+
+    fn failed(&self, act: &'static str, name: &str, error: Error) -> StoreError {
+        match error {
+            Error::NotFound { .. } => StoreError::Missing { name: name.into() },
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Refused {
+                place: self.place.clone(),
+                problem: format!("cannot {act} {name}: {error}; check the credentials"),
+            },
+            error => StoreError::Unavailable { act, name: name.into(), problem: chain(&error) },
+        }
+    }
+}
+
+const WHAT_IS_AN_ADDRESS: &str = "not an address of a store: expected /path, s3://bucket/prefix, \
+                                  gs://bucket/prefix or az://container/prefix";
+
+fn folder(path: &str) -> Result<object_store::local::LocalFileSystem, String> {
+    let path = FilePath::new(path);
+    if !path.is_absolute() {
+        return Err(format!("{} is not an absolute path", path.display()));
+    }
+    std::fs::create_dir_all(path).map_err(|error| format!("cannot make the folder: {error}"))?;
+    let folder = object_store::local::LocalFileSystem::new_with_prefix(path);
+    // An object counts as there once it survives a loss of power; a folder without one is none.
+    folder
+        .map(|folder| folder.with_fsync(true).with_automatic_cleanup(true))
+        .map_err(|error| error.to_string())
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.strip_prefix("http://").unwrap_or(url);
+    ["127.0.0.1", "localhost", "[::1]"].iter().any(|local| {
+        host.strip_prefix(local).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+    })
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl Store for ObjectStore {
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let payload = bytes.to_vec().into();
+        let path = self.path(name);
+        let put = self.objects.put_opts(&path, payload, options);
+        match self.runtime.block_on(put) {
+            Ok(_) => Ok(Put::Created),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::Exists),
+            Err(error) => Err(self.failed("put", name, error)),
+        }
+    }
+
+    fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(name);
+        let bytes = self.runtime.block_on(async {
+            let got = self.objects.get(&path).await?;
+            let found = got.meta.size;
+            if found > most { Ok(Err(found)) } else { got.bytes().await.map(Ok) }
+        });
+        match bytes {
+            Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+            Ok(Err(found)) => Err(StoreError::TooLong { name: name.into(), found, most }),
+            Err(error) => Err(self.failed("get", name, error)),
+        }
+    }
+
+    fn list(&self, folder: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        let path = self.path(folder);
+        let objects = if after.is_empty() {
+            self.objects.list(Some(&path))
+        } else {
+            self.objects.list_with_offset(Some(&path), &self.path(after))
+        };
+        let objects: Result<Vec<_>, _> = self.runtime.block_on(objects.try_collect());
+        let objects = objects.map_err(|error| self.failed("list", folder, error))?;
+        let mut listed: Vec<_> = objects
+            .into_iter()
+            .map(|object| Listed {
+                name: self.name(&object.location),
+                bytes: object.size,
+                modified_ms: object.last_modified.timestamp_millis(),
+            })
+            .collect();
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let path = self.path(folder);
+        let listed = self.runtime.block_on(self.objects.list_with_delimiter(Some(&path)));
+        let listed = listed.map_err(|error| self.failed("list", folder, error))?;
+        let last = |path: &Path| path.filename().map(str::to_owned);
+        let mut names: Vec<_> = listed.common_prefixes.iter().filter_map(last).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path(name);
+        match self.runtime.block_on(self.objects.delete(&path)) {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("remove", name, error)),
+        }
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+}

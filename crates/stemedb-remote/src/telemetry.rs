@@ -1,0 +1,55 @@
+//! Metrics. Each series is there from the start, at 0.
+
+use metrics::{counter, gauge};
+
+use crate::archiver::{ArchiveProgress, ArchiveState};
+use crate::error::RemoteError;
+
+const STATES: [&str; 4] = ["starting", "running", "failing", "stopped"];
+const ERRORS: [&str; 4] = ["store", "log", "damaged", "diverged"];
+
+/// Names every series.
+pub(crate) fn register() {
+    for error in ERRORS {
+        counter!("stemedb_archive_errors_total", "error" => error).increment(0);
+    }
+    counter!("stemedb_archive_parts_total").increment(0);
+    counter!("stemedb_archive_bytes_total").increment(0);
+    counter!("stemedb_archive_lost_parts_total").increment(0);
+    progress(&ArchiveProgress::default());
+}
+
+/// A part is in the archive.
+pub(crate) fn archived(bytes: u64) {
+    counter!("stemedb_archive_parts_total").increment(1);
+    counter!("stemedb_archive_bytes_total").increment(bytes);
+}
+
+/// Parts were found missing.
+pub(crate) fn lost(parts: u64) {
+    counter!("stemedb_archive_lost_parts_total").increment(parts);
+}
+
+/// An attempt failed.
+pub(crate) fn failed(error: &RemoteError) {
+    let kind = match error {
+        RemoteError::Store(_) => "store",
+        RemoteError::Log(_) | RemoteError::File { .. } => "log",
+        RemoteError::Diverged { .. } => "diverged",
+        _ => "damaged",
+    };
+    counter!("stemedb_archive_errors_total", "error" => kind).increment(1);
+}
+
+pub(crate) fn progress(progress: &ArchiveProgress) {
+    gauge!("stemedb_wal_archived_position").set(progress.archived.0 as f64);
+    let lag = progress.durable.0.saturating_sub(progress.archived.0);
+    gauge!("stemedb_archive_lag_positions").set(lag as f64);
+    gauge!("stemedb_archive_lag_bytes").set(progress.lag_bytes as f64);
+    gauge!("stemedb_archive_lag_seconds").set(progress.lag.as_secs_f64());
+    for state in STATES {
+        let is = if progress.state.as_str() == state { 1.0 } else { 0.0 };
+        gauge!("stemedb_archive_state", "state" => state).set(is);
+    }
+    debug_assert!(STATES.contains(&ArchiveState::default().as_str()));
+}

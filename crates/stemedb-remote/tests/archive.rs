@@ -1,0 +1,406 @@
+//! An archive under load, while everything around it fails: no gap that is not told, nothing
+//! overwritten, and once it can it catches up by itself.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stemedb_io::sim::SimRng;
+use stemedb_io::{Clock, Rng};
+use stemedb_log::Log;
+use stemedb_model::{Position, SigningKey, Timeline};
+use stemedb_remote::{
+    ArchiveState, Archiver, Catalogue, Manifest, MemoryStore, Put, RemoteError, RestorePlan,
+    RestoreTo, Step, Store, StoreError, Target, archive_status, leaves, logs, probe, restore,
+};
+use support::*;
+
+const BRANCH: Timeline = Timeline([3; 16]);
+
+fn root_of(store: &dyn Store, timeline: Timeline, seed: u64) -> (Position, stemedb_model::Hash) {
+    let to = Machine::new(seed);
+    let plan = RestorePlan::of_archive(store, &to.env, (LOG_ID, timeline), Target::Newest).unwrap();
+    let dir = Path::new("/restored/wal");
+    let place = RestoreTo { dir, timeline: BRANCH, segment_bytes: SEGMENT };
+    let restored = restore(store, &to.env, &plan, place, &mut |_| ()).unwrap();
+    assert_eq!(restored.end, plan.end);
+    assert_eq!(restored.records, plan.end.position.0);
+    let wal = to.open("/restored/wal").unwrap();
+    assert_eq!(wal.reader().root(), (restored.end.position, restored.end.chain));
+    wal.reader().root()
+}
+
+#[test]
+fn whatever_fails_the_archive_becomes_the_log() {
+    let (mut kills, mut void, mut copies) = (0, 0, 0);
+    for seed in 0..60 {
+        let rng = SimRng::new(seed ^ 0xa5);
+        let mut machine = Machine::new(seed);
+        let faulty = FaultyStore::new(seed, &machine.clock);
+        let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+        let mut wal = machine.create();
+        let history = history(seed, 60);
+        wal.append(&history[0].1).unwrap();
+        let part_bytes = 1 + rng.next_u64() % 30_000;
+        let mut archiver = machine.archiver(&wal, &store, part_bytes);
+        for (pause, group) in &history[1..] {
+            machine.clock.sleep(*pause);
+            wal.append(group).unwrap();
+            match rng.next_u64() % 12 {
+                0 => faulty.set(Faults::AWAY),
+                1 => faulty.set(Faults::default()),
+                2 => faulty.set(Faults {
+                    refused: 100,
+                    answer_lost: 100,
+                    cut_short: 100,
+                    cut_silently: 100,
+                    delay: Duration::from_millis(200),
+                }),
+                3 => {
+                    wal.repack_now().unwrap();
+                }
+                4 => {
+                    // The process ends; what it had sent is in the store.
+                    drop((archiver, wal));
+                    machine = machine.crash(seed + kills);
+                    wal = machine.open(DIR).unwrap();
+                    archiver = machine.archiver(&wal, &store, part_bytes);
+                    kills += 1;
+                }
+                _ => {}
+            }
+            for _ in 0..rng.next_u64() % 4 {
+                match archiver.step() {
+                    Err(error) => assert!(error.passes(), "{error}"),
+                    Ok(Step::Idle) => machine.clock.sleep(Duration::from_secs(4)),
+                    Ok(Step::Worked) => {}
+                }
+            }
+            let progress = archiver.progress();
+            assert!(progress.archived <= progress.durable);
+        }
+        faulty.set(Faults::default());
+        settle(&mut archiver, &machine.clock);
+        let progress = archiver.progress();
+        assert_eq!(progress.archived, wal.reader().durable().0);
+        assert_eq!((progress.lag_bytes, progress.lag), (0, Duration::ZERO));
+        faulty.assert_nothing_overwritten();
+        let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+        assert!(status.whole(), "{status:?}");
+        assert_eq!(status.archived, progress.archived);
+        assert_eq!(root_of(&*store, TIMELINE, seed), wal.reader().root());
+        let catalogue = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+        copies += catalogue.parts.iter().filter(|part| part.copy > 0).count();
+        void += catalogue.taken - store_manifests(&*store);
+        assert_eq!(logs(&*store).unwrap(), [LOG_ID]);
+        assert_eq!(leaves(&*store, LOG_ID).unwrap(), [TIMELINE]);
+    }
+    assert!(kills > 50 && void > 20 && copies > 20, "{kills} kills, {void} void, {copies} copies");
+}
+
+/// Objects in the place of manifests that are some.
+fn store_manifests(store: &dyn Store) -> u64 {
+    let listed = store.list(&format!("{LOG_ID}/{TIMELINE}/manifests"), "").unwrap();
+    let good = listed
+        .iter()
+        .filter(|one| Manifest::open(&store.get(&one.name, u64::MAX).unwrap()).is_ok());
+    good.count() as u64
+}
+
+/// A log of some groups, archived in small parts.
+fn archived(seed: u64, groups: usize) -> (Machine, stemedb_log::Wal, Arc<FaultyStore>, Archiver) {
+    let machine = Machine::new(seed);
+    let faulty = FaultyStore::new(seed, &machine.clock);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    let mut wal = machine.create();
+    for (pause, group) in history(seed, groups) {
+        machine.clock.sleep(pause);
+        wal.append(&group).unwrap();
+    }
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    settle(&mut archiver, &machine.clock);
+    (machine, wal, faulty, archiver)
+}
+
+#[test]
+fn what_a_store_loses_is_told_and_put_back() {
+    let (machine, wal, faulty, archiver) = archived(3, 30);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    let parts = faulty.list(&format!("{LOG_ID}/{TIMELINE}/parts"), "").unwrap();
+    faulty.remove(&parts[4].name).unwrap();
+    faulty.inner.overwrite(&parts[9].name, b"short".to_vec());
+    let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert_eq!((status.lost.len(), status.whole()), (2, false));
+    let error = RestorePlan::of_archive(&*store, &machine.env, (LOG_ID, TIMELINE), Target::Newest)
+        .and_then(|plan| {
+            let dir = Path::new("/restored/wal");
+            let place = RestoreTo { dir, timeline: BRANCH, segment_bytes: SEGMENT };
+            restore(&*store, &machine.env, &plan, place, &mut |_| ())
+        })
+        .unwrap_err();
+    assert!(error.to_string().contains("parts/"), "{error}");
+
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    settle(&mut archiver, &machine.clock);
+    let progress = archiver.progress();
+    assert_eq!((progress.lost_parts, progress.replaced_parts), (2, 2));
+    let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(status.whole(), "{status:?}");
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+}
+
+#[test]
+fn lost_manifests_are_told_and_their_parts_archived_again() {
+    let (machine, wal, faulty, archiver) = archived(4, 30);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    let manifests = faulty.list(&format!("{LOG_ID}/{TIMELINE}/manifests"), "").unwrap();
+    // In the middle: a gap that the archive itself tells.
+    let name = manifests[7].name.clone();
+    let kept = faulty.get(&name, u64::MAX).unwrap();
+    faulty.remove(&name).unwrap();
+    let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(!status.whole() && status.problems.len() >= 2, "{status:?}");
+    let plan = RestorePlan::of_archive(&*store, &machine.env, (LOG_ID, TIMELINE), Target::Newest);
+    assert!(matches!(plan, Err(RemoteError::Gap { .. })), "{plan:?}");
+    // One flipped bit is as bad.
+    let mut flipped = kept.clone();
+    flipped[kept.len() / 2] ^= 4;
+    faulty.inner.overwrite(&name, flipped);
+    let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(!status.whole(), "{status:?}");
+    faulty.inner.overwrite(&name, kept);
+    assert!(archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap().whole());
+
+    // The newest ones: only the node knows.
+    for manifest in &manifests[manifests.len() - 5..] {
+        faulty.remove(&manifest.name).unwrap();
+    }
+    let shorter = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(shorter.whole() && shorter.archived < wal.reader().durable().0);
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    settle(&mut archiver, &machine.clock);
+    assert_eq!(archiver.progress().lost_parts, 5);
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+    // All of them.
+    drop(archiver);
+    for manifest in faulty.list(&format!("{LOG_ID}/{TIMELINE}/manifests"), "").unwrap() {
+        faulty.remove(&manifest.name).unwrap();
+    }
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    settle(&mut archiver, &machine.clock);
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+    faulty.assert_nothing_overwritten();
+}
+
+#[test]
+fn an_archive_of_another_history_is_not_written_to() {
+    let (machine, wal, faulty, archiver) = archived(5, 20);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop((archiver, wal));
+    let before = faulty.list(&LOG_ID.to_string(), "").unwrap();
+    // The same log and branch, other records: a folder that was copied and written to.
+    let other = Machine::new(6);
+    let mut wal = other.create();
+    for (pause, group) in history(6, 20) {
+        other.clock.sleep(pause);
+        wal.append(&group).unwrap();
+    }
+    let mut archiver = other.archiver(&wal, &store, 1);
+    let error = archiver.step().unwrap_err();
+    assert!(matches!(error, RemoteError::Diverged { .. }) && !error.passes(), "{error}");
+    assert!(matches!(archiver.progress().state, ArchiveState::Stopped { .. }));
+    assert!(archiver.step().is_err());
+    assert_eq!(faulty.list(&LOG_ID.to_string(), "").unwrap(), before);
+    drop(machine);
+}
+
+#[test]
+fn of_two_archivers_of_one_log_both_come_to_the_same_archive() {
+    let machine = Machine::new(8);
+    let faulty = FaultyStore::new(8, &machine.clock);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    let mut wal = machine.create();
+    let history = history(8, 50);
+    wal.append(&history[0].1).unwrap();
+    let mut archivers = [machine.archiver(&wal, &store, 1), machine.archiver(&wal, &store, 9_000)];
+    let mut collided = 0;
+    for (n, (pause, group)) in history.iter().enumerate().skip(1) {
+        machine.clock.sleep(*pause);
+        wal.append(group).unwrap();
+        machine.clock.sleep(Duration::from_secs(6));
+        if let Err(error) = archivers[n % 2].step() {
+            assert!(error.passes(), "{error}");
+            collided += 1;
+        }
+    }
+    for archiver in &mut archivers {
+        settle(archiver, &machine.clock);
+    }
+    assert!(collided > 3, "{collided}");
+    faulty.assert_nothing_overwritten();
+    assert!(archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap().whole());
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+}
+
+/// More manifests than one checkpoint stands for.
+#[test]
+fn a_checkpoint_stands_for_the_manifests_before_it() {
+    let machine = Machine::new(9);
+    let faulty = FaultyStore::new(9, &machine.clock);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    let mut wal = machine.create();
+    let mut archiver = None;
+    for (n, (pause, group)) in history(9, 700).into_iter().enumerate() {
+        machine.clock.sleep(pause);
+        wal.append(&group).unwrap();
+        let archiver = archiver.get_or_insert_with(|| machine.archiver(&wal, &store, 1));
+        faulty.set(Faults { cut_silently: 20, ..Faults::default() });
+        if n % 90 == 89 {
+            *archiver = machine.archiver(&wal, &store, 1);
+        }
+        settle(archiver, &machine.clock);
+    }
+    faulty.set(Faults::default());
+    let whole = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(whole.problems.is_empty() && whole.newest.0 > 700, "{:?}", whole.problems);
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+    // Without the others the checkpoints tell the same, and say that something is gone.
+    for number in (1..512).filter(|number| number % 256 != 0) {
+        let _ = faulty.remove(&format!("{LOG_ID}/{TIMELINE}/manifests/{number:020}.cbor"));
+    }
+    let without = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert_eq!(without.parts, whole.parts);
+    assert!(!without.problems.is_empty());
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+}
+
+#[test]
+fn a_restored_log_is_archived_behind_what_it_shares() {
+    let (machine, wal, faulty, archiver) = archived(10, 40);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop((archiver, wal, machine));
+    let mut timeline = TIMELINE;
+    for round in 0..4u8 {
+        let machine = Machine::new(20 + u64::from(round));
+        let newest =
+            RestorePlan::of_archive(&*store, &machine.env, (LOG_ID, timeline), Target::Newest);
+        // Once inside a group, once at the very end.
+        let back = if round == 3 { 0 } else { 7 + u64::from(round) };
+        let target = Target::Position(Position(newest.unwrap().newest.0 - back));
+        let plan =
+            RestorePlan::of_archive(&*store, &machine.env, (LOG_ID, timeline), target).unwrap();
+        let branch = Timeline([100 + round; 16]);
+        let place = RestoreTo { dir: Path::new(DIR), timeline: branch, segment_bytes: SEGMENT };
+        restore(&*store, &machine.env, &plan, place, &mut |_| ()).unwrap();
+        let mut wal = machine.open(DIR).unwrap();
+        for (_, group) in &history(30 + u64::from(round), 12)[1..] {
+            wal.append(group).unwrap();
+        }
+        let parts_before = faulty.list(&LOG_ID.to_string(), "").unwrap().len();
+        let mut archiver = machine.archiver(&wal, &store, 1);
+        settle(&mut archiver, &machine.clock);
+        let added = faulty.list(&LOG_ID.to_string(), "").unwrap().len() - parts_before;
+        assert!(added < 2 * 16, "{added} objects: what is shared was archived again");
+        assert_eq!(leaves(&*store, LOG_ID).unwrap(), [branch]);
+        assert!(archive_status(&*store, LOG_ID, branch).unwrap().unwrap().whole());
+        assert_eq!(root_of(&*store, branch, 1), wal.reader().root());
+        timeline = branch;
+    }
+    // The first branch is still what it was.
+    assert!(archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap().whole());
+    faulty.assert_nothing_overwritten();
+}
+
+#[test]
+fn records_wait_no_longer_than_the_delay() {
+    let machine = Machine::new(11);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let mut wal = machine.create();
+    let history = history(11, 3);
+    wal.append(&history[0].1).unwrap();
+    let mut archiver = machine.archiver(&wal, &store, 1 << 20);
+    while archiver.step().unwrap() == Step::Worked {}
+    assert_eq!(archiver.progress().archived, Position::NONE);
+    machine.clock.sleep(Duration::from_secs(6));
+    wal.append(&history[1].1).unwrap();
+    assert_eq!(archiver.step().unwrap(), Step::Idle);
+    let progress = archiver.progress();
+    assert_eq!(progress.lag, Duration::from_secs(6));
+    assert!(progress.lag_bytes >= 4096 && progress.durable > progress.archived);
+    machine.clock.sleep(Duration::from_secs(4));
+    assert_eq!(archiver.step().unwrap(), Step::Worked);
+    let progress = archiver.progress();
+    assert_eq!((progress.archived, progress.lag), (progress.durable, Duration::ZERO));
+    assert_eq!(archiver.step().unwrap(), Step::Idle);
+}
+
+#[test]
+fn the_thread_archives_flushes_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = stemedb_io::Env::real();
+    let config = stemedb_log::WalConfig {
+        segment_bytes: 1 << 20,
+        ..stemedb_log::WalConfig::new(dir.path().join("wal"))
+    };
+    let new = stemedb_log::Expect::New { log_id: LOG_ID, timeline: TIMELINE };
+    let (mut wal, _) = stemedb_log::Wal::open(config, env.clone(), new).unwrap();
+    let history = history(12, 20);
+    wal.append(&history[0].1).unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let config = stemedb_remote::ArchiveConfig {
+        delay: Duration::from_secs(3_600),
+        ..stemedb_remote::ArchiveConfig::new(dir.path().join("archived"))
+    };
+    let key = SigningKey::from_seed(&[5; 32]);
+    let archiver = Archiver::new(Arc::clone(&store), wal.cutter(), key, env, config).unwrap();
+    let handle = archiver.start().unwrap();
+    for (_, group) in &history[1..] {
+        wal.append(group).unwrap();
+    }
+    let durable = wal.reader().durable().0;
+    assert!(handle.flush(durable, Duration::from_secs(20)), "{:?}", handle.progress());
+    assert!(!handle.flush(durable.next(), Duration::from_millis(50)), "beyond what is durable");
+    drop(handle);
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+}
+
+#[test]
+fn a_store_that_overwrites_is_refused() {
+    struct Careless(MemoryStore);
+    impl Store for Careless {
+        fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
+            self.0.overwrite(name, bytes.into());
+            Ok(Put::Created)
+        }
+        fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
+            self.0.get(name, most)
+        }
+        fn list(
+            &self,
+            folder: &str,
+            after: &str,
+        ) -> Result<Vec<stemedb_remote::Listed>, StoreError> {
+            self.0.list(folder, after)
+        }
+        fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+            self.0.folders(folder)
+        }
+        fn remove(&self, name: &str) -> Result<(), StoreError> {
+            self.0.remove(name)
+        }
+        fn place(&self) -> String {
+            "careless".into()
+        }
+    }
+    let rng = SimRng::new(1);
+    let error = probe(&Careless(MemoryStore::default()), &rng).unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    let good = MemoryStore::default();
+    probe(&good, &rng).unwrap();
+    assert!(good.list("probe", "").unwrap().is_empty());
+}

@@ -1,0 +1,220 @@
+//! Backups: incremental, verified to the last bit, pruned without losing what is needed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use stemedb_io::{Clock, Open, Vfs};
+use stemedb_log::{Log, Wal};
+use stemedb_model::{Position, SigningKey, Timeline};
+use stemedb_remote::{
+    Backup, BackupOptions, Keep, Made, MemoryStore, RemoteError, RestoreTo, Store, Target,
+    list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
+};
+use support::*;
+
+const NODE: &str = "/data/node";
+const BRANCH: Timeline = Timeline([3; 16]);
+
+fn put_file(machine: &Machine, path: &str, bytes: &[u8]) {
+    let path = Path::new(NODE).join(path);
+    machine.vfs.create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = machine.vfs.remove_file(&path);
+    let file = machine.vfs.open(&path, Open::CreateNew).unwrap();
+    file.write_at(bytes, 0).unwrap();
+    file.sync_all().unwrap();
+}
+
+fn backup(machine: &Machine, wal: &Wal, store: &dyn Store) -> Result<Made, RemoteError> {
+    let options = BackupOptions {
+        leave_out: vec!["archived".into()],
+        part_bytes: 20_000,
+        ..BackupOptions::new(NODE)
+    };
+    let key = SigningKey::from_seed(&[5; 32]);
+    let mut told = Vec::new();
+    let made = make_backup(store, &machine.env, &mut wal.cutter(), &key, &options, &mut |at| {
+        told.push(at);
+    });
+    assert!(told.is_sorted());
+    made
+}
+
+/// A database with files of its own.
+fn world(seed: u64, groups: usize) -> (Machine, Wal) {
+    let machine = Machine::new(seed);
+    let mut wal = machine.create();
+    for (pause, group) in history(seed, groups) {
+        machine.clock.sleep(pause);
+        wal.append(&group).unwrap();
+    }
+    put_file(&machine, "root.key", b"secret");
+    put_file(&machine, "custodial/alice.key", b"another");
+    put_file(&machine, "audit/1.audit", &[7; 40_000]);
+    put_file(&machine, "archived", b"not taken");
+    put_file(&machine, "keys.new", b"on its way");
+    (machine, wal)
+}
+
+fn bring_back(store: &dyn Store, one: &Backup) -> (Machine, Wal) {
+    let to = Machine::new(50);
+    let plan = one.plan(store, &to.env, Target::Newest).unwrap();
+    let place = RestoreTo { dir: Path::new(DIR), timeline: BRANCH, segment_bytes: SEGMENT };
+    let restored = restore(store, &to.env, &plan, place, &mut |_| ()).unwrap();
+    assert_eq!(restored.end, one.end);
+    let files = restore_files(store, &to.env, one, Path::new(NODE), &[]).unwrap();
+    assert_eq!(files, one.files.len() as u64);
+    let wal = to.open(DIR).unwrap();
+    (to, wal)
+}
+
+#[test]
+fn a_second_backup_sends_only_what_is_new() {
+    let (machine, mut wal) = world(1, 120);
+    let store = MemoryStore::default();
+    let first = backup(&machine, &wal, &store).unwrap();
+    assert_eq!(first.backup.end.position, wal.reader().durable().0);
+    assert_eq!((first.sent, first.reused), (first.backup.bytes(), 0));
+    let paths: Vec<&str> = first.backup.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["audit/1.audit", "custodial/alice.key", "root.key"]);
+    let again = backup(&machine, &wal, &store).unwrap();
+    assert_eq!((again.sent, again.reused), (0, first.backup.bytes()));
+    assert_eq!(again.backup.parts, first.backup.parts);
+    for (_, group) in &history(2, 30)[1..] {
+        wal.append(group).unwrap();
+    }
+    wal.repack_now().unwrap();
+    put_file(&machine, "root.key", b"replaced");
+    let third = backup(&machine, &wal, &store).unwrap();
+    assert!(third.sent > 0 && third.sent < third.backup.bytes() / 2, "{}", third.sent);
+    for (one, records) in [(&first, first.backup.end.position), (&third, wal.reader().durable().0)]
+    {
+        let (to, restored) = bring_back(&store, &one.backup);
+        assert_eq!(restored.reader().durable().0, records);
+        let key = to.vfs.open(&Path::new(NODE).join("root.key"), Open::Read).unwrap();
+        let expected = if one.backup.id == first.backup.id { 6 } else { 8 };
+        assert_eq!(key.len().unwrap(), expected);
+        // Files that are there are not replaced.
+        let error = restore_files(&store, &to.env, &one.backup, Path::new(NODE), &[]);
+        assert!(error.is_err());
+    }
+    assert_eq!(bring_back(&store, &third.backup).1.reader().root(), wal.reader().root());
+    let listed = list_backups(&store, &machine.env, LOG_ID).unwrap();
+    assert_eq!(listed.good.len(), 3);
+}
+
+#[test]
+fn one_flipped_bit_anywhere_is_found() {
+    let (machine, wal) = world(3, 8);
+    let store = MemoryStore::default();
+    let made = backup(&machine, &wal, &store).unwrap().backup;
+    let verify = || {
+        let listed = list_backups(&store, &machine.env, LOG_ID).unwrap();
+        match listed.good.as_slice() {
+            [(one, _)] => verify_backup(&store, &machine.env, one, &mut |_| ()).unwrap().len(),
+            _ => listed.bad.len(),
+        }
+    };
+    assert_eq!(verify(), 0);
+    for object in store.list(&LOG_ID.to_string(), "").unwrap() {
+        let kept = store.get(&object.name, u64::MAX).unwrap();
+        for at in (0..kept.len()).step_by(1 + kept.len() / 150) {
+            let mut flipped = kept.clone();
+            flipped[at] ^= 1 << (at % 8);
+            store.overwrite(&object.name, flipped);
+            assert_eq!(verify(), 1, "{}, byte {at}", object.name);
+        }
+        store.overwrite(&object.name, kept[..kept.len() - 1].to_vec());
+        assert_eq!(verify(), 1, "{}", object.name);
+        store.remove(&object.name).unwrap();
+        if object.name.ends_with(".cbor") {
+            assert!(list_backups(&store, &machine.env, LOG_ID).unwrap().good.is_empty());
+        } else {
+            assert_eq!(verify(), 1, "{}", object.name);
+        }
+        store.overwrite(&object.name, kept);
+    }
+    assert_eq!(verify(), 0);
+    assert_eq!(bring_back(&store, &made).1.reader().root(), wal.reader().root());
+}
+
+#[test]
+fn pruning_keeps_what_the_kept_backups_need() {
+    let (machine, mut wal) = world(4, 40);
+    let store = MemoryStore::default();
+    let day = Duration::from_secs(24 * 3_600);
+    let mut made = Vec::new();
+    for round in 0..12 {
+        for (_, group) in &history(100 + round, 8)[1..] {
+            wal.append(group).unwrap();
+        }
+        put_file(&machine, "audit/1.audit", &vec![round as u8; 5_000]);
+        let one = backup(&machine, &wal, &store).unwrap().backup;
+        made.push((one.id, one.made_at.0));
+        machine.clock.sleep(day / 2);
+    }
+    let keep = Keep { last: 2, daily: 3, weekly: 2 };
+    let before = store.list(&LOG_ID.to_string(), "").unwrap();
+    let planned = prune_backups(&store, &machine.env, LOG_ID, keep, true).unwrap();
+    assert_eq!(store.list(&LOG_ID.to_string(), "").unwrap(), before);
+    assert!(!planned.backups.is_empty() && planned.objects > 0 && planned.bytes > 0);
+    assert_eq!(prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap(), planned);
+    let left = list_backups(&store, &machine.env, LOG_ID).unwrap().good;
+    let left_ids: Vec<&String> = left.iter().map(|(one, _)| &one.id).collect();
+    // Two of the newest, the newest of each of three days, of each of two weeks that begin on Mondays.
+    let expected = |times: &[(String, i64)]| {
+        let mut expected: BTreeSet<String> =
+            times.iter().rev().take(2).map(|one| one.0.clone()).collect();
+        for (count, period, shift) in [(3, 86_400_000, 0), (2, 7 * 86_400_000, 3 * 86_400_000)] {
+            let newest: BTreeMap<i64, String> =
+                times.iter().map(|(id, at)| ((at + shift) / period, id.clone())).collect();
+            expected.extend(newest.into_values().rev().take(count));
+        }
+        expected
+    };
+    assert_eq!(left_ids, expected(&made).iter().collect::<Vec<_>>());
+    for (one, _) in &left {
+        assert_eq!(verify_backup(&store, &machine.env, one, &mut |_| ()).unwrap(), []);
+    }
+    assert_eq!(bring_back(&store, &left.last().unwrap().0).1.reader().root(), wal.reader().root());
+    // Nothing more goes, and the newest one never.
+    let again = prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap();
+    assert_eq!((again.backups.len(), again.objects), (0, 0));
+    let none = Keep { last: 0, daily: 0, weekly: 0 };
+    prune_backups(&store, &machine.env, LOG_ID, none, false).unwrap();
+    let left = list_backups(&store, &machine.env, LOG_ID).unwrap().good;
+    assert_eq!(left.len(), 1);
+    assert_eq!(verify_backup(&store, &machine.env, &left[0].0, &mut |_| ()).unwrap(), []);
+    // What cannot be read may need anything.
+    let name = format!("{LOG_ID}/backups/{}.cbor", left[0].0.id);
+    store.overwrite(&name, b"nonsense".to_vec());
+    assert!(prune_backups(&store, &machine.env, LOG_ID, none, false).is_err());
+}
+
+#[test]
+fn a_backup_is_of_one_position_while_the_log_is_written() {
+    let (machine, mut wal) = world(5, 30);
+    let store = FaultyStore::new(5, &machine.clock);
+    store.set(Faults { refused: 100, answer_lost: 50, cut_short: 50, ..Faults::default() });
+    let options = BackupOptions { part_bytes: 2_000, ..BackupOptions::new(NODE) };
+    let key = SigningKey::from_seed(&[5; 32]);
+    let mut more = history(6, 40).into_iter().skip(1);
+    let mut roots = vec![wal.reader().root()];
+    let mut cutter = wal.cutter();
+    let made = make_backup(&*store, &machine.env, &mut cutter, &key, &options, &mut |_| {
+        if let Some((_, group)) = more.next() {
+            wal.append(&group).unwrap();
+            roots.push(wal.reader().root());
+        }
+    });
+    store.set(Faults::default());
+    let made = made.unwrap().backup;
+    assert!(roots.contains(&(made.end.position, made.end.chain)));
+    assert!(made.end.position > Position(1) && roots.len() > 3);
+    assert_eq!(verify_backup(&*store, &machine.env, &made, &mut |_| ()).unwrap(), []);
+    assert_eq!(bring_back(&*store, &made).1.reader().root(), (made.end.position, made.end.chain));
+    store.assert_nothing_overwritten();
+}

@@ -1,0 +1,84 @@
+//! The contract of a store, on each that is at hand.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::Arc;
+
+use stemedb_io::sim::SimRng;
+use stemedb_remote::{MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe};
+
+/// Every clause; `store` is empty.
+fn contract(store: Arc<dyn Store>) {
+    probe(&*store, &SimRng::new(1)).unwrap();
+    assert_eq!(store.get("a/x", 100), Err(StoreError::Missing { name: "a/x".into() }));
+    assert_eq!(store.put_new("a/x", b"one"), Ok(Put::Created));
+    assert_eq!(store.put_new("a/x", b"another"), Ok(Put::Exists));
+    assert_eq!(store.get("a/x", 3).unwrap(), b"one");
+    assert!(matches!(store.get("a/x", 2), Err(StoreError::TooLong { found: 3, most: 2, .. })));
+    let long: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    for name in ["a/b/2", "a/b/10", "a/c", "ab/z", "b/q"] {
+        assert_eq!(store.put_new(name, &long), Ok(Put::Created));
+    }
+    assert_eq!(store.get("a/b/2", u64::MAX).unwrap(), long);
+    let names = |folder: &str, after: &str| -> Vec<(String, u64)> {
+        let listed = store.list(folder, after).unwrap();
+        listed.into_iter().map(|one| (one.name, one.bytes)).collect()
+    };
+    let long_len = long.len() as u64;
+    assert_eq!(
+        names("a", ""),
+        [
+            ("a/b/10".to_owned(), long_len),
+            ("a/b/2".to_owned(), long_len),
+            ("a/c".to_owned(), long_len),
+            ("a/x".to_owned(), 3)
+        ]
+    );
+    assert_eq!(names("a", "a/b/2"), [("a/c".to_owned(), long_len), ("a/x".to_owned(), 3)]);
+    assert_eq!(names("nowhere", ""), []);
+    assert_eq!(store.folders("").unwrap(), ["a", "ab", "b"]);
+    assert_eq!(store.folders("a").unwrap(), ["b"]);
+    store.remove("a/x").unwrap();
+    store.remove("a/x").unwrap();
+    assert!(store.get("a/x", 100).is_err());
+    // Of many who put one name, one is told that it did.
+    let created: usize = std::thread::scope(|scope| {
+        let puts: Vec<_> = (0..8u8)
+            .map(|n| {
+                let store = Arc::clone(&store);
+                scope.spawn(move || store.put_new("race", &[n; 50]).unwrap())
+            })
+            .collect();
+        puts.into_iter()
+            .filter_map(|put| (put.join().unwrap() == Put::Created).then_some(()))
+            .count()
+    });
+    assert_eq!(created, 1);
+    let found = store.get("race", 50).unwrap();
+    assert!(found.iter().all(|byte| *byte == found[0]) && found.len() == 50);
+}
+
+#[test]
+fn the_store_in_memory_keeps_the_contract() {
+    contract(Arc::new(MemoryStore::default()));
+}
+
+#[test]
+fn a_folder_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in [
+        dir.path().join("one/two").display().to_string(),
+        format!("file://{}", dir.path().join("three").display()),
+    ] {
+        let store = ObjectStore::open(&address, &StoreOptions::default()).unwrap();
+        assert_eq!(store.place(), address);
+        contract(Arc::new(store));
+    }
+}
+
+#[test]
+fn what_is_no_address_is_refused_with_what_is() {
+    for address in ["", "backups", "ftp://x/y", "s3://", "file://relative", "s3:///x"] {
+        let error = ObjectStore::open(address, &StoreOptions::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Refused { .. }), "{address}: {error}");
+    }
+}
