@@ -119,8 +119,8 @@ impl WalConfig {
         }
         if self.retention == Retention::Archived {
             problems.push(
-                "wal.retention is \"archived\", but no archive is configured that segments could \
-                 be in (this version has none); use \"keep\""
+                "wal.retention is \"archived\", but this version does not remove segments yet, even \
+                 archived ones; use \"keep\""
                     .into(),
             );
         }

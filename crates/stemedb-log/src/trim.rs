@@ -13,7 +13,8 @@ use crate::shared::Shared;
 /// Proof that everything up to a position may leave this disk: it is archived, was read back from
 /// the archive and compared by hash, and lies within a backup whose restore was verified.
 ///
-/// Only what has done all of that can make one, and so far nothing does: there is no archive yet.
+/// Only what has done all of that can make one, and so far nothing does: the archive reads back, and
+/// backups are restored on demand, but no segment is removed for it yet.
 /// It has no public constructor and no public field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveProof {

@@ -203,8 +203,11 @@ impl<'a> Composer<'a> {
             let named = header.fence.segment == number;
             let salt = if named { header.fence.salt } else { self.env.rng.next_u64() };
             let fence = self.end.fence(last.number, last.salt);
+            // What the next one says of its branch may be said by this one alone.
+            let (timeline, left) = (header.timeline, (last.timeline, self.end.last));
+            let parent = (timeline != left.0).then_some(left);
             let empty =
-                SegmentHeader { number, salt, fence, lost: 0, parent: None, ..last.clone() };
+                SegmentHeader { number, salt, fence, timeline, parent, lost: 0, ..last.clone() };
             self.create(empty)?;
             self.close()?;
         }

@@ -296,6 +296,15 @@ fn a_branch_is_put_together_from_both_logs() {
     let there = SimVfs::new(2);
     compose(&there, &parts, Position(upto as u64)).unwrap();
     let mut branch = existing(&there, TO).unwrap();
+    // The medium fails at once: the segment that names the branch it left holds nothing.
+    let sync = Some(OpKind::SyncData);
+    there.inject(Fault { op: sync, path: TO.into(), when: When::Nth(1), errno: EIO });
+    let _ = branch.append(&[sample(899, 100)]);
+    there.clear_faults();
+    if branch.reader().state() != crate::LogState::Ok {
+        branch.detach().unwrap();
+        branch.attach().unwrap();
+    }
     for n in 0..40 {
         branch.append(&[sample(900 + n, 2_000)]).unwrap();
     }
