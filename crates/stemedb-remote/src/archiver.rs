@@ -272,7 +272,7 @@ impl Archiver {
         probe(&*self.store, &*self.env.rng)?;
         let (log_id, timeline) = self.identity;
         let note = Noted::load(&self.env, &self.config.note)?
-            .filter(|note| (note.log_id, note.timeline) == self.identity);
+            .filter(|note| note.is_of(&*self.store, self.identity));
         let after = note.as_ref().map_or(0, |note| note.number);
         let found = Catalogue::load_after(&*self.store, log_id, timeline, after)?;
         let newest = found.as_ref().map_or(0, |found| found.newest.0);
@@ -422,7 +422,9 @@ impl Archiver {
                 known.number += 1;
                 (known.end, known.ended_at) = (end, ended_at);
                 let (number, hash) = newest;
-                let note = Noted { log_id, timeline, number, hash, position: end.position };
+                let position = end.position;
+                let place = self::hash(self.store.place().as_bytes());
+                let note = Noted { place, log_id, timeline, number, hash, position };
                 return note.store(&self.env, &self.config.note);
             }
             if Manifest::open(&found).is_ok() {
@@ -624,7 +626,9 @@ impl ArchiverHandle {
         self.shared.changed.notify_all();
         while inner.progress.archived < durable {
             let left = until.saturating_sub(self.clock.monotonic());
-            if left.is_zero() {
+            // Somebody has to look: waiting helps nobody.
+            let stopped = matches!(inner.progress.state, ArchiveState::Stopped { .. });
+            if left.is_zero() || stopped {
                 return false;
             }
             let waited = self.shared.changed.wait_timeout(inner, left.min(LOOK_EVERY));
@@ -645,6 +649,8 @@ impl Drop for ArchiverHandle {
 /// nothing in it can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noted {
+    /// BLAKE3 of the address of the archive.
+    pub place: Hash,
     /// The database.
     pub log_id: LogId,
     /// The branch.
@@ -672,9 +678,15 @@ impl Noted {
         Ok(Self::parse(&text))
     }
 
+    /// Whether it speaks of this branch in this store.
+    pub fn is_of(&self, store: &dyn Store, identity: (LogId, Timeline)) -> bool {
+        self.place == hash(store.place().as_bytes()) && (self.log_id, self.timeline) == identity
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let note = Self {
+            place: words.next()?.parse().ok()?,
             log_id: words.next()?.parse().ok()?,
             timeline: words.next()?.parse().ok()?,
             number: words.next()?.parse().ok()?,
@@ -685,8 +697,8 @@ impl Noted {
     }
 
     fn store(&self, env: &Env, path: &Path) -> Result<(), RemoteError> {
-        let Self { log_id, timeline, number, hash, position } = self;
-        let text = format!("{log_id} {timeline} {number} {hash} {position}\n");
+        let Self { place, log_id, timeline, number, hash, position } = self;
+        let text = format!("{place} {log_id} {timeline} {number} {hash} {position}\n");
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let temporary = path.with_file_name(name);

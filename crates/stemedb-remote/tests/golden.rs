@@ -13,7 +13,9 @@ use std::time::Duration;
 use stemedb_io::Clock;
 use stemedb_log::{Link, Log, read_part};
 use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
-use stemedb_remote::{BadManifest, Manifest, Parent, RestorePlan, Store, Target};
+use stemedb_remote::{
+    Backup, BackupOptions, BadManifest, Manifest, Parent, RestorePlan, Store, Target, make_backup,
+};
 use support::*;
 
 fn kept(name: &str) -> PathBuf {
@@ -121,4 +123,35 @@ fn a_manifest_says_what_was_said_and_nothing_else_is_believed() {
     assert!(Manifest::open(&longer).is_err());
     let first = Manifest { number: 1, previous: None, parent: None, void: vec![], ..manifest };
     assert_eq!(Manifest::open(&first.seal(&key)), Ok((first, key.agent_id())));
+}
+
+#[test]
+fn a_backup_is_written_as_it_was_and_read() {
+    let machine = Machine::new(42);
+    let mut wal = machine.create();
+    for (pause, group) in history(42, 20) {
+        machine.clock.sleep(pause);
+        wal.append(&group).unwrap();
+    }
+    let path = std::path::Path::new("/data/node/root.key");
+    machine.vfs.put(path, b"secret".to_vec()).unwrap();
+    let store = stemedb_remote::MemoryStore::default();
+    let key = SigningKey::from_seed(&[8; 32]);
+    let options = BackupOptions { part_bytes: 20_000, ..BackupOptions::new("/data/node") };
+    let mut cutter = wal.cutter();
+    let made = make_backup(&store, &machine.env, &mut cutter, &key, &options, &mut |_| ());
+    let made = made.unwrap().backup;
+    let bytes = made.seal(&key);
+    let file = kept("backup.cbor");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, &bytes).unwrap();
+    }
+    let found = std::fs::read(&file).unwrap();
+    assert!(found == bytes, "it is written in another way");
+    assert_eq!(Backup::open(&found), Ok((made, key.agent_id())));
+    for at in 0..found.len() {
+        let mut flipped = found.clone();
+        flipped[at] ^= 1 << (at % 8);
+        assert!(Backup::open(&flipped).is_err(), "byte {at}");
+    }
 }
