@@ -85,6 +85,8 @@ commands! {
     Admin(admin),
     Audit(audit),
     Wal(wal),
+    Archive(archive),
+    Backup(backup),
     Doctor(doctor),
     Config(config),
     Completions(completions),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use stemedb_engine::{Engine, EngineError, Progress};
 use stemedb_index::{Index, IndexError};
 use stemedb_io::{Env, replace};
-use stemedb_log::{Expect, Log, LogError, Recovery, Wal};
+use stemedb_log::{Cutter, Expect, Log, LogError, Recovery, Wal};
 use stemedb_model::{AgentId, LogId, Millis, Principal, Signed, SigningKey, Timeline};
 
 use crate::commands::key::genesis;
@@ -25,7 +25,8 @@ use crate::{files, keys};
 
 /// Who is named in the envelope of genesis.
 const PRINCIPAL: &str = "local";
-const MARKER: &str = "database";
+/// Name of the file that says which log belongs to a node.
+pub(crate) const MARKER: &str = "database";
 const ROOT_KEY: &str = "root.key";
 
 /// What a first start needs to know.
@@ -43,6 +44,8 @@ pub struct Database {
     pub engine: Arc<Engine>,
     /// What opening the log found.
     pub recovery: Recovery,
+    /// Reads the log for its archive.
+    pub cutter: Cutter,
     /// The root key, if it is here.
     pub root: Option<SigningKey>,
     /// Whether this start made the database.
@@ -108,8 +111,9 @@ pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Databas
         Some(index) => index,
         None => open_index(config, identity)?,
     };
+    let cutter = wal.cutter();
     let engine = start_engine(config, env, wal, index)?;
-    Ok(Database { engine, recovery, root, created: new.is_some() })
+    Ok(Database { engine, recovery, cutter, root, created: new.is_some() })
 }
 
 struct Opened {
@@ -240,7 +244,8 @@ fn write_marker(node: &Path, (log, timeline): (LogId, Timeline), env: &Env) -> R
         .map_err(|error| Failure::error(format!("cannot write {}", path.display())).because(error))
 }
 
-fn make_private(dir: &Path) -> Result<(), Failure> {
+/// Makes a folder that only its owner may enter.
+pub(crate) fn make_private(dir: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| {

@@ -3,6 +3,7 @@
 //! Concrete types are chosen here and nowhere else: the real clock, disk and log meet the engine
 //! and the server in `serve`. One command is one module under `commands`.
 
+pub mod archive;
 pub mod args;
 pub mod claim_line;
 pub mod commands;

@@ -11,6 +11,7 @@ use stemedb_engine::{DrainReport, Engine};
 use stemedb_io::Env;
 use stemedb_log::LogState;
 use stemedb_model::SigningKey;
+use stemedb_remote::ArchiverHandle;
 use stemedb_server::Server;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -21,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
+use crate::archive;
 use crate::config::{self, Config, Log, LogFormat};
 use crate::context::Context;
 use crate::database::{self, Database, First};
@@ -49,6 +51,7 @@ pub struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     server: Server,
+    archiver: Option<ArchiverHandle>,
     config: Config,
 }
 
@@ -130,7 +133,8 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     let address = listener
         .local_addr()
         .map_err(|error| Failure::error("cannot tell the address").because(error))?;
-    let Database { engine, recovery, root, created } = database::open(config, env, Some(first))?;
+    let Database { engine, recovery, cutter, root, created } =
+        database::open(config, env, Some(first))?;
     for warning in &recovery.warnings {
         tracing::warn!("{warning}");
     }
@@ -144,6 +148,7 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     if let Some(root) = &root {
         register_custodial(&server, root.clone(), created)?;
     }
+    let archiver = archive::start(config, env, cutter)?;
     let socket = match config.admin_socket() {
         Some(path) => Some(bind_socket(&path, env, &runtime)?),
         None => None,
@@ -165,6 +170,7 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
         stop,
         serving,
         server,
+        archiver,
         config,
     };
     Ok(running)
@@ -313,16 +319,34 @@ impl Running {
     pub fn stop(self) -> Result<DrainReport, Failure> {
         let bound = self.config.server().drain_timeout;
         // First, so that probes say `draining` while the last requests are answered.
+        let begun = self.engine.monotonic();
         self.engine.drain(bound);
         let _ = self.stop.send(());
         let served = self.runtime.block_on(self.serving);
-        let report = self.engine.close(bound);
+        let left = bound.saturating_sub(self.engine.monotonic().saturating_sub(begun));
+        let unarchived =
+            self.archiver.and_then(|archiver| unarchived(&self.engine, &archiver, left));
+        let mut report = self.engine.close(bound);
+        report.problems.extend(unarchived);
         match served {
             Ok(Ok(())) => Ok(report),
             Ok(Err(error)) => Err(Failure::error("the server broke off").because(error)),
             Err(error) => Err(Failure::error("the server broke off").because(error)),
         }
     }
+}
+
+/// Archives what is not archived yet, within a bound; says what is left.
+fn unarchived(engine: &Engine, archiver: &ArchiverHandle, bound: Duration) -> Option<String> {
+    let durable = engine.node().progress.durable;
+    if archiver.flush(durable, bound) {
+        return None;
+    }
+    let progress = archiver.progress();
+    Some(format!(
+        "positions {} to {durable} are not archived yet: the next start goes on with them",
+        progress.archived.next()
+    ))
 }
 
 /// The keys that differ and cannot be changed while a node runs.

@@ -157,7 +157,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Act::Root { position, at, place, remote } => {
             let offline = place.data_dir.is_some() || place.config.is_some();
             let roots = match offline {
-                true => roots_of(&place, position, at, context)?,
+                true => roots_of(&place.load(Vec::new())?.config, position, at, context)?,
                 false => roots_from(&remote, position, at)?,
             };
             show_roots(&roots, context)
@@ -248,7 +248,8 @@ fn reindex(place: &PlaceArgs, context: &Context) -> Result<(), Failure> {
     context.print(&format!("{position} records indexed in {:.1} s\n", took.as_secs_f64()))
 }
 
-fn roots_from(
+/// The same of a node that runs.
+pub(super) fn roots_from(
     remote: &RemoteArgs,
     position: Option<u64>,
     at: Option<Millis>,
@@ -259,15 +260,15 @@ fn roots_from(
     remote.connect()?.get("/v1/admin/root", &parameters)?.read()
 }
 
-fn roots_of(
-    place: &PlaceArgs,
+/// Both roots of the database of a stopped node, at its end or a position.
+pub(super) fn roots_of(
+    config: &crate::config::Config,
     position: Option<u64>,
     at: Option<Millis>,
     context: &Context,
 ) -> Result<wire::Roots, Failure> {
-    let config = place.load(Vec::new())?.config;
     let failed = |error| Failure::error("cannot compute the answer root").because(error);
-    let engine = database::open(&config, &context.env, None)?.engine;
+    let engine = database::open(config, &context.env, None)?.engine;
     database::wait_ready(&engine, context)?;
     let now = engine.view(Position::NONE, std::time::Duration::ZERO).map_err(failed)?;
     let position = position.map_or(now.position(), Position);
@@ -279,7 +280,7 @@ fn roots_of(
     let answers = view.answer_root().map_err(failed)?;
     let (log_root_position, log_root) = view.log_root();
     drop((now, view));
-    close(&engine, &config)?;
+    close(&engine, config)?;
     Ok(wire::Roots {
         position: answers.position.0,
         evaluated_at: wire::Time(answers.evaluated_at),

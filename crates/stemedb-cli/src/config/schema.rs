@@ -35,6 +35,10 @@ pub struct Config {
     pub rate_limit: RateLimit,
     /// The write-ahead log.
     pub wal: Wal,
+    /// The log a second time, in an object store.
+    pub archive: Archive,
+    /// Copies of everything the node keeps, each of one moment.
+    pub backup: Backup,
     /// What is derived from the log.
     pub index: Index,
     /// Reads.
@@ -342,8 +346,8 @@ pub struct Wal {
     /// counted in any case.
     pub log_fsync_errors: bool,
     /// What may become of old segments. `keep`: nothing, they are kept. `archived`: they may be
-    /// removed once they are archived, read back, and covered by a verified restore; an error
-    /// without an archive, and this version has none.
+    /// removed once they are archived, read back, and covered by a verified restore; this version
+    /// does not remove them yet, so it is an error.
     pub retention: Retention,
     /// How fast sealed segments are read to be packed, in bytes a second; 0: they are not packed;
     /// otherwise at least 65,536.
@@ -386,6 +390,51 @@ pub enum Retention {
     Keep,
     /// They may go once they are safe elsewhere.
     Archived,
+}
+
+/// The log a second time, in an object store. Credentials come from the environment, as the clouds name
+/// them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Archive {
+    /// Where: `/path`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`. Not set: nothing
+    /// is archived.
+    pub url: Option<String>,
+    /// The newest records are archived after this long at most, as `500ms`, `10s`, `5m`; 0s to 24h.
+    pub delay: String,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { url: None, delay: "10s".into() }
+    }
+}
+
+/// Copies of everything the node keeps, each of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backup {
+    /// Where `stemedb backup` puts and finds them, as `archive.url`; it may be the same. They hold the keys
+    /// of the node: keep it as secret as the node.
+    pub url: Option<String>,
+}
+
+/// The longest `archive.delay`.
+const DELAY_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// A length of time as people write it: a number and `ms`, `s`, `m` or `h`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(ms).map(Duration::from_millis)
 }
 
 /// What is derived from the log.
@@ -640,6 +689,21 @@ impl Config {
             && let Err(error) = stemedb_server::check_loopback(self.server.listen)
         {
             problems.push(error.to_string());
+        }
+        if duration(&self.archive.delay).is_none_or(|delay| delay > DELAY_MAX) {
+            problems.push(format!(
+                "archive.delay is `{}`, expected 0s to 24h, as 500ms, 10s or 5m",
+                self.archive.delay
+            ));
+        }
+        for (key, url) in [("archive.url", &self.archive.url), ("backup.url", &self.backup.url)] {
+            let is = |url: &&String| url.starts_with('/') || url.contains("://");
+            if let Some(url) = url.as_ref().filter(|url| !is(url)) {
+                problems.push(format!(
+                    "{key} is `{url}`, expected /path, s3://bucket/prefix, gs://bucket/prefix or \
+                     az://container/prefix"
+                ));
+            }
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             problems.push("tls.certificate and tls.key: one is set, expected both or none".into());

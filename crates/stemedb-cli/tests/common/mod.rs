@@ -89,9 +89,13 @@ impl Server {
         // Another process may take a port between the look and the start: then the next one.
         for _ in 0..20 {
             let port = free_port();
-            let child = command(dir.path())
-                .args(["serve", "--no-auth", "--data-dir"])
-                .arg(data_dir(dir.path()))
+            let mut serve = command(dir.path());
+            serve.args(["serve", "--no-auth", "--data-dir"]).arg(data_dir(dir.path()));
+            let file = dir.path().join("api.toml");
+            if file.exists() {
+                serve.arg("--config").arg(file);
+            }
+            let child = serve
                 .args(["--listen", &format!("127.0.0.1:{port}")])
                 .env("STEMEDB_WAL__SEGMENT_BYTES", (1 << 20).to_string())
                 .stdin(Stdio::null())
@@ -170,7 +174,8 @@ impl Server {
         self.take_dir()
     }
 
-    /// Starts a server on the folder of one that was stopped.
+    /// Starts a server on the folder of one that was stopped, or a prepared one; with the `api.toml`
+    /// that is there.
     pub fn again(dir: TempDir) -> Self {
         Self::start_in(dir)
     }

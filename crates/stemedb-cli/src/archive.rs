@@ -1,0 +1,184 @@
+//! The archive of a database of this machine: where it is, who signs, and the archiver beside the
+//! server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stemedb_io::Env;
+use stemedb_log::Cutter;
+use stemedb_model::{LogId, SigningKey, Timeline};
+use stemedb_remote::{
+    ArchiveConfig, Archiver, ArchiverHandle, ObjectStore, RemoteError, Store, StoreOptions, leaves,
+    logs,
+};
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::{database, files};
+
+/// The key that this node signs manifests with.
+const NODE_KEY: &str = "node.key";
+/// Name of the file that says how far the archive was.
+pub const NOTE: &str = "archived";
+
+/// Which archive.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StoreArgs {
+    /// Address of the archive, instead of archive.url.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Name of the log; that of the node's data, or the only one in the archive, if not given.
+    #[arg(long, value_name = "HEX")]
+    pub log: Option<LogId>,
+    /// Branch of the log; that of the node's data, or the newest one if there is only one, if not given.
+    #[arg(long, value_name = "HEX")]
+    pub branch: Option<Timeline>,
+}
+
+impl StoreArgs {
+    /// Opens the store.
+    pub fn open(&self, config: &Config) -> Result<Arc<dyn Store>, Failure> {
+        let Some(url) = self.store.as_ref().or(config.archive.url.as_ref()) else {
+            return Err(Failure::error("there is no archive: archive.url is not set")
+                .hint("--store URL, or archive.url in the configuration"));
+        };
+        open(url)
+    }
+}
+
+/// Where backups are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BackupArgs {
+    /// Address of the backups, instead of backup.url.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Name of the log; that of the node's data, or the only one there, if not given.
+    #[arg(long, value_name = "HEX")]
+    pub log: Option<LogId>,
+}
+
+impl BackupArgs {
+    /// Opens the store.
+    pub fn open(&self, config: &Config) -> Result<Arc<dyn Store>, Failure> {
+        let Some(url) = self.store.as_ref().or(config.backup.url.as_ref()) else {
+            return Err(Failure::error("there is no place for backups: backup.url is not set")
+                .hint("--store URL, or backup.url in the configuration"));
+        };
+        open(url)
+    }
+
+    /// Which log.
+    pub fn log_id(&self, store: &dyn Store, config: &Config) -> Result<LogId, Failure> {
+        which_log(store, self.log, config)
+    }
+}
+
+fn which_log(store: &dyn Store, asked: Option<LogId>, config: &Config) -> Result<LogId, Failure> {
+    match (asked, database::read_marker(&config.node_dir())?) {
+        (Some(log_id), _) | (None, Some((log_id, _))) => Ok(log_id),
+        (None, None) => only(logs(store).map_err(failure)?, "logs", "--log HEX", store),
+    }
+}
+
+/// Opens the store at an address.
+pub fn open(url: &str) -> Result<Arc<dyn Store>, Failure> {
+    let store = ObjectStore::open(url, &StoreOptions::default());
+    let store = store.map_err(|error| Failure::error("cannot open the store").because(error))?;
+    Ok(Arc::new(store))
+}
+
+/// Which log and branch: as asked, else that of the node's data, else the only one there is.
+pub fn identity(
+    store: &dyn Store,
+    args: &StoreArgs,
+    config: &Config,
+) -> Result<(LogId, Timeline), Failure> {
+    let known = database::read_marker(&config.node_dir())?;
+    let log_id = which_log(store, args.log, config)?;
+    let timeline = match (args.branch, known) {
+        (Some(timeline), _) => timeline,
+        (None, Some((known, timeline))) if known == log_id => timeline,
+        (None, _) => {
+            let leaves = leaves(store, log_id).map_err(failure)?;
+            only(leaves, "branches", "--branch HEX", store)?
+        }
+    };
+    Ok((log_id, timeline))
+}
+
+fn only<T: ToString>(
+    found: Vec<T>,
+    what: &str,
+    flag: &str,
+    store: &dyn Store,
+) -> Result<T, Failure> {
+    let names: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(Failure::no(format!("{} holds no {what}", store.place()))),
+        _ => Err(Failure::error(format!(
+            "{} holds {} {what}: {}",
+            store.place(),
+            names.len(),
+            names.join(", ")
+        ))
+        .hint(format!("{flag} says which"))),
+    }
+}
+
+/// Where it is noted what the archive held last.
+pub fn note(config: &Config) -> PathBuf {
+    config.node_dir().join(NOTE)
+}
+
+/// What went wrong with an archive, for a person.
+pub fn failure(error: RemoteError) -> Failure {
+    let hint = match &error {
+        RemoteError::Gap { .. } | RemoteError::Damaged { .. } => Some("stemedb archive status"),
+        RemoteError::Store(_) => Some("check the address, the credentials and the network"),
+        _ => None,
+    };
+    let failure = match &error {
+        RemoteError::Refused(_) => Failure::no(error.to_string()),
+        _ => Failure::error("the store").because(error),
+    };
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The key of this node; made if there is none.
+pub fn node_key(config: &Config, env: &Env) -> Result<SigningKey, Failure> {
+    let path = config.node_dir().join(NODE_KEY);
+    let failed =
+        |error| Failure::error(format!("cannot use the key {}", path.display())).because(error);
+    if env.vfs.exists(&path).map_err(|error| files::cannot_read(&path, error))? {
+        return stemedb_server::read_key(&*env.vfs, &path).map_err(failed);
+    }
+    let key = crate::keys::generate(env.rng.as_ref());
+    stemedb_server::write_key(&*env.vfs, &path, &key).map_err(failed)?;
+    Ok(key)
+}
+
+/// Starts to archive, if that is configured. A store that cannot be reached is tried again: it does not
+/// keep the node from serving.
+pub fn start(
+    config: &Config,
+    env: &Env,
+    cutter: Cutter,
+) -> Result<Option<ArchiverHandle>, Failure> {
+    let Some(url) = &config.archive.url else { return Ok(None) };
+    let store = open(url)?;
+    let key = node_key(config, env)?;
+    let settings = ArchiveConfig { delay: delay(config), ..ArchiveConfig::new(note(config)) };
+    let archiver = Archiver::new(store, cutter, key, env.clone(), settings).map_err(failure)?;
+    archiver.start().map(Some).map_err(failure)
+}
+
+fn delay(config: &Config) -> Duration {
+    // Checked when the configuration was.
+    crate::config::duration(&config.archive.delay).unwrap_or(Duration::from_secs(10))
+}

@@ -1,0 +1,241 @@
+//! `archive`: what of the log is in the archive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::json;
+use stemedb_log::Cutter;
+use stemedb_model::{LogId, Position, Timeline};
+use stemedb_remote::{
+    ArchiveConfig, ArchiveStatus, Archiver, Noted, PartEntry, Step, Store, archive_status,
+};
+
+use super::serve::PlaceArgs;
+use crate::archive::{self, StoreArgs, identity};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::time;
+
+/// How often a failure of the store is waited out.
+const ATTEMPTS: u32 = 5;
+/// The wait.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The archive: the log a second time, in an object store.
+///
+/// A node archives while it serves, once `archive.url` is set: `/path`, `s3://bucket/prefix`,
+/// `gs://bucket/prefix` or `az://container/prefix`. Credentials come from the environment, as the
+/// clouds name them (`AWS_ACCESS_KEY_ID`, …).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  stemedb archive run --data-dir ./stemedb-data --store /mnt/archive
+  stemedb archive status --data-dir ./stemedb-data
+  stemedb archive status --store s3://backups/stemedb --json")]
+pub struct Args {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Tell what is in the archive, delayed, on its way, and lost: exit 1 if anything is missing.
+    ///
+    /// Reads manifests and lists parts. Works beside a running server, and without the node's data.
+    #[command(after_help = "Examples:
+  stemedb archive status
+  stemedb archive status --store /mnt/archive --branch 0123456789abcdef0123456789abcdef")]
+    Status {
+        #[command(flatten)]
+        store: StoreArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Archive once what is not archived yet, and look for every part: for a stopped node, or a timer.
+    ///
+    /// Up to the newest position that the files of the log show to have been durable. A server with
+    /// archive.url does the same all the time and by itself; both together do no harm.
+    #[command(after_help = "Examples:
+  stemedb archive run
+  stemedb archive run --data-dir ./stemedb-data --store /mnt/archive")]
+    Run {
+        /// Address of the archive, instead of archive.url.
+        #[arg(long, value_name = "URL")]
+        store: Option<String>,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+}
+
+/// Does it.
+pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    match args.act {
+        Act::Status { store, place } => status(&store, &place, context),
+        Act::Run { store, place } => archive_once(store, &place, context),
+    }
+}
+
+fn archive_once(
+    store: Option<String>,
+    place: &PlaceArgs,
+    context: &Context,
+) -> Result<(), Failure> {
+    let config = place.load(Vec::new())?.config;
+    let store = StoreArgs { store, log: None, branch: None }.open(&config)?;
+    let env = &context.env;
+    let dir = config.wal_dir();
+    let cutter = Cutter::of_folder(&dir, env).map_err(|error| {
+        Failure::error(format!("cannot read the log in {}", dir.display()))
+            .because(error)
+            .hint(format!("stemedb wal verify {}", dir.display()))
+    })?;
+    let (durable, _) = cutter.durable();
+    let key = archive::node_key(&config, env)?;
+    let settings =
+        ArchiveConfig { delay: Duration::ZERO, ..ArchiveConfig::new(archive::note(&config)) };
+    let archiver = Archiver::new(store, cutter, key, env.clone(), settings);
+    let mut archiver = archiver.map_err(archive::failure)?;
+    let bar = context.progress(Some(durable.position.0), "positions");
+    bar.set_message("archive");
+    let mut attempts = 0;
+    loop {
+        match archiver.step() {
+            Ok(Step::Worked) => attempts = 0,
+            Ok(Step::Idle) => break,
+            Err(error) if error.passes() && attempts < ATTEMPTS => {
+                attempts += 1;
+                context.say(&format!("{error}; trying again"));
+                env.clock.sleep(RETRY);
+            }
+            Err(error) => return Err(archive::failure(error)),
+        }
+        bar.set_position(archiver.progress().archived.0);
+    }
+    bar.finish_and_clear();
+    let progress = archiver.progress();
+    if context.json {
+        return context.print_json(&json!({
+            "archived": progress.archived.0,
+            "lost_parts": progress.lost_parts,
+            "replaced_parts": progress.replaced_parts,
+        }));
+    }
+    let mut text = format!("archived up to position {}\n", progress.archived);
+    if progress.lost_parts > 0 {
+        let (lost, replaced) = (progress.lost_parts, progress.replaced_parts);
+        text.push_str(&format!("  {lost} were missing, {replaced} of them archived again\n"));
+    }
+    context.print(&text)
+}
+
+/// What a status is compared with, if the node's data is here.
+#[derive(Debug, Default)]
+struct Here {
+    durable: Option<Position>,
+    noted: Option<Noted>,
+}
+
+fn status(args: &StoreArgs, place: &PlaceArgs, context: &Context) -> Result<(), Failure> {
+    let config = place.load(Vec::new())?.config;
+    let store = args.open(&config)?;
+    let (log_id, timeline) = identity(&*store, args, &config)?;
+    let status = archive_status(&*store, log_id, timeline).map_err(archive::failure)?;
+    let here = here(&*store, &config, context, (log_id, timeline));
+    let Some(status) = status else {
+        return Err(Failure::no(format!(
+            "{} holds no archive of log {log_id} on branch {timeline}",
+            store.place()
+        ))
+        .hint("archive.url makes `stemedb serve` archive; `stemedb config print` shows it"));
+    };
+    if context.json {
+        context.print_json(&status_json(&status, &here, &store))?;
+    } else {
+        context.print(&text(&status, &here, &store))?;
+    }
+    let noted = here.noted.filter(|noted| noted.position > status.archived);
+    if let Some(noted) = noted {
+        return Err(Failure::no(format!(
+            "the archive has lost its newest manifests: it ends at {}, and this node has archived up \
+             to {}",
+            status.archived, noted.position
+        ))
+        .hint("a running node archives again what its log still has; look after the store"));
+    }
+    if status.whole() {
+        return Ok(());
+    }
+    Err(Failure::no(format!(
+        "the archive is not whole: {} parts are lost, {} other problems",
+        status.lost.len(),
+        status.problems.len()
+    ))
+    .hint("a running node archives again what its log still has, at its start and once a day"))
+}
+
+fn here(
+    store: &dyn Store,
+    config: &crate::config::Config,
+    context: &Context,
+    identity: (LogId, Timeline),
+) -> Here {
+    let vfs = &*context.env.vfs;
+    let stat = stemedb_log::stat(&config.wal_dir(), vfs).ok();
+    let ours = stat.filter(|stat| stat.identity == Some(identity));
+    let noted = Noted::load(&context.env, &archive::note(config)).ok().flatten();
+    Here {
+        durable: ours.and_then(|stat| stat.last).map(|(position, _)| position),
+        noted: noted.filter(|noted| noted.is_of(store, identity)),
+    }
+}
+
+fn delayed(status: &ArchiveStatus, here: &Here) -> Option<u64> {
+    here.durable.map(|durable| durable.0.saturating_sub(status.archived.0))
+}
+
+fn text(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> String {
+    let (parts, bytes) = status.present;
+    let mut text = format!(
+        "archive of log {} on branch {} at {}\n  present    positions 1 to {}, of {}; {parts} parts, \
+         {bytes} bytes\n",
+        status.log_id,
+        status.timeline,
+        store.place(),
+        status.archived,
+        time::format(status.archived_time),
+    );
+    if let (Some(delayed), Some(durable)) = (delayed(status, here), here.durable) {
+        text.push_str(&format!("  delayed    {delayed} positions: the log is at {durable}\n"));
+    }
+    let uploading = status.uploading.len();
+    text.push_str(&format!("  uploading  {uploading} objects that no manifest names\n"));
+    text.push_str(&format!("  lost       {} parts\n", status.lost.len()));
+    for lost in &status.lost {
+        let (first, last) = (lost.content.first(), lost.content.last());
+        text.push_str(&format!("    positions {first} to {last}\n"));
+    }
+    for problem in &status.problems {
+        text.push_str(&format!("  {problem}\n"));
+    }
+    text
+}
+
+fn status_json(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> serde_json::Value {
+    let range = |part: &PartEntry| json!({ "first": part.content.first().0, "last": part.content.last().0 });
+    json!({
+        "place": store.place(),
+        "log_id": status.log_id.to_string(),
+        "branch": status.timeline.to_string(),
+        "archived": status.archived.0,
+        "archived_time": time::format(status.archived_time),
+        "made_at": time::format(status.made_at),
+        "parts": status.present.0,
+        "bytes": status.present.1,
+        "delayed": delayed(status, here),
+        "durable": here.durable.map(|durable| durable.0),
+        "uploading": status.uploading,
+        "lost": status.lost.iter().map(range).collect::<Vec<_>>(),
+        "problems": status.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "whole": status.whole(),
+    })
+}
