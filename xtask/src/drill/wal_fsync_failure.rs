@@ -23,8 +23,10 @@ const ERRORS: &str = "stemedb_wal_fsync_errors_total";
 const BEFORE: u64 = 150;
 const REACTS_MAX: Duration = Duration::from_secs(15);
 
-/// Disks, a node with some records, and somebody who watches. The number of the disk of the log.
+/// Disks, a node with some records that asks for API keys, as it does by default, and somebody who
+/// watches. The number of the disk of the log.
 fn prepare(drill: &mut Drill<'_>, own: bool) -> Result<usize> {
+    drill.configure_with_keys("")?;
     let disk = if own {
         drill.good_disk(DATA, 192)?;
         drill.failing_disk(WAL, 96)?
@@ -32,6 +34,8 @@ fn prepare(drill: &mut Drill<'_>, own: bool) -> Result<usize> {
         drill.failing_disk(DATA, 256)?
     };
     drill.service.start()?;
+    // It writes, and asks how the node is.
+    drill.client = drill.holder("drill", "operator")?;
     drill.load(BEFORE)?;
     drill.watch(Pace::Shipped)?;
     ensure!(!drill.firing(ALERT)?, "{ALERT} fires before the fault");
