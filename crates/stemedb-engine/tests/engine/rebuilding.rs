@@ -1,6 +1,7 @@
 //! The index made anew while the node runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use stemedb_engine::{
@@ -124,6 +125,38 @@ fn records_that_come_meanwhile_are_acknowledged_once() {
     drop(engine);
     world.delete_index();
     assert_eq!(answer_root(&world.start()), live);
+}
+
+/// A record is durable and waits for the applier while another index comes into use, which has it from
+/// the log.
+#[test]
+fn what_the_new_index_has_is_not_applied_again() {
+    let world = World::new();
+    let engine = world.start();
+    let (go_on, held) = channel::<()>();
+    let (entered, inside) = channel();
+    // On the thread of the applier.
+    engine.submit(submission(assertion(&key(1), "a", "rare")), move |_| {
+        entered.send(()).unwrap();
+        let _ = held.recv();
+    });
+    inside.recv_timeout(PATIENCE).unwrap();
+    let behind = send(&engine, submission(assertion(&key(1), "b", "rare")));
+    for _ in 0..2_000 {
+        if engine.node().progress.durable == Position(3) {
+            break;
+        }
+        RealPause.pause();
+    }
+    assert_eq!(engine.node().progress.applied, Position(2));
+    engine.reindex().unwrap();
+    let rebuild = end_of_rebuild(&engine);
+    assert_eq!((rebuild.problem, rebuild.position), (None, Position(3)));
+    go_on.send(()).unwrap();
+    let ack = wait(&behind).unwrap();
+    assert_eq!((ack.status, ack.position), (AckStatus::Created, Position(3)));
+    assert_eq!(engine.node().state, NodeState::Ready);
+    assert_eq!(create(&engine, assertion(&key(1), "c", "rare")), Position(4));
 }
 
 #[test]
