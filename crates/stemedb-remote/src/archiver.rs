@@ -242,6 +242,10 @@ impl Archiver {
             self.waiting_since = None;
         }
         let Some(part) = self.pending.clone() else { return Ok(Step::Idle) };
+        let end = self.known.as_ref().map(|known| known.end);
+        if end != Some(part.content.start) {
+            return Err(self.look_again("a part does not begin where it ends".into()));
+        }
         let (first, last) = (part.content.first(), part.content.last());
         self.shared.lock().progress.uploading = Some((first, last));
         let entry = self.upload(&part)?;
@@ -318,6 +322,14 @@ impl Archiver {
         Ok(())
     }
 
+    /// What is known of the archive is not so: the next step begins again.
+    fn look_again(&mut self, problem: String) -> RemoteError {
+        let place = self.store.place();
+        (self.known, self.pending) = (None, None);
+        let problem = format!("{problem}; the archive is looked at again");
+        RemoteError::Damaged { name: format!("the archive at {place}"), problem }
+    }
+
     fn diverged(&self, problem: &dyn std::fmt::Display) -> RemoteError {
         RemoteError::Diverged {
             place: self.store.place(),
@@ -384,6 +396,9 @@ impl Archiver {
         let Some(known) = &mut self.known else {
             return Err(RemoteError::Refused("an archiver that has not begun".into()));
         };
+        if end.position < known.end.position {
+            return Err(self.look_again(format!("a manifest would end at {}", end.position)));
+        }
         loop {
             let mut manifest = Manifest {
                 log_id,
@@ -458,6 +473,19 @@ impl Archiver {
         }
         telemetry::lost(missing.len() as u64);
         self.shared.lock().progress.lost_parts += missing.len() as u64;
+        let result = self.put_back(missing);
+        // Cutting what is lost has moved the cutter, whether or not an upload broke off.
+        self.pending = None;
+        if let Some(known) = &self.known
+            && let Err(error) = self.cutter.seek(known.end.position)
+        {
+            self.known = None;
+            return Err(error.into());
+        }
+        result
+    }
+
+    fn put_back(&mut self, missing: Vec<PartEntry>) -> Result<(), RemoteError> {
         let place = self.known.as_ref().map(|known| (known.end, known.ended_at));
         let Some((end, ended_at)) = place else { return Ok(()) };
         for lost in missing {
@@ -478,8 +506,6 @@ impl Archiver {
             self.shared.lock().progress.replaced_parts += 1;
             tracing::warn!(%first, %last, "archived again");
         }
-        self.pending = None;
-        self.cutter.seek(end.position)?;
         Ok(())
     }
 

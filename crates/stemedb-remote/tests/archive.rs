@@ -13,8 +13,9 @@ use stemedb_io::{Clock, Rng};
 use stemedb_log::Log;
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
-    ArchiveState, Archiver, Catalogue, Manifest, MemoryStore, Put, RemoteError, RestorePlan,
-    RestoreTo, Step, Store, StoreError, Target, archive_status, leaves, logs, probe, restore,
+    ArchiveState, Archiver, Catalogue, Manifest, MemoryStore, PartEntry, Put, RemoteError,
+    RestorePlan, RestoreTo, Step, Store, StoreError, Target, archive_status, leaves, logs, probe,
+    restore,
 };
 use support::*;
 
@@ -151,6 +152,72 @@ fn what_a_store_loses_is_told_and_put_back() {
     let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
     assert!(status.whole(), "{status:?}");
     assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+}
+
+/// Everything that is durable is in the archive, once, and can be restored.
+fn assert_whole(store: &dyn Store, wal: &stemedb_log::Wal) {
+    let status = archive_status(store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(status.whole(), "{status:?}");
+    assert_eq!(status.archived, wal.reader().durable().0);
+    assert_eq!(root_of(store, TIMELINE, 1), wal.reader().root());
+}
+
+#[test]
+fn an_audit_that_breaks_off_leaves_the_archiver_where_it_was() {
+    let (machine, mut wal, faulty, archiver) = archived(13, 30);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    let parts = faulty.list(&format!("{LOG_ID}/{TIMELINE}/parts"), "").unwrap();
+    faulty.remove(&parts[4].name).unwrap();
+    let mut archiver = machine.archiver(&wal, &store, 1 << 20);
+    assert_eq!(archiver.step().unwrap(), Step::Worked);
+    // The part arrives, and nobody hears of it.
+    faulty.set(Faults { answer_lost: 1_000, ..Faults::default() });
+    assert!(archiver.step().unwrap_err().passes());
+    faulty.set(Faults::default());
+    for (_, group) in &history(14, 12)[1..] {
+        wal.append(group).unwrap();
+    }
+    settle(&mut archiver, &machine.clock);
+    assert_whole(&*store, &wal);
+}
+
+fn manifest_name(number: u64) -> String {
+    format!("{LOG_ID}/{TIMELINE}/manifests/{number:020}.cbor")
+}
+
+/// A manifest of which this build knows that it is one, and no more.
+fn of_a_newer_build() -> Vec<u8> {
+    use stemedb_model::{RecordId, cbor};
+    let key = SigningKey::from_seed(&[5; 32]);
+    let mut body = Vec::new();
+    cbor::map(&mut body, 1);
+    cbor::text(&mut body, "v");
+    cbor::uint(&mut body, 2);
+    let mut signed = b"stemedb/archive/v1/manifest\0".to_vec();
+    signed.extend(&body);
+    let signature = key.sign(&RecordId(*blake3::hash(&signed).as_bytes()));
+    let mut bytes = Vec::new();
+    cbor::map(&mut bytes, 3);
+    cbor::text(&mut bytes, "key");
+    cbor::bytes(&mut bytes, key.agent_id().as_bytes());
+    cbor::text(&mut bytes, "body");
+    cbor::bytes(&mut bytes, &body);
+    cbor::text(&mut bytes, "signature");
+    cbor::bytes(&mut bytes, signature.as_bytes());
+    bytes
+}
+
+/// The next manifest of an archive, with other parts.
+fn next_manifest(store: &dyn Store, skip: u64, change: impl FnOnce(&mut Manifest)) {
+    let catalogue = Catalogue::load(store, LOG_ID, TIMELINE).unwrap().unwrap();
+    let bytes = store.get(&manifest_name(catalogue.newest.0), u64::MAX).unwrap();
+    let (mut manifest, _) = Manifest::open(&bytes).unwrap();
+    manifest.number += 1 + skip;
+    manifest.previous = Some(catalogue.newest.1);
+    change(&mut manifest);
+    let bytes = manifest.seal(&SigningKey::from_seed(&[5; 32]));
+    store.put_new(&manifest_name(manifest.number), &bytes).unwrap();
 }
 
 #[test]

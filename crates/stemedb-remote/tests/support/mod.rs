@@ -112,6 +112,8 @@ pub struct FaultyStore {
     faults: Mutex<Faults>,
     clock: Arc<SimClock>,
     first: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What is called so is read with a flipped bit, once.
+    pub misread: Mutex<Option<String>>,
 }
 
 impl FaultyStore {
@@ -122,6 +124,7 @@ impl FaultyStore {
             faults: Mutex::default(),
             clock: Arc::clone(clock),
             first: Mutex::default(),
+            misread: Mutex::default(),
         })
     }
 
@@ -177,7 +180,14 @@ impl Store for FaultyStore {
 
     fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
         self.before("get", name)?;
-        self.inner.get(name, most)
+        let mut bytes = self.inner.get(name, most)?;
+        let mut misread = self.misread.lock().unwrap();
+        if misread.as_deref() == Some(name) {
+            *misread = None;
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+        }
+        Ok(bytes)
     }
 
     fn list(&self, folder: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
