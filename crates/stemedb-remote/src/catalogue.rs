@@ -134,6 +134,16 @@ impl Catalogue {
         Ok(Self::join(log_id, timeline, (from, taken), found, missing))
     }
 
+    /// A manifest behind the newest readable one, which may have named more.
+    pub fn beyond(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| match problem {
+            Problem::ManifestMissing { number } | Problem::ManifestDamaged { number, .. } => {
+                *number > self.newest.0
+            }
+            Problem::Gap { .. } => false,
+        })
+    }
+
     fn join(
         log_id: LogId,
         timeline: Timeline,

@@ -8,7 +8,7 @@ use stemedb_io::Env;
 use stemedb_log::{Composer, Link, end_within, read_part, verify};
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
-use crate::catalogue::{History, Placed};
+use crate::catalogue::{Catalogue, History, Placed, Problem};
 use crate::codec::hash;
 use crate::error::RemoteError;
 use crate::manifest::PartEntry;
@@ -62,6 +62,8 @@ pub struct RestorePlan {
     pub newest: Position,
     /// In order.
     pub parts: Vec<Needed>,
+    /// What is wrong with the archive, of which this plan may be able to do without.
+    pub problems: Vec<Problem>,
 }
 
 impl RestorePlan {
@@ -72,6 +74,9 @@ impl RestorePlan {
 
     /// From the archive of a branch and of those it goes on from. Reads manifests, and one part if
     /// the target lies within it.
+    ///
+    /// Where the newest manifests cannot be read, nobody knows how far the archive went: its readable
+    /// end is had by its position only, not as the newest one or that of a time.
     pub fn of_archive(
         store: &dyn Store,
         env: &Env,
@@ -87,7 +92,20 @@ impl RestorePlan {
         };
         let needed = |placed: &Placed| Needed { name: placed.name(), entry: placed.entry.clone() };
         let parts = history.parts.iter().map(needed).collect();
-        Self::of_parts(store, env, (log_id, timeline), parts, target)
+        let mut plan = Self::of_parts(store, env, (log_id, timeline), parts, target)?;
+        let by_position = matches!(target, Target::Position(_) | Target::Before(_));
+        if let Some(problem) = history.newest().and_then(Catalogue::beyond)
+            && !by_position
+            && plan.end.position == plan.newest
+        {
+            return Err(RemoteError::Refused(format!(
+                "the archive can be read up to position {}, and was longer: {problem}; ask for this \
+                 position to go without what was behind it",
+                plan.newest
+            )));
+        }
+        plan.problems = history.branches.iter().flat_map(|one| one.problems.clone()).collect();
+        Ok(plan)
     }
 
     /// The same of these parts, which are in order.
@@ -133,7 +151,16 @@ impl RestorePlan {
                 }
             }
         };
-        Ok(Self { log_id, timeline, end, recorded_at, cut_group, newest, parts })
+        Ok(Self {
+            log_id,
+            timeline,
+            end,
+            recorded_at,
+            cut_group,
+            newest,
+            parts,
+            problems: Vec::new(),
+        })
     }
 }
 

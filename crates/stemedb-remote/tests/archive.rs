@@ -221,6 +221,31 @@ fn next_manifest(store: &dyn Store, skip: u64, change: impl FnOnce(&mut Manifest
 }
 
 #[test]
+fn a_damaged_newest_manifest_is_not_passed_over_in_silence() {
+    let (machine, wal, faulty, _archiver) = archived(21, 20);
+    let newest = Catalogue::load(&*faulty, LOG_ID, TIMELINE).unwrap().unwrap().newest.0;
+    for number in newest - 2..=newest {
+        let name = manifest_name(number);
+        let mut bytes = faulty.get(&name, u64::MAX).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        faulty.inner.overwrite(&name, bytes);
+    }
+    let plan = |target| RestorePlan::of_archive(&*faulty, &machine.env, (LOG_ID, TIMELINE), target);
+    let readable = Catalogue::load(&*faulty, LOG_ID, TIMELINE).unwrap().unwrap().end.0.position;
+    assert!(readable < wal.reader().durable().0);
+    for target in [Target::Newest, Target::Time(stemedb_model::Millis(i64::MAX))] {
+        let error = plan(target).unwrap_err().to_string();
+        let named = error.contains(&format!("manifest {}", newest - 2));
+        assert!(named && error.contains(&format!("position {readable}")), "{error}");
+    }
+    // Asked for by its position it is had.
+    assert_eq!(plan(Target::Position(readable)).unwrap().end.position, readable);
+    let before = plan(Target::Time(stemedb_model::Millis(START_MS))).unwrap();
+    assert!(before.end.position < readable);
+}
+
+#[test]
 fn lost_manifests_are_told_and_their_parts_archived_again() {
     let (machine, wal, faulty, archiver) = archived(4, 30);
     let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
