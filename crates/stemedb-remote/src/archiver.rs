@@ -15,7 +15,7 @@ use stemedb_log::{Cutter, Link, Part};
 use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
 
 use crate::catalogue::Catalogue;
-use crate::codec::hash;
+use crate::codec::{BadManifest, hash};
 use crate::error::RemoteError;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 use crate::names;
@@ -420,10 +420,15 @@ impl Archiver {
             let bytes = manifest.seal(&self.key);
             let name = names::manifest(log_id, timeline, known.number);
             self.store.put_new(&name, &bytes)?;
-            let found = match self.store.get(&name, MANIFEST_BYTES_MAX) {
-                Err(StoreError::TooLong { .. }) => Vec::new(),
-                found => found?,
+            let read = || match self.store.get(&name, MANIFEST_BYTES_MAX) {
+                Err(StoreError::TooLong { .. }) => Ok(Vec::new()),
+                found => found,
             };
+            let mut found = read()?;
+            if found != bytes {
+                // Nothing is concluded from one reading.
+                found = read()?;
+            }
             if found == bytes {
                 let newest = (known.number, Manifest::hash_of(&bytes));
                 if manifest.is_checkpoint() {
@@ -442,18 +447,27 @@ impl Archiver {
                 let note = Noted { place, log_id, timeline, number, hash, position };
                 return note.store(&self.env, &self.config.note);
             }
-            if Manifest::open(&found).is_ok() {
+            match Manifest::open(&found) {
                 // Somebody else's, or one of ours that an earlier life put: begin again behind it.
-                self.known = None;
-                return Err(RemoteError::Damaged {
-                    name,
-                    problem: "another manifest has its number; the archive is looked at again"
-                        .into(),
-                });
+                Ok(_) => {
+                    self.known = None;
+                    return Err(RemoteError::Damaged {
+                        name,
+                        problem: "another manifest has its number; the archive is looked at again"
+                            .into(),
+                    });
+                }
+                // It is one, and this build cannot go on behind it.
+                Err(problem @ BadManifest::TooNew(_)) => {
+                    self.known = None;
+                    return Err(RemoteError::Manifest { name, problem });
+                }
+                // The upload went wrong and took the name. The next number says so.
+                Err(BadManifest::Damaged(_)) => {
+                    known.void.push(known.number);
+                    known.number += 1;
+                }
             }
-            // The upload went wrong and took the name. The next number says so.
-            known.void.push(known.number);
-            known.number += 1;
         }
     }
 

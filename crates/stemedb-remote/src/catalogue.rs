@@ -77,8 +77,22 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// A manifest, or why there is none of its number.
-type Found = (u64, Result<(Manifest, AgentId, Hash), Problem>);
+/// A manifest, or why there is none of a number.
+type Found = Result<(Manifest, AgentId, Hash), Problem>;
+
+/// The numbers that manifests call void. What one says counts only if no later one voids it: it may
+/// have been misread when the later one was written, and its parts are named there again.
+fn void(found: &BTreeMap<u64, Found>) -> BTreeSet<u64> {
+    let mut void = BTreeSet::new();
+    for (number, one) in found.iter().rev() {
+        if let Ok((manifest, ..)) = one
+            && !void.contains(number)
+        {
+            void.extend(manifest.void.iter().filter(|void| *void < number));
+        }
+    }
+    void
+}
 
 impl Catalogue {
     /// Reads the archive of a branch; `None` if there is none.
@@ -112,25 +126,31 @@ impl Catalogue {
         let first = from.max(1);
         let checkpoints: Vec<u64> =
             (first..=taken).filter(|number| number.is_multiple_of(CHECKPOINT_EVERY)).collect();
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<u64, Found> = BTreeMap::new();
         for (number, one) in parallel::each(&checkpoints, READERS, read)? {
             found.insert(number, one);
         }
-        let covered = |number: u64| {
-            let checkpoint = number.next_multiple_of(CHECKPOINT_EVERY);
-            checkpoint <= taken && found.get(&checkpoint).is_some_and(Result::is_ok)
-        };
-        let others: Vec<u64> = (first..=taken)
-            .filter(|number| !found.contains_key(number) && !covered(*number))
-            .collect();
-        let unread: BTreeSet<u64> = (first..=taken)
-            .filter(|number| !found.contains_key(number) && covered(*number))
-            .collect();
-        for (number, one) in parallel::each(&others, READERS, read)? {
-            found.insert(number, one);
+        // Those that no checkpoint stands for; one of them may say that a checkpoint is void.
+        let mut unread: BTreeSet<u64>;
+        loop {
+            let void = void(&found);
+            let covered = |number: u64| {
+                let checkpoint = number.next_multiple_of(CHECKPOINT_EVERY);
+                let good = found.get(&checkpoint).is_some_and(Result::is_ok);
+                good && !void.contains(&checkpoint)
+            };
+            let left = (first..=taken).filter(|number| !found.contains_key(number));
+            let (others, covered): (Vec<u64>, Vec<u64>) =
+                left.partition(|number| !covered(*number));
+            unread = covered.into_iter().collect();
+            if others.is_empty() {
+                break;
+            }
+            for (number, one) in parallel::each(&others, READERS, read)? {
+                found.insert(number, one);
+            }
         }
         let missing = unread.difference(&there).copied().collect();
-        let found = found.into_iter().collect();
         Ok(Self::join(log_id, timeline, (from, taken), found, missing))
     }
 
@@ -148,10 +168,10 @@ impl Catalogue {
         log_id: LogId,
         timeline: Timeline,
         (from, taken): (u64, u64),
-        found: Vec<Found>,
+        found: BTreeMap<u64, Found>,
         missing: Vec<u64>,
     ) -> Option<Self> {
-        let mut void = BTreeSet::new();
+        let void = void(&found);
         let mut problems: BTreeMap<u64, Problem> = missing
             .into_iter()
             .map(|number| (number, Problem::ManifestMissing { number }))
@@ -162,7 +182,7 @@ impl Catalogue {
         let mut before: Option<(u64, Hash)> = None;
         let mut newest: Option<(Manifest, Hash)> = None;
         let (mut recent_parts, mut recent_void) = (Vec::new(), Vec::new());
-        for (number, one) in found {
+        for (number, one) in found.into_iter().filter(|(number, _)| !void.contains(number)) {
             let (manifest, key, hash) = match one {
                 Ok(found) => found,
                 Err(problem) => {
@@ -178,7 +198,6 @@ impl Catalogue {
                 problems.insert(number, Problem::ManifestDamaged { number, problem });
             }
             before = Some((number, hash));
-            void.extend(manifest.void.iter().copied());
             keys.insert(key);
             parent = parent.or(manifest.parent);
             for part in &manifest.parts {
@@ -240,7 +259,7 @@ fn read(
     log_id: LogId,
     timeline: Timeline,
     number: u64,
-) -> Result<Found, RemoteError> {
+) -> Result<(u64, Found), RemoteError> {
     let name = names::manifest(log_id, timeline, number);
     let bytes = match store.get(&name, MANIFEST_BYTES_MAX) {
         Ok(bytes) => bytes,

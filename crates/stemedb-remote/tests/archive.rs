@@ -208,6 +208,41 @@ fn of_a_newer_build() -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn a_manifest_of_a_newer_build_stops_an_older_archiver() {
+    let (machine, mut wal, faulty, mut archiver) = archived(15, 10);
+    let newest = Catalogue::load(&*faulty, LOG_ID, TIMELINE).unwrap().unwrap().newest.0;
+    faulty.put_new(&manifest_name(newest + 1), &of_a_newer_build()).unwrap();
+    for (_, group) in &history(16, 4)[1..] {
+        wal.append(group).unwrap();
+    }
+    machine.clock.sleep(Duration::from_secs(20));
+    for _ in 0..3 {
+        let error = archiver.step().unwrap_err();
+        assert!(matches!(error, RemoteError::Manifest { .. }) && !error.passes(), "{error}");
+    }
+    assert!(matches!(archiver.progress().state, ArchiveState::Stopped { .. }));
+    assert!(faulty.get(&manifest_name(newest + 2), u64::MAX).is_err(), "it was called void");
+}
+
+#[test]
+fn a_manifest_that_is_misread_once_is_not_void() {
+    let (machine, mut wal, faulty, mut archiver) = archived(17, 10);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    let newest = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap().newest.0;
+    *faulty.misread.lock().unwrap() = Some(manifest_name(newest + 1));
+    for (_, group) in &history(18, 4)[1..] {
+        wal.append(group).unwrap();
+    }
+    settle(&mut archiver, &machine.clock);
+    assert!(faulty.misread.lock().unwrap().is_none());
+    assert_whole(&*store, &wal);
+    for number in 1..=Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap().taken {
+        let bytes = store.get(&manifest_name(number), u64::MAX).unwrap();
+        assert_eq!(Manifest::open(&bytes).unwrap().0.void, [0u64; 0]);
+    }
+}
+
 /// The next manifest of an archive, with other parts.
 fn next_manifest(store: &dyn Store, skip: u64, change: impl FnOnce(&mut Manifest)) {
     let catalogue = Catalogue::load(store, LOG_ID, TIMELINE).unwrap().unwrap();
@@ -218,6 +253,29 @@ fn next_manifest(store: &dyn Store, skip: u64, change: impl FnOnce(&mut Manifest
     change(&mut manifest);
     let bytes = manifest.seal(&SigningKey::from_seed(&[5; 32]));
     store.put_new(&manifest_name(manifest.number), &bytes).unwrap();
+}
+
+#[test]
+fn what_a_void_manifest_names_does_not_count() {
+    let (_machine, wal, faulty, _archiver) = archived(19, 12);
+    // Both after the newest; the second one says that the first one is none.
+    let before = Catalogue::load(&*faulty, LOG_ID, TIMELINE).unwrap().unwrap();
+    let void = before.newest.0 + 1;
+    let first = before.parts[1].clone();
+    let keep = before.parts.last().unwrap().clone();
+    let bytes = {
+        let bytes = faulty.get(&manifest_name(before.newest.0), u64::MAX).unwrap();
+        let mut manifest = Manifest::open(&bytes).unwrap().0;
+        (manifest.number, manifest.previous) = (void, Some(before.newest.1));
+        manifest.parts = vec![PartEntry { copy: 3, ..first }];
+        manifest.seal(&SigningKey::from_seed(&[5; 32]))
+    };
+    next_manifest(&*faulty, 1, |manifest| {
+        manifest.void = vec![void];
+        manifest.parts = vec![keep];
+    });
+    faulty.put_new(&manifest_name(void), &bytes).unwrap();
+    assert_whole(&*faulty, &wal);
 }
 
 #[test]
