@@ -387,21 +387,25 @@ impl History {
     }
 }
 
-/// The branches of a log that have an archive, and of these the ones that no other goes on from.
+/// The branches of a log whose archive holds something that no other branch goes on from. One that
+/// was written to behind the place where another left it stays: which of the two is meant, only a
+/// person can say.
 pub fn leaves(store: &dyn Store, log_id: LogId) -> Result<Vec<Timeline>, RemoteError> {
     let timelines: Vec<Timeline> =
         store.folders(&names::log(log_id))?.iter().filter_map(|name| name.parse().ok()).collect();
-    let mut parents = BTreeSet::new();
-    let mut with_archive = Vec::new();
+    let mut branches = Vec::new();
     for timeline in timelines {
-        // The first manifest says where a branch comes from; so does every later one.
-        if let Some(catalogue) = Catalogue::load(store, log_id, timeline)? {
-            parents.extend(catalogue.parent.map(|parent| parent.timeline));
-            with_archive.push(timeline);
-        }
+        branches.extend(Catalogue::load(store, log_id, timeline)?);
     }
-    with_archive.retain(|timeline| !parents.contains(timeline));
-    Ok(with_archive)
+    let goes_on = |parent: &Catalogue| {
+        let end = parent.end.0.position;
+        branches
+            .iter()
+            .filter_map(|child| child.parent)
+            .any(|left| left.timeline == parent.timeline && end <= left.end.position)
+    };
+    let left = branches.iter().filter(|branch| !goes_on(branch) || branch.beyond().is_some());
+    Ok(left.map(|branch| branch.timeline).collect())
 }
 
 /// The logs that have something in a store.
