@@ -63,6 +63,11 @@ pub enum Problem {
         /// The last of them.
         last: Position,
     },
+    /// Parts do not go on from each other.
+    Parts {
+        /// Which, and how.
+        problem: String,
+    },
 }
 
 impl std::fmt::Display for Problem {
@@ -72,6 +77,7 @@ impl std::fmt::Display for Problem {
             Self::ManifestDamaged { number, problem } => {
                 write!(f, "manifest {number} is not what was written: {problem}")
             }
+            Self::Parts { problem } => f.write_str(problem),
             Self::Gap { first, last } => write!(f, "no part holds positions {first} to {last}"),
         }
     }
@@ -160,7 +166,7 @@ impl Catalogue {
             Problem::ManifestMissing { number } | Problem::ManifestDamaged { number, .. } => {
                 *number > self.newest.0
             }
-            Problem::Gap { .. } => false,
+            Problem::Gap { .. } | Problem::Parts { .. } => false,
         })
     }
 

@@ -46,5 +46,5 @@ pub use codec::BadManifest;
 pub use error::RemoteError;
 pub use manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};
-pub use status::{ArchiveStatus, archive_status};
+pub use status::{ArchiveStatus, archive_status, verify_archive};
 pub use store::{Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe};

@@ -15,7 +15,7 @@ use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
     ArchiveState, Archiver, Catalogue, Manifest, MemoryStore, PartEntry, Put, RemoteError,
     RestorePlan, RestoreTo, Step, Store, StoreError, Target, archive_status, leaves, logs, probe,
-    restore,
+    restore, verify_archive,
 };
 use support::*;
 
@@ -276,6 +276,42 @@ fn what_a_void_manifest_names_does_not_count() {
     });
     faulty.put_new(&manifest_name(void), &bytes).unwrap();
     assert_whole(&*faulty, &wal);
+}
+
+#[test]
+fn a_status_tells_that_parts_are_of_two_histories() {
+    let (_machine, _wal, faulty, _archiver) = archived(20, 12);
+    next_manifest(&*faulty, 0, |manifest| {
+        manifest.parts[0].content.start.chain = stemedb_model::Hash([1; 32]);
+    });
+    let status = archive_status(&*faulty, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(!status.whole(), "{status:?}");
+    let told = status.problems.iter().any(|one| one.to_string().contains("another history"));
+    assert!(told, "{:?}", status.problems);
+}
+
+#[test]
+fn a_verify_finds_a_flipped_bit_in_any_part() {
+    let (machine, _wal, faulty, _archiver) = archived(22, 10);
+    let verify = || {
+        let mut bytes = 0;
+        let found =
+            verify_archive(&*faulty, &machine.env, (LOG_ID, TIMELINE), &mut |at| bytes = at);
+        (found.unwrap().unwrap(), bytes)
+    };
+    let (found, bytes) = verify();
+    assert!(found.is_empty() && bytes > 10_000, "{found:?}, {bytes}");
+    for part in faulty.list(&format!("{LOG_ID}/{TIMELINE}/parts"), "").unwrap() {
+        let kept = faulty.get(&part.name, u64::MAX).unwrap();
+        let mut flipped = kept.clone();
+        flipped[kept.len() / 3] ^= 16;
+        faulty.inner.overwrite(&part.name, flipped);
+        let names: Vec<String> = verify().0.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [part.name.clone()]);
+        faulty.inner.remove(&part.name).unwrap();
+        assert_eq!(verify().0.len(), 1);
+        faulty.inner.overwrite(&part.name, kept);
+    }
 }
 
 #[test]
