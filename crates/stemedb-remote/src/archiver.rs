@@ -275,8 +275,12 @@ impl Archiver {
     fn begin(&mut self) -> Result<(), RemoteError> {
         probe(&*self.store, &*self.env.rng)?;
         let (log_id, timeline) = self.identity;
-        let note = Noted::load(&self.env, &self.config.note)?
-            .filter(|note| note.is_of(&*self.store, self.identity));
+        let note = Noted::load(&self.env, &self.config.note).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read how far the archive was");
+            telemetry::failed(&error);
+            None
+        });
+        let note = note.filter(|note| note.is_of(&*self.store, self.identity));
         let after = note.as_ref().map_or(0, |note| note.number);
         let found = Catalogue::load_after(&*self.store, log_id, timeline, after)?;
         let newest = found.as_ref().map_or(0, |found| found.newest.0);
@@ -445,7 +449,12 @@ impl Archiver {
                 let position = end.position;
                 let place = self::hash(self.store.place().as_bytes());
                 let note = Noted { place, log_id, timeline, number, hash, position };
-                return note.store(&self.env, &self.config.note);
+                // The archive has it: a node that cannot note it only knows less about a loss.
+                if let Err(error) = note.store(&self.env, &self.config.note) {
+                    tracing::warn!(%error, "cannot note how far the archive is");
+                    telemetry::failed(&error);
+                }
+                return Ok(());
             }
             match Manifest::open(&found) {
                 // Somebody else's, or one of ours that an earlier life put: begin again behind it.
@@ -740,7 +749,8 @@ impl Noted {
         let Self { place, log_id, timeline, number, hash, position } = self;
         let text = format!("{place} {log_id} {timeline} {number} {hash} {position}\n");
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
+        // One of its own: another process may be at it, too.
+        name.push(format!(".{}.new", std::process::id()));
         let temporary = path.with_file_name(name);
         let write = || {
             match env.vfs.remove_file(&temporary) {
@@ -754,7 +764,10 @@ impl Noted {
             env.vfs.rename(&temporary, path)?;
             env.vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
         };
-        write().map_err(|source| file_error("write", path, source))
+        write().map_err(|source| {
+            let _ = env.vfs.remove_file(&temporary);
+            file_error("write", path, source)
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stemedb_io::sim::SimRng;
+use stemedb_io::sim::{EIO, Fault, OpKind, SimRng, When};
 use stemedb_io::{Clock, Rng};
 use stemedb_log::Log;
 use stemedb_model::{Position, SigningKey, Timeline};
@@ -337,6 +337,29 @@ fn a_damaged_newest_manifest_is_not_passed_over_in_silence() {
     assert_eq!(plan(Target::Position(readable)).unwrap().end.position, readable);
     let before = plan(Target::Time(stemedb_model::Millis(START_MS))).unwrap();
     assert!(before.end.position < readable);
+}
+
+#[test]
+fn a_note_that_cannot_be_written_holds_nothing_up() {
+    let machine = Machine::new(28);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let mut wal = machine.create();
+    for (_, group) in &history(28, 6) {
+        wal.append(group).unwrap();
+    }
+    let fault =
+        |op| Fault { op: Some(op), path: "node/archived".into(), when: When::From(1), errno: EIO };
+    machine.vfs.inject(fault(OpKind::Open));
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    for _ in 0..40 {
+        let _ = archiver.step();
+        machine.clock.sleep(Duration::from_secs(1));
+    }
+    assert_eq!(archiver.progress().state, ArchiveState::Running);
+    let catalogue = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert_eq!((catalogue.taken, catalogue.parts.len()), (6, 6));
+    machine.vfs.clear_faults();
+    assert_whole(&*store, &wal);
 }
 
 #[test]
