@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stemedb_io::{Clock, Env, Open};
-use stemedb_log::{Cutter, Link, Part};
+use stemedb_log::{Cutter, Link, LogError, Part};
 use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
 
 use crate::catalogue::Catalogue;
@@ -315,7 +315,11 @@ impl Archiver {
             }
             None => self.first()?,
         };
-        let here = self.cutter.seek(known.end.position).map_err(|error| self.diverged(&error))?;
+        let here = match self.cutter.seek(known.end.position) {
+            // No group ends there, or the log is shorter: another log, or another history.
+            Err(error @ LogError::Refused(_)) => return Err(self.diverged(&error)),
+            here => here?,
+        };
         if here != known.end {
             let position = known.end.position;
             return Err(self.diverged(&format!("another log root at position {position}")));

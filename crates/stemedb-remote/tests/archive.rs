@@ -363,6 +363,20 @@ fn a_note_that_cannot_be_written_holds_nothing_up() {
 }
 
 #[test]
+fn a_disk_that_cannot_be_read_is_not_another_history() {
+    let (machine, wal, faulty, archiver) = archived(29, 12);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    machine.vfs.inject(Fault { op: None, path: DIR.into(), when: When::From(1), errno: EIO });
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    let error = archiver.step().unwrap_err();
+    assert!(matches!(error, RemoteError::Log(_)), "{error}");
+    machine.vfs.clear_faults();
+    settle(&mut archiver, &machine.clock);
+    assert_whole(&*store, &wal);
+}
+
+#[test]
 fn lost_manifests_are_told_and_their_parts_archived_again() {
     let (machine, wal, faulty, archiver) = archived(4, 30);
     let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
