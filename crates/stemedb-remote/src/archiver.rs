@@ -102,7 +102,7 @@ pub struct ArchiveProgress {
     pub durable: Position,
     /// Bytes of the log that are not archived, about.
     pub lag_bytes: u64,
-    /// How long the oldest record that is not archived has been waiting.
+    /// How long ago the oldest record that is not archived was committed.
     pub lag: Duration,
     /// The positions on their way now.
     pub uploading: Option<(Position, Position)>,
@@ -135,6 +135,8 @@ pub struct Archiver {
     pending: Option<Part>,
     /// When something was first seen to wait.
     waiting_since: Option<Duration>,
+    /// The last position before what waits, and when the first record of that was committed.
+    oldest: Option<(Position, Millis)>,
     audit_at: Duration,
 }
 
@@ -208,6 +210,7 @@ impl Archiver {
             known: None,
             pending: None,
             waiting_since: None,
+            oldest: None,
             audit_at: Duration::ZERO,
         })
     }
@@ -542,6 +545,7 @@ impl Archiver {
         let now = self.env.clock.monotonic();
         let archived = self.known.as_ref().map(|known| known.end.position);
         let waiting = self.cutter.waiting();
+        let oldest = archived.and_then(|archived| self.oldest(archived));
         let mut inner = self.shared.lock();
         let progress = &mut inner.progress;
         progress.durable = durable.position;
@@ -557,7 +561,10 @@ impl Archiver {
         } else {
             self.waiting_since.get_or_insert(now);
         }
-        progress.lag = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        // By the clock of the records, which may jump; so never less than was waited here.
+        let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let age = oldest.filter(|_| behind).map_or(0, |at| self.env.clock.now_ms() - at.0);
+        progress.lag = waited.max(Duration::from_millis(age.max(0).unsigned_abs()));
         progress.state = match error {
             None if self.known.is_some() => ArchiveState::Running,
             None => ArchiveState::Starting,
@@ -566,6 +573,24 @@ impl Archiver {
         };
         telemetry::progress(progress);
         self.shared.changed.notify_all();
+    }
+
+    /// When the first record behind `archived` was committed, if there is one.
+    fn oldest(&mut self, archived: Position) -> Option<Millis> {
+        if let Some((before, at)) = self.oldest
+            && before == archived
+        {
+            return Some(at);
+        }
+        self.oldest = match &self.pending {
+            Some(part) => Some((archived, part.content.began_at)),
+            None => {
+                let next = self.cutter.next_recorded_at();
+                // What cannot be read now is told by the next cut.
+                next.ok().flatten().map(|at| (archived, at))
+            }
+        };
+        self.oldest.map(|(_, at)| at)
     }
 
     /// Archives until told to stop.

@@ -340,6 +340,28 @@ fn a_damaged_newest_manifest_is_not_passed_over_in_silence() {
 }
 
 #[test]
+fn the_lag_is_the_age_of_the_oldest_record_that_waits() {
+    let machine = Machine::new(27);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let mut wal = machine.create();
+    let groups = history(27, 6);
+    for (_, group) in &groups {
+        wal.append(group).unwrap();
+        machine.clock.sleep(Duration::from_secs(600));
+    }
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    // It begins, and looks after the archive.
+    for _ in 0..2 {
+        archiver.step().unwrap();
+        assert_eq!(archiver.progress().lag, Duration::from_secs(3_600));
+    }
+    for left in (0..6).rev() {
+        assert_eq!(archiver.step().unwrap(), Step::Worked, "{left}");
+        assert_eq!(archiver.progress().lag, Duration::from_secs(600) * left);
+    }
+}
+
+#[test]
 fn a_note_that_cannot_be_written_holds_nothing_up() {
     let machine = Machine::new(28);
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());

@@ -176,6 +176,24 @@ impl Cutter {
         Ok(Part { ends_segment: segment.left && last == segment.last, ..part })
     }
 
+    /// When the first group behind the place was committed; `None` at the end of what is durable.
+    pub fn next_recorded_at(&self) -> Result<Option<Millis>, LogError> {
+        let Some(Place { cursor, .. }) = &self.place else { return Ok(None) };
+        let next = cursor.last.next();
+        let Some(segment) = self.find(next)?.filter(|segment| next <= segment.last) else {
+            return Ok(None);
+        };
+        let file = self.open(&segment)?;
+        let start = Cursor::start_of(&self.header(&file)?);
+        let from = if start.last == cursor.last { start } else { *cursor };
+        let mut recorded_at = None;
+        self.walk(&file, &segment, from, &mut |group, _| {
+            recorded_at = Some(group.recorded_at);
+            Ok(false)
+        })?;
+        Ok(recorded_at)
+    }
+
     /// What lies between the place and the end of what is durable.
     pub fn waiting(&self) -> Waiting {
         let place = self.place.as_ref().map(|place| (place.segment.number, place.cursor));
