@@ -6,6 +6,7 @@
 //! goes on behind the newest manifest, after comparing the log root there with that of the log here;
 //! an archive of another history is never written to.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,12 +15,12 @@ use stemedb_io::{Clock, Env, Open};
 use stemedb_log::{Cutter, Link, LogError, Part};
 use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, History, Placed, Problem};
 use crate::codec::{BadManifest, hash};
 use crate::error::RemoteError;
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
+use crate::manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 use crate::names;
-use crate::status::missing_parts;
+use crate::status::{listed, missing_parts};
 use crate::store::{Put, Store, StoreError, probe};
 use crate::telemetry;
 
@@ -110,6 +111,9 @@ pub struct ArchiveProgress {
     pub lost_parts: u64,
     /// See `lost_parts`.
     pub replaced_parts: u64,
+    /// What the last look at the archive found wrong and could not put right: parts, manifests,
+    /// positions that are in no part.
+    pub problems: u64,
 }
 
 /// What a step did.
@@ -410,7 +414,13 @@ impl Archiver {
         if end.position < known.end.position {
             return Err(self.look_again(format!("a manifest would end at {}", end.position)));
         }
+        let damaged = self.shared.lock().progress.problems > 0;
         loop {
+            if damaged && known.number.is_multiple_of(CHECKPOINT_EVERY) {
+                // What it would stand for may be found again, and would not be read any more.
+                known.void.push(known.number);
+                known.number += 1;
+            }
             let mut manifest = Manifest {
                 log_id,
                 timeline,
@@ -487,23 +497,39 @@ impl Archiver {
         }
     }
 
-    /// Looks for every part of the branch in the store, and puts those there again that are
-    /// missing, as far as the log still has them.
+    /// Looks for everything that leads to the newest position, and archives again what is missing,
+    /// as far as the log still has it: parts, and positions that no manifest names. What the archive of
+    /// an older branch has lost goes into that of this one.
     fn audit(&mut self) -> Result<(), RemoteError> {
         let (log_id, timeline) = self.identity;
-        let Some(catalogue) = Catalogue::load(&*self.store, log_id, timeline)? else {
-            return Ok(());
-        };
-        for problem in &catalogue.problems {
+        let look = || History::load_what_is_there(&*self.store, log_id, timeline);
+        let Some(mut history) = look()? else { return Ok(()) };
+        let mut unreadable = unreadable(&history);
+        if !history.problems().is_empty() {
+            // Nothing is concluded from one reading.
+            history = look()?.unwrap_or(history);
+            unreadable = &unreadable & &self::unreadable(&history);
+        }
+        let problems = history.problems();
+        for problem in &problems {
             tracing::error!(%problem, "the archive is damaged");
         }
-        let missing = missing_parts(&*self.store, &catalogue)?;
-        if missing.is_empty() {
-            return Ok(());
+        let Some(newest) = history.newest() else { return Ok(()) };
+        let newest = newest.clone();
+        if let Some(known) = &mut self.known
+            && known.newest == Some(newest.newest)
+        {
+            // What could not be read at the start may have been found since.
+            known.since_checkpoint = newest.since_checkpoint.clone();
         }
-        telemetry::lost(missing.len() as u64);
-        self.shared.lock().progress.lost_parts += missing.len() as u64;
-        let result = self.put_back(missing);
+        let there = listed(&*self.store, &history)?;
+        let missing = missing_parts(&history, &there).into_iter().cloned().collect();
+        let gaps = problems.iter().filter_map(|problem| match problem {
+            Problem::Gap { first, last } => Some((*first, *last)),
+            _ => None,
+        });
+        let others = problems.iter().filter(|one| !matches!(one, Problem::Gap { .. })).count();
+        let result = self.put_back(missing, gaps.collect(), &newest, &unreadable);
         // Cutting what is lost has moved the cutter, whether or not an upload broke off.
         self.pending = None;
         if let Some(known) = &self.known
@@ -512,31 +538,96 @@ impl Archiver {
             self.known = None;
             return Err(error.into());
         }
-        result
+        let left = result? + (others - others.min(unreadable.len())) as u64;
+        self.shared.lock().progress.problems = left;
+        Ok(())
     }
 
-    fn put_back(&mut self, missing: Vec<PartEntry>) -> Result<(), RemoteError> {
+    /// Says how many of these are still missing.
+    fn put_back(
+        &mut self,
+        missing: Vec<Placed>,
+        gaps: Vec<(Position, Position)>,
+        newest: &Catalogue,
+        unreadable: &BTreeSet<u64>,
+    ) -> Result<u64, RemoteError> {
         let place = self.known.as_ref().map(|known| (known.end, known.ended_at));
-        let Some((end, ended_at)) = place else { return Ok(()) };
-        for lost in missing {
+        let Some((end, ended_at)) = place else { return Ok(0) };
+        let mut left = 0;
+        let mut named = None;
+        for Placed { archive, entry: lost } in missing {
             let (first, last) = (lost.content.first(), lost.content.last());
-            tracing::error!(%first, %last, "a part is not in the archive any more");
+            self.found_missing(first, last);
             let part = match self.cutter.exactly(lost.content.start, last) {
                 Ok(part) => part,
                 Err(error) => {
                     tracing::error!(%error, %first, %last, "it cannot be archived again");
+                    left += 1;
                     continue;
                 }
             };
             let entry = self.upload(&part)?;
             // Of the same name it is what the manifests name already.
-            if entry != lost {
-                self.name(vec![entry], end, ended_at)?;
+            if entry != lost || archive != self.identity.1 {
+                self.name(vec![entry.clone()], end, ended_at)?;
+                named = Some(entry);
             }
-            self.shared.lock().progress.replaced_parts += 1;
-            tracing::warn!(%first, %last, "archived again");
+            self.put_back_one(first, last);
         }
-        Ok(())
+        for (first, last) in gaps {
+            let mut at = Position(first.0.saturating_sub(1));
+            while at < last {
+                match self.cut_again(at, last) {
+                    Ok(part) => {
+                        let (first, last) = (part.content.first(), part.content.last());
+                        self.found_missing(first, last);
+                        let entry = self.upload(&part)?;
+                        self.name(vec![entry.clone()], end, ended_at)?;
+                        named = Some(entry);
+                        self.put_back_one(first, last);
+                        at = last;
+                    }
+                    Err(error) => {
+                        let first = at.next();
+                        tracing::error!(%error, %first, %last, "they cannot be archived again");
+                        left += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        let Some(known) = &mut self.known else { return Ok(left) };
+        if left > 0 {
+            return Ok(left + unreadable.len() as u64);
+        }
+        // Everything is named without them: a manifest says so.
+        let void = unreadable.iter().filter(|void| **void < known.number);
+        let void: Vec<u64> = void.filter(|void| !known.void.contains(void)).copied().collect();
+        known.void.extend(&void);
+        if let (false, Some(part)) = (void.is_empty(), named.or(newest.parts.last().cloned())) {
+            self.name(vec![part], end, ended_at)?;
+        }
+        Ok(0)
+    }
+
+    /// The part that begins behind `at` and ends with `last` at the latest.
+    fn cut_again(&mut self, at: Position, last: Position) -> Result<Part, LogError> {
+        self.cutter.seek(at)?;
+        match self.cutter.next_up_to(self.config.part_bytes, last)? {
+            Some(part) if part.content.last() <= last => Ok(part),
+            _ => Err(LogError::Refused(format!("no group of the log ends at {last}"))),
+        }
+    }
+
+    fn found_missing(&self, first: Position, last: Position) {
+        tracing::error!(%first, %last, "a part is not in the archive");
+        telemetry::lost(1);
+        self.shared.lock().progress.lost_parts += 1;
+    }
+
+    fn put_back_one(&self, first: Position, last: Position) {
+        tracing::warn!(%first, %last, "archived again");
+        self.shared.lock().progress.replaced_parts += 1;
     }
 
     /// Brings progress and metrics up to date.
@@ -645,6 +736,11 @@ impl Archiver {
         })?;
         Ok(ArchiverHandle { shared, clock })
     }
+}
+
+/// Manifests of the branch itself that are not there or cannot be believed.
+fn unreadable(history: &History) -> BTreeSet<u64> {
+    history.newest().map(|newest| newest.unreadable.clone()).unwrap_or_default()
 }
 
 /// Puts `bytes` under the first name of which what is read back is them; says which.

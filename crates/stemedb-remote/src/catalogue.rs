@@ -37,6 +37,8 @@ pub struct Catalogue {
     pub keys: BTreeSet<AgentId>,
     /// Manifests that are not there or not what was written, and what is missing for that.
     pub problems: Vec<Problem>,
+    /// Numbers whose manifest is not there or cannot be believed.
+    pub(crate) unreadable: BTreeSet<u64>,
     /// Parts and void numbers since the last checkpoint: what the next one has to name.
     pub(crate) since_checkpoint: (Vec<PartEntry>, Vec<u64>),
 }
@@ -156,6 +158,12 @@ impl Catalogue {
                 found.insert(number, one);
             }
         }
+        if from > 0
+            && (void(&found).contains(&from) || !found.get(&from).is_some_and(Result::is_ok))
+        {
+            // It stands for nothing: the one before it is the start.
+            return Self::load_after(store, log_id, timeline, from - 1);
+        }
         let missing = unread.difference(&there).copied().collect();
         Ok(Self::join(log_id, timeline, (from, taken), found, missing))
     }
@@ -182,6 +190,7 @@ impl Catalogue {
             .into_iter()
             .map(|number| (number, Problem::ManifestMissing { number }))
             .collect();
+        let mut unreadable: BTreeSet<u64> = problems.keys().copied().collect();
         let mut parts: BTreeMap<Position, PartEntry> = BTreeMap::new();
         let mut keys = BTreeSet::new();
         let mut parent = None;
@@ -193,6 +202,7 @@ impl Catalogue {
                 Ok(found) => found,
                 Err(problem) => {
                     problems.insert(number, problem);
+                    unreadable.insert(number);
                     continue;
                 }
             };
@@ -219,6 +229,7 @@ impl Catalogue {
             newest = Some((manifest, hash));
         }
         problems.retain(|number, _| !void.contains(number));
+        unreadable.retain(|number| !void.contains(number));
         let (newest, hash) = newest?;
         let mut problems: Vec<Problem> = problems.into_values().collect();
         let parts: Vec<PartEntry> = parts.into_values().collect();
@@ -227,7 +238,7 @@ impl Catalogue {
             Some(first) if from > 0 => first.content.start.position,
             _ => parent.map(|parent| parent.end.position).unwrap_or_default(),
         };
-        problems.extend(gaps(start, &parts, newest.end.position));
+        problems.extend(gaps(start, parts.iter(), newest.end.position));
         Some(Self {
             log_id,
             timeline,
@@ -239,13 +250,18 @@ impl Catalogue {
             made_at: newest.made_at,
             keys,
             problems,
+            unreadable,
             since_checkpoint: (recent_parts, recent_void),
         })
     }
 }
 
 /// Positions behind `start` and up to `end` that are in no part.
-fn gaps(start: Position, parts: &[PartEntry], end: Position) -> Vec<Problem> {
+fn gaps<'a>(
+    start: Position,
+    parts: impl Iterator<Item = &'a PartEntry>,
+    end: Position,
+) -> Vec<Problem> {
     let mut gaps = Vec::new();
     let mut at = start;
     for part in parts {
@@ -321,8 +337,10 @@ impl Placed {
 pub struct History {
     /// The catalogues, the oldest branch first. The last one is that of the branch itself.
     pub branches: Vec<Catalogue>,
-    /// The parts, in order.
+    /// The parts, in order. What an archive has of an older branch again counts before what that has.
     pub parts: Vec<Placed>,
+    /// A branch that the first one goes on from and that has no archive.
+    pub(crate) missing: Option<Timeline>,
 }
 
 impl History {
@@ -332,8 +350,23 @@ impl History {
         log_id: LogId,
         timeline: Timeline,
     ) -> Result<Option<Self>, RemoteError> {
+        match Self::load_what_is_there(store, log_id, timeline)? {
+            Some(Self { missing: Some(timeline), .. }) => Err(RemoteError::Refused(format!(
+                "the archive of branch {timeline}, which a later one goes on from, is not there"
+            ))),
+            found => Ok(found),
+        }
+    }
+
+    /// The same, without the branches from the first one on that has no archive.
+    pub(crate) fn load_what_is_there(
+        store: &dyn Store,
+        log_id: LogId,
+        timeline: Timeline,
+    ) -> Result<Option<Self>, RemoteError> {
         let mut branches = Vec::new();
         let mut next = Some(timeline);
+        let mut missing = None;
         while let Some(timeline) = next {
             if branches.iter().any(|branch: &Catalogue| branch.timeline == timeline) {
                 return Err(RemoteError::Refused(format!(
@@ -341,27 +374,38 @@ impl History {
                 )));
             }
             let Some(catalogue) = Catalogue::load(store, log_id, timeline)? else {
-                if branches.is_empty() {
-                    return Ok(None);
-                }
-                return Err(RemoteError::Refused(format!(
-                    "the archive of branch {timeline}, which a later one goes on from, is not there"
-                )));
+                missing = Some(timeline);
+                break;
             };
             next = catalogue.parent.map(|parent| parent.timeline);
             branches.push(catalogue);
         }
+        if branches.is_empty() {
+            return Ok(None);
+        }
         branches.reverse();
-        let mut parts: Vec<Placed> = Vec::new();
+        let mut parts: BTreeMap<Position, Placed> = BTreeMap::new();
         for branch in &branches {
             if let Some(parent) = &branch.parent {
-                parts.retain(|part| part.entry.content.last() <= parent.end.position);
+                parts.retain(|_, part| part.entry.content.last() <= parent.end.position);
             }
             let archive = branch.timeline;
-            let own = branch.parts.iter().cloned();
-            parts.extend(own.map(|entry| Placed { archive, entry }));
+            for entry in &branch.parts {
+                let placed = Placed { archive, entry: entry.clone() };
+                parts.insert(entry.content.first(), placed);
+            }
         }
-        Ok(Some(Self { branches, parts }))
+        Ok(Some(Self { branches, parts: parts.into_values().collect(), missing }))
+    }
+
+    /// What is wrong with the manifests of the branch itself, and the positions that no part of any
+    /// branch holds. What else the manifests of an older branch lack, this one does without.
+    pub fn problems(&self) -> Vec<Problem> {
+        let Some(newest) = self.newest() else { return Vec::new() };
+        let own = newest.problems.iter().filter(|one| !matches!(one, Problem::Gap { .. }));
+        let entries = self.parts.iter().map(|part| &part.entry);
+        let gaps = gaps(Position::NONE, entries, newest.end.0.position);
+        own.cloned().chain(gaps).collect()
     }
 
     /// The branch itself.

@@ -104,7 +104,7 @@ impl RestorePlan {
                 plan.newest
             )));
         }
-        plan.problems = history.branches.iter().flat_map(|one| one.problems.clone()).collect();
+        plan.problems = history.problems();
         Ok(plan)
     }
 

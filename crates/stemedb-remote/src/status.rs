@@ -1,11 +1,11 @@
 //! What of a log is in the archive, what is on its way, and what was there and is no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stemedb_io::Env;
 use stemedb_model::{LogId, Millis, Position, Timeline};
 
-use crate::catalogue::{Catalogue, History, Problem};
+use crate::catalogue::{History, Placed, Problem};
 use crate::error::RemoteError;
 use crate::manifest::PartEntry;
 use crate::names;
@@ -66,20 +66,19 @@ pub fn archive_status(
         uploading: Vec::new(),
         problems: Vec::new(),
     };
-    for branch in &history.branches {
-        let mut there = listed(store, branch)?;
-        for part in &branch.parts {
-            match there.remove(&part.name(branch.timeline)) {
-                Some(bytes) if bytes == part.bytes => {
-                    status.present.0 += 1;
-                    status.present.1 += bytes;
-                }
-                _ => status.lost.push(part.clone()),
-            }
-        }
-        status.problems.extend(branch.problems.iter().cloned());
-        status.uploading.extend(there.into_keys());
+    let there = listed(store, &history)?;
+    let missing = missing_parts(&history, &there);
+    for part in history.parts.iter().filter(|part| !missing.contains(part)) {
+        status.present.0 += 1;
+        status.present.1 += part.entry.bytes;
     }
+    status.lost = missing.into_iter().map(|part| part.entry.clone()).collect();
+    let branches = history.branches.iter();
+    let named: BTreeSet<String> = branches
+        .flat_map(|branch| branch.parts.iter().map(|part| part.name(branch.timeline)))
+        .collect();
+    status.uploading = there.into_keys().filter(|name| !named.contains(name)).collect();
+    status.problems = history.problems();
     let found = match history.check() {
         Ok(()) => None,
         Err(RemoteError::Gap { first, last }) => Some(Problem::Gap { first, last }),
@@ -122,21 +121,24 @@ pub fn verify_archive(
     Ok(Some(problems))
 }
 
-/// The parts of a branch that its manifests name and that are not there, or not in their length.
-pub(crate) fn missing_parts(
-    store: &dyn Store,
-    catalogue: &Catalogue,
-) -> Result<Vec<PartEntry>, RemoteError> {
-    let there = listed(store, catalogue)?;
-    let missing = catalogue
-        .parts
-        .iter()
-        .filter(|part| there.get(&part.name(catalogue.timeline)) != Some(&part.bytes));
-    Ok(missing.cloned().collect())
+/// The parts that manifests name and that are not there, or not in their length.
+pub(crate) fn missing_parts<'a>(
+    history: &'a History,
+    there: &BTreeMap<String, u64>,
+) -> Vec<&'a Placed> {
+    let missing = |part: &&Placed| there.get(&part.name()) != Some(&part.entry.bytes);
+    history.parts.iter().filter(missing).collect()
 }
 
-fn listed(store: &dyn Store, catalogue: &Catalogue) -> Result<BTreeMap<String, u64>, RemoteError> {
-    let folder = names::parts(catalogue.log_id, catalogue.timeline);
-    let listed = store.list(&folder, "")?;
-    Ok(listed.into_iter().map(|one| (one.name, one.bytes)).collect())
+/// The objects in the place of parts, of all branches.
+pub(crate) fn listed(
+    store: &dyn Store,
+    history: &History,
+) -> Result<BTreeMap<String, u64>, RemoteError> {
+    let mut there = BTreeMap::new();
+    for branch in &history.branches {
+        let listed = store.list(&names::parts(branch.log_id, branch.timeline), "")?;
+        there.extend(listed.into_iter().map(|one| (one.name, one.bytes)));
+    }
+    Ok(there)
 }

@@ -47,6 +47,7 @@ pub(crate) fn progress(progress: &ArchiveProgress) {
     gauge!("stemedb_archive_lag_positions").set(lag as f64);
     gauge!("stemedb_archive_lag_bytes").set(progress.lag_bytes as f64);
     gauge!("stemedb_archive_lag_seconds").set(progress.lag.as_secs_f64());
+    gauge!("stemedb_archive_problems").set(progress.problems as f64);
     for state in STATES {
         let is = if progress.state.as_str() == state { 1.0 } else { 0.0 };
         gauge!("stemedb_archive_state", "state" => state).set(is);

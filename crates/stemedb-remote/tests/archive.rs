@@ -340,6 +340,56 @@ fn a_damaged_newest_manifest_is_not_passed_over_in_silence() {
 }
 
 #[test]
+fn what_no_manifest_names_is_archived_again() {
+    let (machine, wal, faulty, archiver) = archived(23, 30);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    // One is gone, two are damaged: more positions than one part, over more than one segment.
+    faulty.remove(&manifest_name(9)).unwrap();
+    for number in [3, 4] {
+        faulty.inner.overwrite(&manifest_name(number), b"damaged".to_vec());
+    }
+    assert!(!archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap().whole());
+    let mut archiver = machine.archiver(&wal, &store, 1 << 20);
+    settle(&mut archiver, &machine.clock);
+    let progress = archiver.progress();
+    assert!(progress.lost_parts > 1 && progress.lost_parts == progress.replaced_parts);
+    assert_eq!(progress.problems, 0);
+    assert_whole(&*store, &wal);
+    // What comes back is not needed any more, and does no harm.
+    faulty.inner.overwrite(&manifest_name(9), b"back, and damaged".to_vec());
+    assert_whole(&*store, &wal);
+}
+
+#[test]
+fn what_the_archive_of_the_parent_loses_is_archived_again() {
+    let (machine, wal, faulty, archiver) = archived(24, 30);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop((archiver, wal, machine));
+    let machine = Machine::new(25);
+    let target = Target::Position(Position(40));
+    let plan = RestorePlan::of_archive(&*store, &machine.env, (LOG_ID, TIMELINE), target).unwrap();
+    let place = RestoreTo { dir: Path::new(DIR), timeline: BRANCH, segment_bytes: SEGMENT };
+    restore(&*store, &machine.env, &plan, place, &mut |_| ()).unwrap();
+    let mut wal = machine.open(DIR).unwrap();
+    for (_, group) in &history(26, 12)[1..] {
+        wal.append(group).unwrap();
+    }
+    settle(&mut machine.archiver(&wal, &store, 1), &machine.clock);
+    // A part, and a manifest with its part.
+    let parts = faulty.list(&format!("{LOG_ID}/{TIMELINE}/parts"), "").unwrap();
+    faulty.remove(&parts[2].name).unwrap();
+    faulty.remove(&manifest_name(6)).unwrap();
+    assert!(!archive_status(&*store, LOG_ID, BRANCH).unwrap().unwrap().whole());
+    settle(&mut machine.archiver(&wal, &store, 1), &machine.clock);
+    let status = archive_status(&*store, LOG_ID, BRANCH).unwrap().unwrap();
+    assert!(status.whole(), "{status:?}");
+    assert_eq!(root_of(&*store, BRANCH, 1), wal.reader().root());
+    // Not for the branch that has lost it.
+    assert!(!archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap().whole());
+}
+
+#[test]
 fn the_lag_is_the_age_of_the_oldest_record_that_waits() {
     let machine = Machine::new(27);
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
@@ -396,6 +446,32 @@ fn a_disk_that_cannot_be_read_is_not_another_history() {
     machine.vfs.clear_faults();
     settle(&mut archiver, &machine.clock);
     assert_whole(&*store, &wal);
+}
+
+#[test]
+fn no_checkpoint_stands_for_an_archive_that_is_damaged() {
+    let (machine, mut wal, faulty, archiver) = archived(30, 10);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    // It names another one before it than is there, which nothing heals.
+    next_manifest(&*faulty, 0, |manifest| {
+        manifest.previous = Some(stemedb_model::Hash([1; 32]));
+    });
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    for (_, group) in &history(31, 270)[1..] {
+        wal.append(group).unwrap();
+    }
+    settle(&mut archiver, &machine.clock);
+    // Begun again behind the place where it would be.
+    drop(archiver);
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    wal.append(&history(32, 3)[1].1).unwrap();
+    settle(&mut archiver, &machine.clock);
+    assert_eq!(archiver.progress().problems, 1);
+    assert!(store.get(&manifest_name(256), u64::MAX).is_err());
+    let catalogue = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert!(catalogue.newest.0 > 260 && catalogue.problems.len() == 1, "{:?}", catalogue.problems);
+    assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
 }
 
 #[test]

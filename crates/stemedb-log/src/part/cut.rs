@@ -139,14 +139,25 @@ impl Cutter {
     /// The next part, of about `bytes_max` bytes before compression at most, or one group. `None`
     /// at the end of what is durable. After an error the place is the same.
     pub fn next(&mut self, bytes_max: u64) -> Result<Option<Part>, LogError> {
+        self.next_up_to(bytes_max, Position::MAX)
+    }
+
+    /// The same, with no group that begins behind `last`; `None` there, too.
+    pub fn next_up_to(&mut self, bytes_max: u64, last: Position) -> Result<Option<Part>, LogError> {
         loop {
             let Some(place) = &self.place else { return Ok(None) };
+            if place.cursor.last >= last {
+                return Ok(None);
+            }
             let Some(segment) = self.published(place.segment.number) else {
                 let first = self.first_kept();
                 return Err(LogError::Trimmed { position: place.cursor.last.next(), first });
             };
             if place.cursor.last < segment.last {
-                return self.cut(&segment, bytes_max).map(Some);
+                let upto = Where { last: last.min(segment.last), ..segment };
+                let part = self.cut(&upto, bytes_max)?;
+                let ends_segment = segment.left && part.content.last() == segment.last;
+                return Ok(Some(Part { ends_segment, ..part }));
             }
             if !segment.left {
                 return Ok(None);
