@@ -538,8 +538,9 @@ pub fn verify_backup(
     Ok(problems)
 }
 
-/// Puts the files of the node below `to`, which must not have any of them, readable by their owner
-/// only. Those whose path is in `leave_out` stay out.
+/// Puts the files of the node below `to`, readable by their owner only. Those whose path is in
+/// `leave_out` stay out. What an earlier call has put there stays; another file of the name is refused
+/// and left as it is.
 pub fn restore_files(
     store: &dyn Store,
     env: &Env,
@@ -558,10 +559,28 @@ pub fn restore_files(
         let path = to.join(&file.path);
         let dir = path.parent().unwrap_or(to);
         env.vfs.create_dir_all(dir).map_err(failed("create", dir))?;
-        let new = env.vfs.open(&path, Open::CreateNew).map_err(failed("create", &path))?;
-        new.write_at(&bytes, 0).map_err(failed("write", &path))?;
-        new.sync_all().map_err(failed("sync", &path))?;
-        new.close().map_err(failed("close", &path))?;
+        match read_file(env, &path)? {
+            Some(there) if there == bytes => {}
+            Some(_) => {
+                return Err(RemoteError::Refused(format!(
+                    "{} is there and is not the file of the backup: files are restored into an empty \
+                     folder",
+                    path.display()
+                )));
+            }
+            None => {
+                // Whole, or not there: what broke off has another name.
+                let mut name = path.file_name().unwrap_or_default().to_owned();
+                name.push(format!(".{:016x}.new", env.rng.next_u64()));
+                let temporary = path.with_file_name(name);
+                let new = env.vfs.open(&temporary, Open::CreateNew);
+                let new = new.map_err(failed("create", &temporary))?;
+                new.write_at(&bytes, 0).map_err(failed("write", &temporary))?;
+                new.sync_all().map_err(failed("sync", &temporary))?;
+                new.close().map_err(failed("close", &temporary))?;
+                env.vfs.rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+            }
+        }
         env.vfs.sync_dir(dir).map_err(failed("sync", dir))?;
         restored += 1;
     }

@@ -290,7 +290,7 @@ pub struct Restored {
     pub end: Link,
     /// When the last record was committed.
     pub recorded_at: Millis,
-    /// The branch on which the log goes on.
+    /// The branch on which the log goes on: that of an earlier call, if that one had come so far.
     pub timeline: Timeline,
     /// How many segments were put together.
     pub segments: u64,
@@ -343,7 +343,7 @@ pub fn restore(
     Ok(Restored {
         end: composed.end,
         recorded_at: composed.recorded_at,
-        timeline: to.timeline,
+        timeline: composed.timeline,
         segments: composed.segments,
         records: report.segments.iter().map(|segment| segment.records).sum(),
     })

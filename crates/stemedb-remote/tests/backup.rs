@@ -97,9 +97,14 @@ fn a_second_backup_sends_only_what_is_new() {
         let key = to.vfs.open(&Path::new(NODE).join("root.key"), Open::Read).unwrap();
         let expected = if one.backup.id == first.backup.id { 6 } else { 8 };
         assert_eq!(key.len().unwrap(), expected);
-        // Files that are there are not replaced.
-        let error = restore_files(&store, &to.env, &one.backup, Path::new(NODE), &[]);
-        assert!(error.is_err());
+        // What is there already is what it was to be; another file is not replaced.
+        let again = restore_files(&store, &to.env, &one.backup, Path::new(NODE), &[]);
+        assert_eq!(again.unwrap(), one.backup.files.len() as u64);
+        put_file(&to, "root.key", b"of somebody else");
+        let error = restore_files(&store, &to.env, &one.backup, Path::new(NODE), &[]).unwrap_err();
+        assert!(error.to_string().contains("root.key is there and is not"), "{error}");
+        let key = to.vfs.open(&Path::new(NODE).join("root.key"), Open::Read).unwrap();
+        assert_eq!(key.len().unwrap(), 16);
     }
     assert_eq!(bring_back(&store, &third.backup).1.reader().root(), wal.reader().root());
     let listed = list_backups(&store, &machine.env, LOG_ID).unwrap();

@@ -1,21 +1,28 @@
 //! Puts a log together from parts: packed segments as they were, then an empty one on a branch of
 //! its own, in which the log goes on.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use stemedb_io::{Env, Open, VfsFile};
+use stemedb_io::{Env, FolderLock, Open, VfsFile};
 use stemedb_model::{Hash, Millis, Position, Timeline};
 
 use super::{Link, PartContent, read, to_pack, up_to};
 use crate::chain::chain_start;
+use crate::config::WalConfig;
 use crate::entry::Entry;
 use crate::error::LogError;
 use crate::format::block::SECTOR;
 use crate::format::header::{SegmentHeader, segment_name};
 use crate::format::packer::{PackedEnd, Packer};
+use crate::recover::floor::Floor;
 use crate::recover::open::make_folder;
 use crate::recover::survey::{SegmentSurvey, io, names, survey};
+use crate::recover::tail::Tail;
+use crate::recover::verified::Verified;
+use crate::upkeep::hint;
+use crate::wal::lock_folder;
 use crate::walk::{Cursor, Group};
 use crate::worker::prepare;
 
@@ -29,6 +36,8 @@ const PIECE: usize = 1 << 20;
 pub struct Composer<'a> {
     env: &'a Env,
     dir: PathBuf,
+    /// Nobody else has the folder.
+    _lock: Box<dyn FolderLock>,
     /// The newest segment that has its name.
     last: Option<SegmentHeader>,
     open: Option<OpenFile>,
@@ -36,6 +45,8 @@ pub struct Composer<'a> {
     segments: u64,
     upto: Position,
     cut_group: bool,
+    /// An earlier composer has ended the log: the branch on which it goes on.
+    ended: Option<Timeline>,
 }
 
 /// A segment in the making.
@@ -55,6 +66,8 @@ pub struct Composed {
     pub end: Link,
     /// When its last record was committed.
     pub recorded_at: Millis,
+    /// The branch on which it goes on: that of an earlier composer, if that one had ended the log.
+    pub timeline: Timeline,
     /// How many segments it has, without the empty one.
     pub segments: u64,
     /// The end is inside of what was one group: the root is that of the shorter one.
@@ -72,9 +85,11 @@ impl<'a> Composer<'a> {
     /// has left; that is proved. No position beyond `upto` will be in the log.
     pub fn new(env: &'a Env, dir: &Path, upto: Position) -> Result<Self, LogError> {
         make_folder(&*env.vfs, dir)?;
+        let lock = lock_folder(&WalConfig::new(dir), env)?;
         let mut composer = Self {
             env,
             dir: dir.into(),
+            _lock: lock,
             last: None,
             open: None,
             end: Cursor {
@@ -87,6 +102,7 @@ impl<'a> Composer<'a> {
             segments: 0,
             upto,
             cut_group: false,
+            ended: None,
         };
         composer.resume()?;
         Ok(composer)
@@ -97,7 +113,8 @@ impl<'a> Composer<'a> {
         (self.end.last > Position::NONE).then(|| self.end.into())
     }
 
-    /// Takes up what an earlier composer has left.
+    /// Takes up what an earlier composer has left. Removes nothing before all that is there is proved to
+    /// be a composer's.
     fn resume(&mut self) -> Result<(), LogError> {
         let vfs = &*self.env.vfs;
         let found = names(vfs, &self.dir)?;
@@ -107,19 +124,28 @@ impl<'a> Composer<'a> {
                 self.dir.display()
             ))
         };
-        if let Some(name) = found.unknown.iter().chain(&found.rejected).next() {
+        // What a log writes beside its segments once it is opened: no composer does.
+        let listed =
+            vfs.read_dir(&self.dir).map_err(|source| io("the folder", "list", 0, source))?;
+        let listed = listed.iter().map(|entry| entry.name.to_string_lossy());
+        let beside = |name: &str| Floor::owns(name) || Verified::owns(name) || hint::owns(name);
+        let beside = listed.filter(|name| beside(name)).map(Cow::into_owned).next();
+        if let Some(name) = found.unknown.iter().chain(&found.rejected).chain(&beside).next() {
             return Err(busy(name));
         }
-        for name in &found.temporary {
-            let path = self.dir.join(name);
-            vfs.remove_file(&path).map_err(|source| io(name, "remove", 0, source))?;
-        }
+        let mut passing = found.temporary.clone();
         for (number, segment) in (1..).zip(survey(vfs, &self.dir, &found.segments, None)?) {
             if segment.is_spare() {
                 // The last thing that was made, and not yet begun.
-                let path = self.dir.join(&segment.name);
-                vfs.remove_file(&path).map_err(|source| io(&segment.name, "remove", 0, source))?;
+                passing.push(segment.name);
                 continue;
+            }
+            if self.ended.is_none() && self.ends_log(&segment, number) {
+                self.ended = segment.written_header().map(|header| header.timeline);
+                continue;
+            }
+            if self.ended.is_some() {
+                return Err(busy(&segment.name));
             }
             let Some((header, end)) = self.whole(&segment, number) else {
                 return Err(busy(&segment.name));
@@ -136,7 +162,26 @@ impl<'a> Composer<'a> {
                 self.upto
             )));
         }
+        for name in &passing {
+            let path = self.dir.join(name);
+            vfs.remove_file(&path).map_err(|source| io(name, "remove", 0, source))?;
+        }
         Ok(())
+    }
+
+    /// Whether `segment` is the empty one with which a composer has ended the log, at the same place.
+    fn ends_log(&self, segment: &SegmentSurvey, number: u64) -> bool {
+        let (Some(header), Some(last)) = (segment.written_header(), &self.last) else {
+            return false;
+        };
+        let empty = segment.groups.as_ref().is_some_and(|groups| {
+            groups.count == 0 && groups.bad.is_none() && groups.end.last == self.end.last
+        });
+        let unwritten = segment.tail.as_ref().is_some_and(Tail::unwritten);
+        let placed = segment.number == number && header.number == number;
+        let left = header.parent == Some((last.timeline, self.end.last));
+        let here = self.end.last == self.upto && self.follows(header);
+        empty && unwritten && placed && left && here && !header.packed
     }
 
     /// What `segment` adds, if it is one that a composer has made and follows the one before.
@@ -284,6 +329,14 @@ impl<'a> Composer<'a> {
         let (Some(last), Some(end)) = (&self.last, self.end()) else {
             return Err(LogError::Refused("a log without a record cannot be".into()));
         };
+        if let Some(timeline) = self.ended {
+            // It may have been written just now, and not be durable yet.
+            let name = segment_name(last.number + 1);
+            let file = self.env.vfs.open(&self.dir.join(&name), Open::Write);
+            let synced = file.and_then(|file| file.sync_all());
+            synced.map_err(|source| io(&name, "sync", 0, source))?;
+            return Ok(self.composed(end, timeline));
+        }
         let never = AtomicBool::new(false);
         let number = last.number + 1;
         let spare = prepare(self.env, &self.dir, number, segment_bytes, &never)?;
@@ -306,12 +359,17 @@ impl<'a> Composer<'a> {
         };
         spare.file.write_at(&sector, 0).map_err(failed("write"))?;
         spare.file.sync_all().map_err(failed("sync"))?;
-        Ok(Composed {
+        Ok(self.composed(end, timeline))
+    }
+
+    fn composed(&self, end: Link, timeline: Timeline) -> Composed {
+        Composed {
             end,
             recorded_at: self.end.recorded_at,
+            timeline,
             segments: self.segments,
             cut_group: self.cut_group,
-        })
+        }
     }
 }
 

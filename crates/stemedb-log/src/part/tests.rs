@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stemedb_io::sim::{EIO, Fault, OpKind, SimClock, SimRng, SimVfs, When, world};
-use stemedb_io::{Env, Rng};
+use stemedb_io::{Env, Open, Rng, Vfs};
 use stemedb_model::{Position, Timeline};
 
 use super::*;
@@ -244,6 +244,82 @@ fn a_log_is_put_together_from_its_own_parts_in_order_only() {
     let to = SimVfs::new(2);
     compose(&to, &parts, Position::MAX).unwrap();
     let error = compose(&to, &parts, Position::MAX).unwrap_err().to_string();
+    assert!(error.contains("is not empty"), "{error}");
+}
+
+/// A small file with this name in the folder of a log.
+fn put(vfs: &SimVfs, dir: &str, name: &str) {
+    vfs.create_dir_all(Path::new(dir)).unwrap();
+    let file = vfs.open(&Path::new(dir).join(name), Open::CreateNew).unwrap();
+    file.write_at(b"something", 0).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn nothing_of_a_log_that_is_there_is_touched() {
+    let vfs = SimVfs::new(1);
+    let env = env_on(&vfs);
+    let mut wal = new_log(&vfs);
+    for group in groups(4, 16) {
+        wal.append(&group).unwrap();
+    }
+    let temporary = ["segment.001.wal.packed.tmp", "segment.099.wal.tmp"];
+    temporary.iter().for_each(|name| put(&vfs, DIR, name));
+    let begin = || Composer::new(&env, Path::new(DIR), Position::MAX).map(|_| ());
+    let there = || temporary.iter().all(|name| vfs.exists(&Path::new(DIR).join(name)).unwrap());
+    // While it is written, and when nobody has it.
+    assert!(matches!(begin(), Err(LogError::Locked { .. })));
+    assert!(there());
+    drop(wal);
+    let error = begin().unwrap_err().to_string();
+    assert!(error.contains("is not empty") && there(), "{error}");
+    // What only a log that was there has left.
+    for name in ["floor", "verified", "scrubbed"] {
+        let vfs = SimVfs::new(2);
+        put(&vfs, TO, name);
+        let error = Composer::new(&env_on(&vfs), Path::new(TO), Position::MAX).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn two_cannot_put_a_log_together_in_one_folder() {
+    let vfs = SimVfs::new(1);
+    let env = env_on(&vfs);
+    let begin = || Composer::new(&env, Path::new(TO), Position::MAX);
+    let first = begin().unwrap();
+    assert!(matches!(begin(), Err(LogError::Locked { .. })));
+    drop(first);
+    begin().unwrap();
+}
+
+#[test]
+fn a_log_that_is_put_together_and_not_written_to_is_gone_on_with() {
+    let vfs = SimVfs::new(1);
+    let mut wal = new_log(&vfs);
+    let groups = groups(4, 16);
+    for group in &groups {
+        wal.append(group).unwrap();
+    }
+    let (mut parts, mut cutter) = (Vec::new(), wal.cutter());
+    cutter.seek(Position::NONE).unwrap();
+    cut_all(&mut cutter, 20_000, &mut parts);
+    let count = groups.iter().flatten().count();
+    let upto = Position(count as u64 - 3);
+    let to = SimVfs::new(2);
+    let first = compose(&to, &parts, upto).unwrap();
+    let env = env_on(&to);
+    let composer = Composer::new(&env, Path::new(TO), upto).unwrap();
+    assert_eq!(composer.end(), Some(first.end));
+    let again = composer.finish(Timeline([4; 16]), SEGMENT).unwrap();
+    assert_eq!((again.end, again.recorded_at), (first.end, first.recorded_at));
+    assert_eq!(again.segments, first.segments);
+    // It is the branch that it was. One that was to end elsewhere is not this one.
+    for other in [Position(upto.0 - 1), upto.next(), Position::MAX] {
+        assert!(Composer::new(&env, Path::new(TO), other).is_err(), "{other}");
+    }
+    check(&to, &groups, count - 3);
+    let error = compose(&to, &parts, upto).unwrap_err().to_string();
     assert!(error.contains("is not empty"), "{error}");
 }
 
