@@ -157,10 +157,7 @@ impl FileEntry {
             return Err(BadManifest::TooNew(format!("a file is encrypted with key {key}")));
         }
         let path = fields.text("path")?;
-        // It is joined to a folder when it is restored.
-        let plain =
-            |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\\');
-        if !path.split('/').all(plain) {
+        if !is_plain(path) {
             return Err(BadManifest::Damaged(format!("{path} is no path below a folder")));
         }
         let file = Self {
@@ -172,6 +169,13 @@ impl FileEntry {
         fields.end()?;
         Ok(file)
     }
+}
+
+/// Whether a path can be joined to a folder when it is restored.
+fn is_plain(path: &str) -> bool {
+    let plain =
+        |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\\');
+    path.split('/').all(plain)
 }
 
 /// How a backup is made.
@@ -413,11 +417,17 @@ fn walk(
         })?,
     };
     for entry in entries {
-        let name = entry.name.to_string_lossy().into_owned();
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        let name = entry.name.to_string_lossy();
+        let path = if below.is_empty() { name.to_string() } else { format!("{below}/{name}") };
         let passing = path.ends_with(".new") || path.ends_with(".tmp");
         if passing || leave_out.contains(&path) {
             continue;
+        }
+        if entry.name.to_str().is_none() || !is_plain(&path) {
+            return Err(RemoteError::Refused(format!(
+                "{} has a name that a backup cannot hold: rename it or move it elsewhere",
+                root.join(below).join(&entry.name).display()
+            )));
         }
         if entry.is_dir {
             walk(env, root, &path, leave_out, paths)?;
@@ -634,9 +644,13 @@ pub fn prune_backups(
     let (stay, go): (Vec<_>, Vec<_>) = good.iter().partition(|(one, _)| kept.contains(&one.id));
     let needed: BTreeSet<String> =
         stay.iter().flat_map(|(one, _)| one.objects()).map(|object| object.name).collect();
-    let now = env.clock.now_ms();
     let objects =
         patiently(env, || store.list(&names::files(log_id), "").map_err(RemoteError::from))?;
+    // By the clock of the store, as far as that can be known: ours may be ahead.
+    let maps =
+        patiently(env, || store.list(&names::backups(log_id), "").map_err(RemoteError::from))?;
+    let newest = objects.iter().chain(&maps).map(|one| one.modified_ms).max();
+    let now = env.clock.now_ms().min(newest.unwrap_or(i64::MIN));
     let unneeded: Vec<_> = objects
         .into_iter()
         .filter(|one| {

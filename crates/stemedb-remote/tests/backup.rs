@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stemedb_io::{Clock, Open, Vfs};
@@ -41,6 +42,11 @@ fn backup(machine: &Machine, wal: &Wal, store: &dyn Store) -> Result<Made, Remot
     });
     assert!(told.is_sorted());
     made
+}
+
+/// A store with the clock of the machine.
+fn with_clock(machine: &Machine) -> MemoryStore {
+    MemoryStore::with_clock(Arc::clone(&machine.clock) as Arc<dyn Clock>)
 }
 
 /// A database with files of its own.
@@ -149,7 +155,7 @@ fn one_flipped_bit_anywhere_is_found() {
 #[test]
 fn pruning_keeps_what_the_kept_backups_need() {
     let (machine, mut wal) = world(4, 40);
-    let store = MemoryStore::default();
+    let store = with_clock(&machine);
     let day = Duration::from_secs(24 * 3_600);
     let mut made = Vec::new();
     for round in 0..12 {
@@ -222,4 +228,40 @@ fn a_backup_is_of_one_position_while_the_log_is_written() {
     assert_eq!(verify_backup(&*store, &machine.env, &made, &mut |_| ()).unwrap(), []);
     assert_eq!(bring_back(&*store, &made).1.reader().root(), (made.end.position, made.end.chain));
     store.assert_nothing_overwritten();
+}
+
+#[test]
+fn pruning_leaves_what_was_put_within_a_day() {
+    let (machine, wal) = world(7, 10);
+    let store = with_clock(&machine);
+    let old = format!("{LOG_ID}/files/{}", "0".repeat(64));
+    store.put_new(&old, b"nobody needs it").unwrap();
+    machine.clock.sleep(Duration::from_secs(23 * 3_600));
+    // What a backup that is being made has put: no map names it yet.
+    let young = format!("{LOG_ID}/files/{}", "1".repeat(64));
+    store.put_new(&young, b"a map will name it").unwrap();
+    backup(&machine, &wal, &store).unwrap();
+    let prune = |machine: &Machine| {
+        let keep = Keep { last: 1, daily: 0, weekly: 0 };
+        prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap().objects
+    };
+    assert_eq!(prune(&machine), 0);
+    // A clock that is days ahead of that of the store makes nothing old.
+    let ahead = Machine::new(8);
+    ahead.clock.sleep(Duration::from_secs(9 * 24 * 3_600));
+    assert_eq!(prune(&ahead), 0);
+    machine.clock.sleep(Duration::from_secs(2 * 3_600));
+    backup(&machine, &wal, &store).unwrap();
+    assert_eq!(prune(&machine), 1);
+    assert!(store.get(&old, 99).is_err() && store.get(&young, 99).is_ok());
+}
+
+#[test]
+fn a_file_whose_name_a_backup_cannot_hold_is_told() {
+    let (machine, wal) = world(9, 3);
+    let store = MemoryStore::default();
+    put_file(&machine, "audit/a\\b", b"cannot be joined to a folder everywhere");
+    let error = backup(&machine, &wal, &store).unwrap_err().to_string();
+    assert!(error.contains("/data/node/audit/a\\b has a name"), "{error}");
+    assert!(store.list(&format!("{LOG_ID}/backups"), "").unwrap().is_empty());
 }

@@ -1,22 +1,49 @@
 //! The reference: a store in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use stemedb_io::Clock;
 
 use super::{Listed, Put, Store, StoreError};
 
 /// Objects in memory, for tests and simulations.
-#[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<BTreeMap<String, Vec<u8>>>);
+#[derive(Default)]
+pub struct MemoryStore {
+    objects: Mutex<BTreeMap<String, Object>>,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+#[derive(Clone)]
+struct Object {
+    bytes: Vec<u8>,
+    put_ms: i64,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
 
 impl MemoryStore {
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One that knows when an object was put. Without a clock all are put at the start of time.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { objects: Mutex::default(), clock: Some(clock) }
+    }
+
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Object>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn object(&self, bytes: Vec<u8>) -> Object {
+        Object { bytes, put_ms: self.clock.as_ref().map_or(i64::MIN, |clock| clock.now_ms()) }
     }
 
     /// Replaces an object, as nobody but a test or damage does.
     pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
-        self.objects().insert(name.into(), bytes);
+        let object = self.object(bytes);
+        self.objects().insert(name.into(), object);
     }
 }
 
@@ -26,17 +53,17 @@ impl Store for MemoryStore {
         if objects.contains_key(name) {
             return Ok(Put::Exists);
         }
-        objects.insert(name.into(), bytes.into());
+        objects.insert(name.into(), self.object(bytes.into()));
         Ok(Put::Created)
     }
 
     fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
         match self.objects().get(name) {
             None => Err(StoreError::Missing { name: name.into() }),
-            Some(bytes) if bytes.len() as u64 > most => {
+            Some(Object { bytes, .. }) if bytes.len() as u64 > most => {
                 Err(StoreError::TooLong { name: name.into(), found: bytes.len() as u64, most })
             }
-            Some(bytes) => Ok(bytes.clone()),
+            Some(Object { bytes, .. }) => Ok(bytes.clone()),
         }
     }
 
@@ -46,11 +73,10 @@ impl Store for MemoryStore {
             name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
                 && name.as_str() > after
         });
-        let listed = |(name, bytes): (&String, &Vec<u8>)| Listed {
+        let listed = |(name, object): (&String, &Object)| Listed {
             name: name.clone(),
-            bytes: bytes.len() as u64,
-            // It has no clock: everything is old.
-            modified_ms: i64::MIN,
+            bytes: object.bytes.len() as u64,
+            modified_ms: object.put_ms,
         };
         Ok(below.map(listed).collect())
     }

@@ -119,7 +119,7 @@ pub struct FaultyStore {
 impl FaultyStore {
     pub fn new(seed: u64, clock: &Arc<SimClock>) -> Arc<Self> {
         Arc::new(Self {
-            inner: MemoryStore::default(),
+            inner: MemoryStore::with_clock(Arc::clone(clock) as Arc<dyn Clock>),
             rng: SimRng::new(seed),
             faults: Mutex::default(),
             clock: Arc::clone(clock),
