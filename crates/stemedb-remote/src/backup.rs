@@ -16,7 +16,7 @@ use crate::manifest::{PartEntry, decode_link, encode_link};
 use crate::names;
 use crate::parallel;
 use crate::restore::{Needed, RestorePlan, Target, fetch_hashed, patiently};
-use crate::store::{Store, StoreError};
+use crate::store::{Listed, Store, StoreError};
 
 const DOMAIN: &str = "stemedb/backup/v1/manifest";
 const VERSION: u64 = 1;
@@ -225,10 +225,19 @@ pub fn make_backup(
     })?;
     let began = env.clock.now_ms();
     let there = listed(store, env, log_id)?;
-    let mut sender =
-        Sender { store, env, log_id, there, sent: 0, reused: 0, pace: options.bytes_per_second };
+    let earlier = list_backups(store, env, log_id)?.good;
+    let mut sender = Sender {
+        store,
+        env,
+        log_id,
+        leave: not_to_rely_on(&there, &earlier),
+        there,
+        sent: 0,
+        reused: 0,
+        pace: options.bytes_per_second,
+    };
     let (durable, _) = cutter.durable();
-    let mut parts = reusable(store, env, cutter, &sender, (log_id, timeline))?;
+    let mut parts = reusable(cutter, &sender, earlier, (log_id, timeline));
     sender.reused += parts.iter().map(|part| part.bytes).sum::<u64>();
     let mut at = match parts.last() {
         Some(last) => cutter.seek(last.content.last())?,
@@ -269,43 +278,78 @@ pub fn make_backup(
         files,
     };
     let bytes = backup.seal(key);
+    // Before it counts as a backup, and after: pruning beside it may have taken what was reused.
+    all_there(store, env, &backup)?;
     let name = names::backup(log_id, &backup.id);
     patiently(env, || store.put_new(&name, &bytes).map_err(RemoteError::from))?;
-    let found = patiently(env, || store.get(&name, BACKUP_BYTES_MAX).map_err(RemoteError::from))?;
-    if found != bytes {
-        return Err(RemoteError::Damaged {
-            name,
-            problem: "what is read back is not what was put; make the backup again".into(),
-        });
-    }
-    // Pruning beside it may have taken what was reused.
-    let there = listed(store, env, log_id)?;
-    let gone = backup.objects().into_iter().find(|one| there.get(&one.name) != Some(&one.bytes));
-    if let Some(Object { name, .. }) = gone {
-        return Err(RemoteError::Damaged {
-            name,
-            problem: "it was removed while the backup was made; make the backup again".into(),
-        });
+    let whole = read_back(store, env, &name, &bytes).and_then(|()| all_there(store, env, &backup));
+    if let Err(error) = whole {
+        // Its name is of this attempt alone. One that stays would be kept before whole ones.
+        if let Err(remove) = patiently(env, || store.remove(&name).map_err(RemoteError::from)) {
+            return Err(RemoteError::Refused(format!(
+                "{error}; {name} is not a whole backup and cannot be removed ({remove}): remove it"
+            )));
+        }
+        return Err(error);
     }
     Ok(Made { backup, sent: sender.sent, reused: sender.reused })
 }
 
+/// The map of a backup is what was put, and a backup.
+fn read_back(store: &dyn Store, env: &Env, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+    let found = patiently(env, || store.get(name, BACKUP_BYTES_MAX).map_err(RemoteError::from))?;
+    let problem = match Backup::open(&found) {
+        Ok(_) if found == bytes => return Ok(()),
+        Ok(_) => "what is read back is not what was put".to_owned(),
+        Err(problem) => problem.to_string(),
+    };
+    let problem = format!("{problem}; make the backup again");
+    Err(RemoteError::Damaged { name: name.into(), problem })
+}
+
+/// Every object of a backup is in a listing, in its length.
+fn all_there(store: &dyn Store, env: &Env, backup: &Backup) -> Result<(), RemoteError> {
+    let there = listed(store, env, backup.log_id)?;
+    let is_there =
+        |one: &Object| there.get(&one.name).is_some_and(|there| there.bytes == one.bytes);
+    match backup.objects().into_iter().find(|one| !is_there(one)) {
+        None => Ok(()),
+        Some(Object { name, .. }) => Err(RemoteError::Damaged {
+            name,
+            problem: "it was removed while the backup was made; make the backup again".into(),
+        }),
+    }
+}
+
+/// Objects that pruning beside the backup may take: no map names them, and they are not new.
+fn not_to_rely_on(
+    there: &BTreeMap<String, Listed>,
+    earlier: &[(Backup, AgentId)],
+) -> BTreeSet<String> {
+    let needed: BTreeSet<String> =
+        earlier.iter().flat_map(|(one, _)| one.objects()).map(|object| object.name).collect();
+    // By the clock of the store, and half of what pruning waits for: a backup takes its time.
+    let newest = there.values().map(|one| one.modified_ms).max().unwrap_or_default();
+    let old = |one: &Listed| newest.saturating_sub(one.modified_ms) >= YOUNG_MS / 2;
+    let unnamed = there.values().filter(|one| !needed.contains(&one.name));
+    unnamed.filter(|one| old(one)).map(|one| one.name.clone()).collect()
+}
+
 /// What an earlier backup holds of whole segments, as long as the log has the same history.
 fn reusable(
-    store: &dyn Store,
-    env: &Env,
     cutter: &mut Cutter,
     sender: &Sender<'_>,
+    earlier: Vec<(Backup, AgentId)>,
     (log_id, timeline): (LogId, Timeline),
-) -> Result<Vec<PartEntry>, RemoteError> {
-    let earlier = list_backups(store, env, log_id)?.good;
+) -> Vec<PartEntry> {
     let Some((newest, _)) = earlier.into_iter().rev().find(|(one, _)| one.timeline == timeline)
     else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
     let mut parts = newest.parts;
     let usable = |part: &PartEntry| {
-        sender.there.get(&names::file(log_id, &part.hash, part.copy)) == Some(&part.bytes)
+        let there = sender.there.get(&names::file(log_id, &part.hash, part.copy));
+        there.is_some_and(|there| there.bytes == part.bytes)
     };
     if let Some(lost) = parts.iter().position(|part| !usable(part)) {
         parts.truncate(lost);
@@ -317,9 +361,9 @@ fn reusable(
         Some(last)
             if cutter.seek(last.content.last()).is_ok_and(|here| here == last.content.end) =>
         {
-            Ok(parts)
+            parts
         }
-        _ => Ok(Vec::new()),
+        _ => Vec::new(),
     }
 }
 
@@ -327,8 +371,10 @@ struct Sender<'a> {
     store: &'a dyn Store,
     env: &'a Env,
     log_id: LogId,
-    /// What is there already, with its length.
-    there: BTreeMap<String, u64>,
+    /// What is there already.
+    there: BTreeMap<String, Listed>,
+    /// What of it is put again, under the next name.
+    leave: BTreeSet<String>,
     sent: u64,
     reused: u64,
     pace: u64,
@@ -366,13 +412,15 @@ impl Sender<'_> {
     fn send(&mut self, objects: &[&[u8]]) -> Result<Vec<(Hash, u64)>, RemoteError> {
         let began = self.env.clock.monotonic();
         let (store, env, log_id) = (self.store, self.env, self.log_id);
-        let there = &self.there;
+        let (there, leave) = (&self.there, &self.leave);
         let sent = parallel::each(objects, SENDERS, |bytes| {
             let hash = hash(bytes);
             let length = bytes.len() as u64;
-            let known = there.get(&names::file(log_id, &hash, 0)) == Some(&length);
-            let name = |copy| names::file(log_id, &hash, copy);
-            let copy = patiently(env, || put_and_read_back(store, bytes, name))?;
+            let first = (0..).find(|copy| !leave.contains(&names::file(log_id, &hash, *copy)));
+            let first = first.unwrap_or_default();
+            let name = |copy| names::file(log_id, &hash, first + copy);
+            let known = there.get(&name(0)).is_some_and(|one| one.bytes == length);
+            let copy = first + patiently(env, || put_and_read_back(store, bytes, name))?;
             Ok::<_, RemoteError>((hash, copy, known))
         })?;
         let mut fresh = 0;
@@ -393,10 +441,10 @@ fn listed(
     store: &dyn Store,
     env: &Env,
     log_id: LogId,
-) -> Result<BTreeMap<String, u64>, RemoteError> {
+) -> Result<BTreeMap<String, Listed>, RemoteError> {
     let listed =
         patiently(env, || store.list(&names::files(log_id), "").map_err(RemoteError::from))?;
-    Ok(listed.into_iter().map(|one| (one.name, one.bytes)).collect())
+    Ok(listed.into_iter().map(|one| (one.name.clone(), one)).collect())
 }
 
 /// The files below a folder, by path, but for temporary ones.
@@ -620,6 +668,8 @@ pub struct Pruned {
 }
 
 const DAY_MS: i64 = 24 * 3_600_000;
+/// Objects that are removed between two looks at the maps.
+const REMOVED_AT_ONCE: usize = 64;
 /// What is younger may belong to a backup that is being made.
 const YOUNG_MS: i64 = DAY_MS;
 
@@ -637,7 +687,8 @@ pub fn prune_backups(
     let Backups { good, bad } = list_backups(store, env, log_id)?;
     if let Some((name, problem)) = bad.first() {
         return Err(RemoteError::Refused(format!(
-            "{name}: {problem}; nothing is removed, since nobody knows what it needs"
+            "{name}: {problem}; nothing is removed, since nobody knows what it needs: give that one up \
+             by its name to go on without it"
         )));
     }
     let kept = kept(&good, keep);
@@ -657,7 +708,7 @@ pub fn prune_backups(
             !needed.contains(&one.name) && now.saturating_sub(one.modified_ms) >= YOUNG_MS
         })
         .collect();
-    let pruned = Pruned {
+    let mut pruned = Pruned {
         backups: go.iter().map(|(one, _)| one.id.clone()).collect(),
         objects: unneeded.len() as u64,
         bytes: unneeded.iter().map(|one| one.bytes).sum(),
@@ -670,10 +721,41 @@ pub fn prune_backups(
         let name = names::backup(log_id, id);
         patiently(env, || store.remove(&name).map_err(RemoteError::from))?;
     }
-    for one in &unneeded {
-        patiently(env, || store.remove(&one.name).map_err(RemoteError::from))?;
+    for some in unneeded.chunks(REMOVED_AT_ONCE) {
+        // A backup that was made meanwhile may need what was there when it began.
+        let Backups { good, bad } = list_backups(store, env, log_id)?;
+        if let Some((name, problem)) = bad.first() {
+            return Err(RemoteError::Refused(format!("{name}: {problem}; no more is removed")));
+        }
+        let needed: BTreeSet<String> =
+            good.iter().flat_map(|(one, _)| one.objects()).map(|object| object.name).collect();
+        for one in some {
+            if needed.contains(&one.name) {
+                pruned.objects -= 1;
+                pruned.bytes -= one.bytes;
+            } else {
+                patiently(env, || store.remove(&one.name).map_err(RemoteError::from))?;
+            }
+        }
     }
     Ok(pruned)
+}
+
+/// Removes the object in the place of a backup that cannot be read, by its whole name. What it named
+/// goes with the next pruning. Refuses one that can be read.
+pub fn give_up_backup(
+    store: &dyn Store,
+    env: &Env,
+    log_id: LogId,
+    name: &str,
+) -> Result<(), RemoteError> {
+    let Backups { bad, .. } = list_backups(store, env, log_id)?;
+    if !bad.iter().any(|(bad, _)| bad == name) {
+        return Err(RemoteError::Refused(format!(
+            "{name} is not the name of a backup that cannot be read; whole ones go by pruning"
+        )));
+    }
+    patiently(env, || store.remove(name).map_err(RemoteError::from))
 }
 
 /// The backups that some rule keeps; the newest is always one.

@@ -5,15 +5,16 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stemedb_io::{Clock, Open, Vfs};
 use stemedb_log::{Log, Wal};
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Keep, Made, MemoryStore, RemoteError, RestoreTo, Store, Target,
-    list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
+    Backup, BackupOptions, Keep, Listed, Made, MemoryStore, Put, RemoteError, RestoreTo, Store,
+    StoreError, Target, give_up_backup, list_backups, make_backup, prune_backups, restore,
+    restore_files, verify_backup,
 };
 use support::*;
 
@@ -203,6 +204,13 @@ fn pruning_keeps_what_the_kept_backups_need() {
     let name = format!("{LOG_ID}/backups/{}.cbor", left[0].0.id);
     store.overwrite(&name, b"nonsense".to_vec());
     assert!(prune_backups(&store, &machine.env, LOG_ID, none, false).is_err());
+    // Until somebody gives that one up, and no other.
+    let good = backup(&machine, &wal, &store).unwrap().backup.id;
+    let other = format!("{LOG_ID}/backups/{good}.cbor");
+    assert!(give_up_backup(&store, &machine.env, LOG_ID, &other).is_err());
+    give_up_backup(&store, &machine.env, LOG_ID, &name).unwrap();
+    prune_backups(&store, &machine.env, LOG_ID, none, false).unwrap();
+    assert_eq!(list_backups(&store, &machine.env, LOG_ID).unwrap().good.len(), 1);
 }
 
 #[test]
@@ -264,4 +272,118 @@ fn a_file_whose_name_a_backup_cannot_hold_is_told() {
     let error = backup(&machine, &wal, &store).unwrap_err().to_string();
     assert!(error.contains("/data/node/audit/a\\b has a name"), "{error}");
     assert!(store.list(&format!("{LOG_ID}/backups"), "").unwrap().is_empty());
+}
+
+type Act = Box<dyn FnOnce(&MemoryStore) + Send>;
+
+/// Something happens in the store once, right before a request.
+struct Meanwhile {
+    store: MemoryStore,
+    /// Before the put, or before the list, of a name that begins so.
+    before: (bool, String),
+    act: Mutex<Option<Act>>,
+}
+
+impl Meanwhile {
+    fn look(&self, put: bool, name: &str) {
+        if (put, true) == (self.before.0, name.starts_with(&self.before.1))
+            && let Some(act) = self.act.lock().unwrap().take()
+        {
+            act(&self.store);
+        }
+    }
+}
+
+impl Store for Meanwhile {
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
+        self.look(true, name);
+        self.store.put_new(name, bytes)
+    }
+    fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
+        self.store.get(name, most)
+    }
+    fn list(&self, folder: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
+        let listed = self.store.list(folder, after);
+        self.look(false, folder);
+        listed
+    }
+    fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        self.store.folders(folder)
+    }
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.store.remove(name)
+    }
+    fn place(&self) -> String {
+        "meanwhile".into()
+    }
+}
+
+#[test]
+fn a_backup_that_lost_something_while_it_was_made_leaves_no_map() {
+    let (machine, wal) = world(10, 20);
+    let files = format!("{LOG_ID}/files");
+    // When everything else is there and the map comes; and while files are still sent.
+    for before in [(true, format!("{LOG_ID}/backups")), (true, files.clone())] {
+        let store = Meanwhile { store: with_clock(&machine), before, act: Mutex::new(None) };
+        // A part that is not sent again.
+        let first = backup(&machine, &wal, &store.store).unwrap().backup.parts.remove(0);
+        let part = format!("{files}/{}", first.hash);
+        let lose: Act = Box::new(move |store: &MemoryStore| store.remove(&part).unwrap());
+        *store.act.lock().unwrap() = Some(lose);
+        put_file(&machine, "root.key", b"so that there is something to send");
+        let made = backup(&machine, &wal, &store);
+        assert!(matches!(made, Err(RemoteError::Damaged { .. })), "{made:?}");
+        let left = list_backups(&store.store, &machine.env, LOG_ID).unwrap();
+        assert_eq!((left.good.len(), left.bad.len()), (1, 0));
+    }
+}
+
+#[test]
+fn pruning_spares_what_a_backup_beside_it_names() {
+    let (machine, wal) = world(11, 20);
+    let day = Duration::from_secs(24 * 3_600);
+    let store = Meanwhile {
+        store: with_clock(&machine),
+        before: (false, format!("{LOG_ID}/files")),
+        act: Mutex::new(None),
+    };
+    put_file(&machine, "root.key", b"the first one");
+    let mut again = backup(&machine, &wal, &store).unwrap().backup;
+    machine.clock.sleep(day * 3);
+    put_file(&machine, "root.key", b"the second one");
+    backup(&machine, &wal, &store).unwrap();
+    // A third one, with the file of the first, is there as soon as the objects are listed.
+    again.id = format!("{:015}-{}", START_MS * 2, "0".repeat(16));
+    let (name, bytes) = (
+        format!("{LOG_ID}/backups/{}.cbor", again.id),
+        again.seal(&SigningKey::from_seed(&[5; 32])),
+    );
+    *store.act.lock().unwrap() = Some(Box::new(move |store: &MemoryStore| {
+        store.put_new(&name, &bytes).unwrap();
+    }));
+    let keep = Keep { last: 1, daily: 0, weekly: 0 };
+    let pruned = prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap();
+    assert_eq!((pruned.backups.len(), pruned.objects), (1, 0));
+    assert_eq!(verify_backup(&store, &machine.env, &again, &mut |_| ()).unwrap(), []);
+}
+
+#[test]
+fn a_backup_does_not_rely_on_what_pruning_may_take() {
+    let (machine, wal) = world(12, 20);
+    let store = with_clock(&machine);
+    put_file(&machine, "root.key", b"the first one");
+    let first = backup(&machine, &wal, &store).unwrap().backup;
+    machine.clock.sleep(Duration::from_secs(3 * 24 * 3_600));
+    put_file(&machine, "root.key", b"the second one");
+    backup(&machine, &wal, &store).unwrap();
+    // Pruning has taken the map of the first, and is at the objects.
+    store.remove(&format!("{LOG_ID}/backups/{}.cbor", first.id)).unwrap();
+    put_file(&machine, "root.key", b"the first one");
+    let third = backup(&machine, &wal, &store).unwrap().backup;
+    for file in &first.files {
+        if file.path == "root.key" {
+            store.remove(&format!("{LOG_ID}/files/{}", file.hash)).unwrap();
+        }
+    }
+    assert_eq!(verify_backup(&store, &machine.env, &third, &mut |_| ()).unwrap(), []);
 }
