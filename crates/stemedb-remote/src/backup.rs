@@ -645,7 +645,7 @@ pub fn restore_files(
     Ok(restored)
 }
 
-/// Which backups stay. Each rule keeps the newest of each of its periods; what any rule keeps stays.
+/// Which backups of a branch stay. Each rule keeps the newest of each of its periods; what any rule keeps stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// So many of the newest, at least one.
@@ -758,9 +758,18 @@ pub fn give_up_backup(
     patiently(env, || store.remove(name).map_err(RemoteError::from))
 }
 
-/// The backups that some rule keeps; the newest is always one.
+/// The backups that some rule keeps. Each rule counts the branches apart, and the newest of each is
+/// always kept: what is backed up of a copy takes no place of the log that it comes from.
 fn kept(backups: &[(Backup, AgentId)], keep: Keep) -> BTreeSet<String> {
-    let newest = || backups.iter().rev().map(|(one, _)| one);
+    let branches: BTreeSet<Timeline> = backups.iter().map(|(one, _)| one.timeline).collect();
+    branches.into_iter().flat_map(|branch| kept_of(backups, branch, keep)).collect()
+}
+
+fn kept_of(backups: &[(Backup, AgentId)], branch: Timeline, keep: Keep) -> BTreeSet<String> {
+    let newest = || {
+        let newest = backups.iter().rev().map(|(one, _)| one);
+        newest.filter(|one| one.timeline == branch)
+    };
     let mut kept: BTreeSet<String> =
         newest().take(keep.last.max(1)).map(|one| one.id.clone()).collect();
     // The epoch began on a Thursday; weeks begin on Mondays.

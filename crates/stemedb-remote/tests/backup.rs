@@ -387,3 +387,24 @@ fn a_backup_does_not_rely_on_what_pruning_may_take() {
     }
     assert_eq!(verify_backup(&store, &machine.env, &third, &mut |_| ()).unwrap(), []);
 }
+
+#[test]
+fn each_branch_keeps_its_backups() {
+    let (machine, wal) = world(13, 10);
+    let store = with_clock(&machine);
+    let one = backup(&machine, &wal, &store).unwrap().backup;
+    // A copy that somebody looks at is backed up later, to the same place.
+    for hour in 1..4 {
+        let mut copy = Backup { timeline: BRANCH, ..one.clone() };
+        copy.made_at.0 += hour * 3_600_000;
+        copy.id = format!("{:015}-{}", copy.made_at.0, "0".repeat(16));
+        let name = format!("{LOG_ID}/backups/{}.cbor", copy.id);
+        store.put_new(&name, &copy.seal(&SigningKey::from_seed(&[5; 32]))).unwrap();
+    }
+    let keep = Keep { last: 1, daily: 1, weekly: 1 };
+    let pruned = prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap();
+    assert_eq!(pruned.backups.len(), 2);
+    let left = list_backups(&store, &machine.env, LOG_ID).unwrap().good;
+    let left: Vec<Timeline> = left.iter().map(|(one, _)| one.timeline).collect();
+    assert_eq!(left, [TIMELINE, BRANCH]);
+}
