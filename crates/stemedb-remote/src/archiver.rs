@@ -280,7 +280,6 @@ impl Archiver {
 
     /// Compares the archive with the log and finds the place to go on.
     fn begin(&mut self) -> Result<(), RemoteError> {
-        probe(&*self.store, &*self.env.rng)?;
         let (log_id, timeline) = self.identity;
         let note = Noted::load(&self.env, &self.config.note).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read how far the archive was");
@@ -288,6 +287,19 @@ impl Archiver {
             None
         });
         let note = note.filter(|note| note.is_of(&*self.store, self.identity));
+        if let Some(note) = &note
+            && self.store.folders(&names::branch(log_id, timeline))?.is_empty()
+        {
+            // Before anything is put: it may be a mount point.
+            return Err(RemoteError::Refused(format!(
+                "{} holds nothing of this log, and this node has archived up to position {} there: see \
+                 that it is mounted and the address is right; to archive everything again, remove {}",
+                self.store.place(),
+                note.position,
+                self.config.note.display()
+            )));
+        }
+        probe(&*self.store, &*self.env.rng)?;
         let after = note.as_ref().map_or(0, |note| note.number);
         let found = Catalogue::load_after(&*self.store, log_id, timeline, after)?;
         let newest = found.as_ref().map_or(0, |found| found.newest.0);

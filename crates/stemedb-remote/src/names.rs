@@ -16,6 +16,11 @@ pub(crate) fn log(log_id: LogId) -> String {
     log_id.to_string()
 }
 
+/// All of a branch.
+pub(crate) fn branch(log_id: LogId, timeline: Timeline) -> String {
+    format!("{log_id}/{timeline}")
+}
+
 /// The folder of a branch's manifests.
 pub(crate) fn manifests(log_id: LogId, timeline: Timeline) -> String {
     format!("{log_id}/{timeline}/manifests")

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stemedb_io::sim::{EIO, Fault, OpKind, SimRng, When};
-use stemedb_io::{Clock, Rng};
+use stemedb_io::{Clock, Rng, Vfs};
 use stemedb_log::Log;
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
@@ -472,6 +472,25 @@ fn no_checkpoint_stands_for_an_archive_that_is_damaged() {
     let catalogue = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
     assert!(catalogue.newest.0 > 260 && catalogue.problems.len() == 1, "{:?}", catalogue.problems);
     assert_eq!(root_of(&*store, TIMELINE, 1), wal.reader().root());
+}
+
+#[test]
+fn a_place_that_holds_nothing_any_more_is_not_begun_again() {
+    let (machine, wal, faulty, archiver) = archived(33, 8);
+    drop(archiver);
+    // What is seen of a store that is not mounted.
+    let empty: Arc<dyn Store> = FaultyStore::new(34, &machine.clock);
+    let mut archiver = machine.archiver(&wal, &empty, 1);
+    let error = archiver.step().unwrap_err();
+    assert!(!error.passes() && error.to_string().contains("is mounted"), "{error}");
+    assert!(matches!(archiver.progress().state, ArchiveState::Stopped { .. }));
+    assert!(empty.folders("").unwrap().is_empty());
+    // It is there again; and somebody says to begin again.
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    settle(&mut machine.archiver(&wal, &store, 1), &machine.clock);
+    machine.vfs.remove_file(Path::new(NOTE)).unwrap();
+    settle(&mut machine.archiver(&wal, &empty, 1), &machine.clock);
+    assert_whole(&*empty, &wal);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The contract of a store, on each that is at hand.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use stemedb_io::sim::SimRng;
@@ -81,4 +82,67 @@ fn what_is_no_address_is_refused_with_what_is() {
         let error = ObjectStore::open(address, &StoreOptions::default()).unwrap_err();
         assert!(matches!(error, StoreError::Refused { .. }), "{address}: {error}");
     }
+}
+
+#[test]
+fn a_folder_is_made_by_the_first_put_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("not/mounted");
+    let address = path.display().to_string();
+    let store = ObjectStore::open(&address, &StoreOptions::default()).unwrap();
+    assert_eq!(store.list("x", "").unwrap(), []);
+    assert!(store.folders("").unwrap().is_empty());
+    assert!(matches!(store.get("x/y", 9), Err(StoreError::Missing { .. })));
+    store.remove("x/y").unwrap();
+    assert!(!dir.path().join("not").exists());
+    store.put_new("x/y", b"there").unwrap();
+    assert_eq!(store.get("x/y", 9).unwrap(), b"there");
+    assert_eq!(store.list("x", "").unwrap().len(), 1);
+}
+
+/// A server that answers every request as S3 does for a bucket that is not there.
+fn without_bucket() -> (String, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serve = std::thread::spawn(move || {
+        for _ in 0..4 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            let body = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code></Error>";
+            let length = body.len();
+            let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {length}\r\n");
+            let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes());
+        }
+    });
+    (address, serve)
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_told_as_that() {
+    let (endpoint, serve) = without_bucket();
+    let settings = [
+        ("aws_endpoint", endpoint.as_str()),
+        ("aws_region", "nowhere"),
+        ("aws_access_key_id", "x"),
+        ("aws_secret_access_key", "y"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = StoreOptions { settings: settings.into(), retries: 0, ..StoreOptions::default() };
+    let store = ObjectStore::open("s3://mistyped/prefix", &options).unwrap();
+    let errors = [
+        store.put_new("x", b"y").unwrap_err(),
+        store.get("x", 9).unwrap_err(),
+        store.list("x", "").unwrap_err(),
+        store.folders("").unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("s3://mistyped/prefix"), "{error}");
+    }
+    serve.join().unwrap();
 }

@@ -1,8 +1,8 @@
 //! A folder, or S3, Google Cloud Storage, Azure, and what speaks like them.
 
 use std::collections::BTreeMap;
-use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -52,7 +52,9 @@ impl Default for StoreOptions {
 /// | `gs://bucket/prefix` | Google Cloud Storage | `GOOGLE_SERVICE_ACCOUNT`, … |
 /// | `az://container/prefix` | Azure | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, … |
 pub struct ObjectStore {
-    objects: Arc<dyn Objects>,
+    /// Not yet, for a folder that is not there.
+    objects: OnceLock<Arc<dyn Objects>>,
+    folder: Option<PathBuf>,
     prefix: String,
     place: String,
     runtime: Runtime,
@@ -65,7 +67,8 @@ impl std::fmt::Debug for ObjectStore {
 }
 
 impl ObjectStore {
-    /// Opens the store at `address`; makes the folder of a local one. Asks nothing of a far one yet.
+    /// Opens the store at `address`. Asks nothing of it yet. The folder of a local one is made by the
+    /// first put: one that is only read may be mistyped, or not mounted.
     pub fn open(address: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let refused = |problem: String| StoreError::Refused { place: address.into(), problem };
         let built = |error: Error| refused(error.to_string());
@@ -86,7 +89,19 @@ impl ObjectStore {
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let (objects, prefix): (Arc<dyn Objects>, &str) = match scheme {
-            "file" => (Arc::new(folder(rest).map_err(refused)?), ""),
+            "file" => {
+                let path = FilePath::new(rest);
+                if !path.is_absolute() {
+                    return Err(refused(format!("{rest} is not an absolute path")));
+                }
+                return Ok(Self {
+                    objects: OnceLock::new(),
+                    folder: Some(path.to_owned()),
+                    prefix: String::new(),
+                    place: address.into(),
+                    runtime,
+                });
+            }
             _ if bucket.is_empty() => return Err(refused(WHAT_IS_AN_ADDRESS.into())),
             "s3" => {
                 let mut builder = object_store::aws::AmazonS3Builder::from_env();
@@ -127,7 +142,23 @@ impl ObjectStore {
             _ => return Err(refused(WHAT_IS_AN_ADDRESS.into())),
         };
         let prefix = prefix.trim_matches('/').to_owned();
-        Ok(Self { objects, prefix, place: address.into(), runtime })
+        let objects = OnceLock::from(objects);
+        Ok(Self { objects, folder: None, prefix, place: address.into(), runtime })
+    }
+
+    /// What is asked; `None` for a folder that is not there, unless it is to be made.
+    fn objects(&self, make: bool) -> Result<Option<&Arc<dyn Objects>>, StoreError> {
+        if let (None, Some(path)) = (self.objects.get(), &self.folder)
+            && (make || path.is_dir())
+        {
+            let opened = folder(path).map_err(|problem| StoreError::Unavailable {
+                act: "open",
+                name: self.place.clone(),
+                problem,
+            })?;
+            let _ = self.objects.set(Arc::new(opened));
+        }
+        Ok(self.objects.get())
     }
 
     fn path(&self, name: &str) -> Path {
@@ -145,13 +176,21 @@ impl ObjectStore {
     }
 
     fn failed(&self, act: &'static str, name: &str, error: Error) -> StoreError {
+        let text = chain(&error);
+        // Only what is read may be missing; else the place is, and will be.
+        if text.contains(NO_BUCKET) || (act != "get" && matches!(error, Error::NotFound { .. })) {
+            let problem = format!(
+                "cannot {act} {name}: {text}; is there a bucket or container of this name?"
+            );
+            return StoreError::Refused { place: self.place.clone(), problem };
+        }
         match error {
             Error::NotFound { .. } => StoreError::Missing { name: name.into() },
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Refused {
                 place: self.place.clone(),
                 problem: format!("cannot {act} {name}: {error}; check the credentials"),
             },
-            error => StoreError::Unavailable { act, name: name.into(), problem: chain(&error) },
+            _ => StoreError::Unavailable { act, name: name.into(), problem: text },
         }
     }
 }
@@ -159,11 +198,10 @@ impl ObjectStore {
 const WHAT_IS_AN_ADDRESS: &str = "not an address of a store: expected /path, s3://bucket/prefix, \
                                   gs://bucket/prefix or az://container/prefix";
 
-fn folder(path: &str) -> Result<object_store::local::LocalFileSystem, String> {
-    let path = FilePath::new(path);
-    if !path.is_absolute() {
-        return Err(format!("{} is not an absolute path", path.display()));
-    }
+/// What S3 answers for a bucket that is not there.
+const NO_BUCKET: &str = "NoSuchBucket";
+
+fn folder(path: &FilePath) -> Result<object_store::local::LocalFileSystem, String> {
     std::fs::create_dir_all(path).map_err(|error| format!("cannot make the folder: {error}"))?;
     let folder = object_store::local::LocalFileSystem::new_with_prefix(path);
     // An object counts as there once it survives a loss of power; a folder without one is none.
@@ -199,7 +237,10 @@ impl Store for ObjectStore {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let payload = bytes.to_vec().into();
         let path = self.path(name);
-        let put = self.objects.put_opts(&path, payload, options);
+        let Some(objects) = self.objects(true)? else {
+            return Err(StoreError::Missing { name: self.place.clone() });
+        };
+        let put = objects.put_opts(&path, payload, options);
         match self.runtime.block_on(put) {
             Ok(_) => Ok(Put::Created),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::Exists),
@@ -209,8 +250,11 @@ impl Store for ObjectStore {
 
     fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.path(name);
+        let Some(objects) = self.objects(false)? else {
+            return Err(StoreError::Missing { name: name.into() });
+        };
         let bytes = self.runtime.block_on(async {
-            let got = self.objects.get(&path).await?;
+            let got = objects.get(&path).await?;
             let found = got.meta.size;
             if found > most { Ok(Err(found)) } else { got.bytes().await.map(Ok) }
         });
@@ -223,10 +267,11 @@ impl Store for ObjectStore {
 
     fn list(&self, folder: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
         let path = self.path(folder);
+        let Some(objects) = self.objects(false)? else { return Ok(Vec::new()) };
         let objects = if after.is_empty() {
-            self.objects.list(Some(&path))
+            objects.list(Some(&path))
         } else {
-            self.objects.list_with_offset(Some(&path), &self.path(after))
+            objects.list_with_offset(Some(&path), &self.path(after))
         };
         let objects: Result<Vec<_>, _> = self.runtime.block_on(objects.try_collect());
         let objects = objects.map_err(|error| self.failed("list", folder, error))?;
@@ -244,7 +289,8 @@ impl Store for ObjectStore {
 
     fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let path = self.path(folder);
-        let listed = self.runtime.block_on(self.objects.list_with_delimiter(Some(&path)));
+        let Some(objects) = self.objects(false)? else { return Ok(Vec::new()) };
+        let listed = self.runtime.block_on(objects.list_with_delimiter(Some(&path)));
         let listed = listed.map_err(|error| self.failed("list", folder, error))?;
         let last = |path: &Path| path.filename().map(str::to_owned);
         let mut names: Vec<_> = listed.common_prefixes.iter().filter_map(last).collect();
@@ -254,7 +300,8 @@ impl Store for ObjectStore {
 
     fn remove(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        match self.runtime.block_on(self.objects.delete(&path)) {
+        let Some(objects) = self.objects(false)? else { return Ok(()) };
+        match self.runtime.block_on(objects.delete(&path)) {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("remove", name, error)),
         }
