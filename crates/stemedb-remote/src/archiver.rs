@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use stemedb_io::{Clock, Env, Open};
 use stemedb_log::{Cutter, Link, LogError, Part};
-use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
+use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
 
 use crate::catalogue::{Catalogue, History, Placed, Problem};
-use crate::codec::{BadManifest, hash};
+use crate::codec::{BadManifest, believe, hash};
 use crate::error::RemoteError;
 use crate::manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 use crate::names;
@@ -46,6 +46,8 @@ pub struct ArchiveConfig {
     pub audit_every: Duration,
     /// Where it is noted what the archive held last: a file of this node.
     pub note: PathBuf,
+    /// Whose manifests are believed besides those of this node.
+    pub keys: Vec<AgentId>,
 }
 
 impl ArchiveConfig {
@@ -56,6 +58,7 @@ impl ArchiveConfig {
             part_bytes: 16 << 20,
             audit_every: Duration::from_secs(24 * 3_600),
             note: note.into(),
+            keys: Vec::new(),
         }
     }
 }
@@ -321,6 +324,7 @@ impl Archiver {
         };
         let known = match found {
             Some(found) => {
+                self.believe(&found.keys)?;
                 let void = (found.newest.0 + 1..=found.taken).collect();
                 Known {
                     newest: Some(found.newest),
@@ -347,6 +351,13 @@ impl Archiver {
         self.shared.lock().progress.archived = known.end.position;
         self.known = Some(known);
         Ok(())
+    }
+
+    /// Refuses to go on behind what others have signed.
+    fn believe(&self, signers: &BTreeSet<AgentId>) -> Result<(), RemoteError> {
+        let own = [self.key.agent_id()];
+        let believed = [&own, self.config.keys.as_slice()].concat();
+        believe(&self.store.place(), signers, &believed)
     }
 
     /// What is known of the archive is not so: the next step begins again.
@@ -534,6 +545,7 @@ impl Archiver {
             // What could not be read at the start may have been found since.
             known.since_checkpoint = newest.since_checkpoint.clone();
         }
+        self.believe(&newest.keys)?;
         let there = listed(&*self.store, &history)?;
         let missing = missing_parts(&history, &there).into_iter().cloned().collect();
         let gaps = problems.iter().filter_map(|problem| match problem {

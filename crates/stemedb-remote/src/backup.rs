@@ -226,6 +226,7 @@ pub fn make_backup(
     let began = env.clock.now_ms();
     let there = listed(store, env, log_id)?;
     let earlier = list_backups(store, env, log_id)?.good;
+    let own = key.agent_id();
     let mut sender = Sender {
         store,
         env,
@@ -237,7 +238,7 @@ pub fn make_backup(
         pace: options.bytes_per_second,
     };
     let (durable, _) = cutter.durable();
-    let mut parts = reusable(cutter, &sender, earlier, (log_id, timeline));
+    let mut parts = reusable(cutter, &sender, earlier, (log_id, timeline, own));
     sender.reused += parts.iter().map(|part| part.bytes).sum::<u64>();
     let mut at = match parts.last() {
         Some(last) => cutter.seek(last.content.last())?,
@@ -340,9 +341,11 @@ fn reusable(
     cutter: &mut Cutter,
     sender: &Sender<'_>,
     earlier: Vec<(Backup, AgentId)>,
-    (log_id, timeline): (LogId, Timeline),
+    (log_id, timeline, own): (LogId, Timeline, AgentId),
 ) -> Vec<PartEntry> {
-    let Some((newest, _)) = earlier.into_iter().rev().find(|(one, _)| one.timeline == timeline)
+    // What it says of parts is signed again: nobody else is believed.
+    let ours = |one: &Backup, signer: AgentId| one.timeline == timeline && signer == own;
+    let Some((newest, _)) = earlier.into_iter().rev().find(|(one, signer)| ours(one, *signer))
     else {
         return Vec::new();
     };

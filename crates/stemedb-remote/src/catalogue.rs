@@ -351,9 +351,11 @@ impl History {
         timeline: Timeline,
     ) -> Result<Option<Self>, RemoteError> {
         match Self::load_what_is_there(store, log_id, timeline)? {
-            Some(Self { missing: Some(timeline), .. }) => Err(RemoteError::Refused(format!(
-                "the archive of branch {timeline}, which a later one goes on from, is not there"
-            ))),
+            Some(Self { missing: Some(timeline), parts, .. }) if !from_the_start(&parts) => {
+                Err(RemoteError::Refused(format!(
+                    "the archive of branch {timeline}, which a later one goes on from, is not there"
+                )))
+            }
             found => Ok(found),
         }
     }
@@ -398,6 +400,11 @@ impl History {
         Ok(Some(Self { branches, parts: parts.into_values().collect(), missing }))
     }
 
+    /// Who signed the manifests of all branches.
+    pub fn signers(&self) -> BTreeSet<AgentId> {
+        self.branches.iter().flat_map(|branch| branch.keys.iter().copied()).collect()
+    }
+
     /// What is wrong with the manifests of the branch itself, and the positions that no part of any
     /// branch holds. What else the manifests of an older branch lack, this one does without.
     pub fn problems(&self) -> Vec<Problem> {
@@ -435,6 +442,11 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// What was archived again may be all that is needed.
+fn from_the_start(parts: &[Placed]) -> bool {
+    parts.first().is_some_and(|part| part.entry.content.start.position == Position::NONE)
 }
 
 /// The branches of a log whose archive holds something that no other branch goes on from. One that

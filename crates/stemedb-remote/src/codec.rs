@@ -7,8 +7,12 @@
 //!
 //! Signed is the id `BLAKE3(domain 00 ‖ body)` as the id of a record is; no record has such an id.
 
+use std::collections::BTreeSet;
+
 use stemedb_model::cbor::{self, Item, Malformed, Reader};
 use stemedb_model::{AgentId, Hash, RecordId, Signature, SigningKey, verify_signature};
+
+use crate::error::RemoteError;
 
 /// Why bytes are not a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +55,26 @@ pub(crate) fn open<'a>(domain: &str, bytes: &'a [u8]) -> Result<(&'a [u8], Agent
     verify_signature(key, &id(domain, body), &signature)
         .map_err(|error| BadManifest::Damaged(error.to_string()))?;
     Ok((body, key))
+}
+
+/// Refuses what others than `believed` have signed, and names them. A signature alone proves only that
+/// somebody signed: who may put objects can put some with a key of his own.
+pub fn believe<'a>(
+    place: &str,
+    signers: impl IntoIterator<Item = &'a AgentId>,
+    believed: &[AgentId],
+) -> Result<(), RemoteError> {
+    let unknown: BTreeSet<&AgentId> =
+        signers.into_iter().filter(|signer| !believed.contains(signer)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+    Err(RemoteError::Refused(format!(
+        "what is at {place} was signed by {}, which is no key that this node believes: name it as one \
+         if a node of yours has or had it",
+        names.join(" and ")
+    )))
 }
 
 fn id(domain: &str, body: &[u8]) -> RecordId {

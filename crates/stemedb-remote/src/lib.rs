@@ -42,7 +42,7 @@ pub use backup::{
     make_backup, prune_backups, restore_files, verify_backup,
 };
 pub use catalogue::{Catalogue, History, Placed, Problem, leaves, logs};
-pub use codec::BadManifest;
+pub use codec::{BadManifest, believe};
 pub use error::RemoteError;
 pub use manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};

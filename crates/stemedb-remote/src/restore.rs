@@ -1,12 +1,13 @@
 //! From an archive or a backup to a log that a node opens: which parts are needed, what will come of
 //! them, and then the log itself.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use stemedb_io::Env;
 use stemedb_log::{Composer, Link, end_within, read_part, verify};
-use stemedb_model::{LogId, Millis, Position, Timeline};
+use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 
 use crate::catalogue::{Catalogue, History, Placed, Problem};
 use crate::codec::hash;
@@ -64,6 +65,9 @@ pub struct RestorePlan {
     pub parts: Vec<Needed>,
     /// What is wrong with the archive, of which this plan may be able to do without.
     pub problems: Vec<Problem>,
+    /// Who signed the manifests of the archive: see [`believe`](crate::believe). Of a backup the list
+    /// of backups tells it.
+    pub signers: BTreeSet<AgentId>,
 }
 
 impl RestorePlan {
@@ -105,6 +109,7 @@ impl RestorePlan {
             )));
         }
         plan.problems = history.problems();
+        plan.signers = history.signers();
         Ok(plan)
     }
 
@@ -160,6 +165,7 @@ impl RestorePlan {
             newest,
             parts,
             problems: Vec::new(),
+            signers: BTreeSet::new(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stemedb_io::Env;
-use stemedb_model::{LogId, Millis, Position, Timeline};
+use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 
 use crate::catalogue::{History, Placed, Problem};
 use crate::error::RemoteError;
@@ -37,6 +37,8 @@ pub struct ArchiveStatus {
     pub uploading: Vec<String>,
     /// What manifests do not tell.
     pub problems: Vec<Problem>,
+    /// Who signed the manifests.
+    pub signers: BTreeSet<AgentId>,
 }
 
 impl ArchiveStatus {
@@ -65,6 +67,7 @@ pub fn archive_status(
         lost: Vec::new(),
         uploading: Vec::new(),
         problems: Vec::new(),
+        signers: history.signers(),
     };
     let there = listed(store, &history)?;
     let missing = missing_parts(&history, &there);

@@ -14,8 +14,8 @@ use stemedb_log::Log;
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
     ArchiveState, Archiver, Catalogue, Manifest, MemoryStore, PartEntry, Put, RemoteError,
-    RestorePlan, RestoreTo, Step, Store, StoreError, Target, archive_status, leaves, logs, probe,
-    restore, verify_archive,
+    RestorePlan, RestoreTo, Step, Store, StoreError, Target, archive_status, believe, leaves, logs,
+    probe, restore, verify_archive,
 };
 use support::*;
 
@@ -307,7 +307,7 @@ fn a_verify_finds_a_flipped_bit_in_any_part() {
         flipped[kept.len() / 3] ^= 16;
         faulty.inner.overwrite(&part.name, flipped);
         let names: Vec<String> = verify().0.into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, [part.name.clone()]);
+        assert_eq!(names, std::slice::from_ref(&part.name));
         faulty.inner.remove(&part.name).unwrap();
         assert_eq!(verify().0.len(), 1);
         faulty.inner.overwrite(&part.name, kept);
@@ -387,6 +387,13 @@ fn what_the_archive_of_the_parent_loses_is_archived_again() {
     assert_eq!(root_of(&*store, BRANCH, 1), wal.reader().root());
     // Not for the branch that has lost it.
     assert!(!archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap().whole());
+    // All of the parent.
+    for object in faulty.list(&format!("{LOG_ID}/{TIMELINE}"), "").unwrap() {
+        faulty.remove(&object.name).unwrap();
+    }
+    settle(&mut machine.archiver(&wal, &store, 1), &machine.clock);
+    assert!(archive_status(&*store, LOG_ID, BRANCH).unwrap().unwrap().whole());
+    assert_eq!(root_of(&*store, BRANCH, 1), wal.reader().root());
 }
 
 #[test]
@@ -491,6 +498,42 @@ fn a_place_that_holds_nothing_any_more_is_not_begun_again() {
     machine.vfs.remove_file(Path::new(NOTE)).unwrap();
     settle(&mut machine.archiver(&wal, &empty, 1), &machine.clock);
     assert_whole(&*empty, &wal);
+}
+
+#[test]
+fn what_an_unknown_key_has_signed_is_not_believed() {
+    let (machine, wal, faulty, archiver) = archived(35, 10);
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    drop(archiver);
+    let (own, other) = (SigningKey::from_seed(&[5; 32]), SigningKey::from_seed(&[6; 32]));
+    let plan = || {
+        let newest = Target::Newest;
+        RestorePlan::of_archive(&*store, &machine.env, (LOG_ID, TIMELINE), newest).unwrap()
+    };
+    believe("here", &plan().signers, &[own.agent_id()]).unwrap();
+    // Whoever may put objects can put a manifest.
+    let catalogue = Catalogue::load(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    let bytes = store.get(&manifest_name(catalogue.newest.0), u64::MAX).unwrap();
+    let mut manifest = Manifest::open(&bytes).unwrap().0;
+    (manifest.number, manifest.previous) = (catalogue.newest.0 + 1, Some(catalogue.newest.1));
+    store.put_new(&manifest_name(manifest.number), &manifest.seal(&other)).unwrap();
+    let error = believe("here", &plan().signers, &[own.agent_id()]).unwrap_err().to_string();
+    assert!(error.contains(&other.agent_id().to_string()), "{error}");
+    assert!(!error.contains(&own.agent_id().to_string()), "{error}");
+    let status = archive_status(&*store, LOG_ID, TIMELINE).unwrap().unwrap();
+    assert_eq!(status.signers, plan().signers);
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    let error = archiver.step().unwrap_err();
+    assert!(matches!(error, RemoteError::Refused(_)), "{error}");
+    assert!(error.to_string().contains(&other.agent_id().to_string()), "{error}");
+    // As one of ours it is.
+    let config = stemedb_remote::ArchiveConfig {
+        keys: vec![other.agent_id()],
+        ..stemedb_remote::ArchiveConfig::new(NOTE)
+    };
+    let cutter = wal.cutter();
+    let archiver = Archiver::new(Arc::clone(&store), cutter, own, machine.env.clone(), config);
+    settle(&mut archiver.unwrap(), &machine.clock);
 }
 
 #[test]

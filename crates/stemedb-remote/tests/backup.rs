@@ -408,3 +408,20 @@ fn each_branch_keeps_its_backups() {
     let left: Vec<Timeline> = left.iter().map(|(one, _)| one.timeline).collect();
     assert_eq!(left, [TIMELINE, BRANCH]);
 }
+
+#[test]
+fn the_parts_of_a_backup_of_another_key_are_not_signed_again() {
+    let (machine, wal) = world(14, 30);
+    let store = MemoryStore::default();
+    wal.repack_now().unwrap();
+    let one = backup(&machine, &wal, &store).unwrap().backup;
+    let mut forged = one.clone();
+    forged.id = format!("{:015}-{}", START_MS * 2, "0".repeat(16));
+    // Nothing else than its own content would show that it is not this segment.
+    forged.parts[0].hash = one.files[0].hash;
+    forged.parts[0].bytes = one.files[0].bytes;
+    let name = format!("{LOG_ID}/backups/{}.cbor", forged.id);
+    store.put_new(&name, &forged.seal(&SigningKey::from_seed(&[6; 32]))).unwrap();
+    let made = backup(&machine, &wal, &store).unwrap().backup;
+    assert_eq!(verify_backup(&store, &machine.env, &made, &mut |_| ()).unwrap(), []);
+}
