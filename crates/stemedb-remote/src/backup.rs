@@ -516,6 +516,21 @@ pub struct Backups {
     pub bad: Vec<(String, String)>,
 }
 
+impl Backups {
+    /// The newest one. Refuses if one that cannot be read was begun later: whoever asks for the newest
+    /// does not mean an older one. `None` if there is no backup.
+    pub fn newest(&self) -> Result<Option<&(Backup, AgentId)>, RemoteError> {
+        let newest = self.good.last();
+        let name = newest.map(|(one, _)| names::backup(one.log_id, &one.id)).unwrap_or_default();
+        match self.bad.iter().rev().find(|(bad, _)| *bad > name) {
+            None => Ok(newest),
+            Some((bad, problem)) => Err(RemoteError::Refused(format!(
+                "the newest backup, {bad}, cannot be read: {problem}; an older one is had by its id"
+            ))),
+        }
+    }
+}
+
 /// Reads the manifests of all backups of a log.
 pub fn list_backups(store: &dyn Store, env: &Env, log_id: LogId) -> Result<Backups, RemoteError> {
     let folder = names::backups(log_id);

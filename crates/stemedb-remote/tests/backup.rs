@@ -425,3 +425,29 @@ fn the_parts_of_a_backup_of_another_key_are_not_signed_again() {
     let made = backup(&machine, &wal, &store).unwrap().backup;
     assert_eq!(verify_backup(&store, &machine.env, &made, &mut |_| ()).unwrap(), []);
 }
+
+#[test]
+fn an_older_backup_is_not_taken_for_the_newest() {
+    let (machine, wal) = world(15, 5);
+    let store = MemoryStore::default();
+    let list = || list_backups(&store, &machine.env, LOG_ID).unwrap();
+    assert_eq!(list().newest().unwrap(), None);
+    let ids = [0, 1, 2].map(|_| {
+        machine.clock.sleep(Duration::from_secs(60));
+        backup(&machine, &wal, &store).unwrap().backup.id
+    });
+    let damage = |id: &str| {
+        let name = format!("{LOG_ID}/backups/{id}.cbor");
+        let mut bytes = store.get(&name, u64::MAX).unwrap();
+        bytes[100] ^= 1;
+        store.overwrite(&name, bytes);
+    };
+    // One before it does not matter.
+    damage(&ids[1]);
+    assert_eq!(list().newest().unwrap().unwrap().0.id, ids[2]);
+    damage(&ids[2]);
+    let error = list().newest().unwrap_err().to_string();
+    assert!(error.contains(&ids[2]) && !error.contains(&ids[1]), "{error}");
+    damage(&ids[0]);
+    assert!(list().newest().is_err(), "none is left");
+}
