@@ -59,22 +59,27 @@ fn move_node(from: &Path, to: &Path) {
     }
 }
 
-/// One object below a folder, the largest.
-fn object(dir: &Path) -> PathBuf {
+/// All files below a folder.
+fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_owned()];
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
-            let metadata = entry.metadata().unwrap();
-            if metadata.is_dir() {
+            if entry.file_type().unwrap().is_dir() {
                 left.push(entry.path())
             } else {
-                found.push((metadata.len(), entry.path()))
+                found.push(entry.path())
             }
         }
     }
-    found.into_iter().max().unwrap().1
+    found
+}
+
+/// One object below a folder, the largest.
+fn object(dir: &Path) -> PathBuf {
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    files(dir).into_iter().max_by_key(size).unwrap()
 }
 
 #[test]
@@ -168,6 +173,21 @@ fn what_a_server_held_comes_back() {
     let early = Server::again(other);
     assert_eq!(early.position(), first["position"].as_u64().unwrap());
     drop(early);
+
+    // The newest backup cannot be read: an older one does not take its place.
+    let newest = format!("{}.cbor", second["id"].as_str().unwrap());
+    let map = files(Path::new(&backups)).into_iter().find(|path| path.ends_with(&newest)).unwrap();
+    let whole = fs::read(&map).unwrap();
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 1;
+    fs::write(&map, bytes).unwrap();
+    let verify = ["backup", "verify", "--json"];
+    let refused = again.run(&[&verify[..], &place[..], &log[..]].concat());
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    assert!(words.contains("the newest backup") && words.contains(&newest), "{words}");
+    json(&again.run(&[&verify[..], &[id], &place[..], &log[..]].concat()), 0);
+    fs::write(&map, whole).unwrap();
 
     // One flipped bit, one lost part.
     let listed =

@@ -114,18 +114,25 @@ fn archive_once(
     bar.finish_and_clear();
     let progress = archiver.progress();
     if context.json {
-        return context.print_json(&json!({
+        context.print_json(&json!({
             "archived": progress.archived.0,
             "lost_parts": progress.lost_parts,
             "replaced_parts": progress.replaced_parts,
-        }));
+            "problems": progress.problems,
+        }))?;
+    } else {
+        let mut text = format!("archived up to position {}\n", progress.archived);
+        if progress.lost_parts > 0 {
+            let (lost, replaced) = (progress.lost_parts, progress.replaced_parts);
+            text.push_str(&format!("  {lost} were missing, {replaced} of them archived again\n"));
+        }
+        context.print(&text)?;
     }
-    let mut text = format!("archived up to position {}\n", progress.archived);
-    if progress.lost_parts > 0 {
-        let (lost, replaced) = (progress.lost_parts, progress.replaced_parts);
-        text.push_str(&format!("  {lost} were missing, {replaced} of them archived again\n"));
+    match progress.problems {
+        0 => Ok(()),
+        left => Err(Failure::no(format!("{left} problems of the archive could not be put right"))
+            .hint("stemedb archive status")),
     }
-    context.print(&text)
 }
 
 /// What a status is compared with, if the node's data is here.

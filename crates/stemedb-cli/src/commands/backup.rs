@@ -294,16 +294,16 @@ fn find(
 ) -> Result<Backup, Failure> {
     let found = list_backups(store, &context.env, log_id).map_err(archive::failure)?;
     let id = id.filter(|id| *id != "newest");
-    // Without a name it may be the newest one.
-    let bad = match id {
-        Some(id) => found.bad.iter().find(|(name, _)| name.contains(id)),
-        None => found.bad.last(),
+    let one = match id {
+        None => found.newest().map_err(archive::failure)?,
+        Some(id) => {
+            if let Some((name, problem)) = found.bad.iter().find(|(name, _)| name.contains(id)) {
+                context.say(&format!("{name} cannot be read: {problem}"));
+            }
+            found.good.iter().find(|(one, _)| one.id == id)
+        }
     };
-    if let Some((name, problem)) = bad {
-        context.say(&format!("{name} cannot be read: {problem}"));
-    }
-    let mut good = found.good.into_iter().rev().map(|(one, _)| one);
-    good.find(|one| id.is_none_or(|id| one.id == id)).ok_or_else(|| {
+    one.map(|(one, _)| one.clone()).ok_or_else(|| {
         let what = id.map_or_else(|| "a backup".to_owned(), |id| format!("a backup {id}"));
         Failure::no(format!("{} does not hold {what} of log {log_id}", store.place()))
             .hint("stemedb backup list")
