@@ -120,9 +120,8 @@ pub(crate) struct World {
     /// The log was attached over a cache that it could not drop: what it saw may not be on the
     /// medium. See the decision page on a failing medium, "Open".
     pub(crate) unproved_start: bool,
-    /// A header that the medium had damaged was made again, or one that it never held was believed,
-    /// or the log started without it:
-    /// where it was a fence, nothing tells what it voided.
+    /// A header that the medium had damaged was made again, or one that it never held was believed, or
+    /// the log started without it: where it was a fence, nothing tells what it voided.
     pub(crate) fence_gone: bool,
     /// Positions that a repair may give up.
     pub(crate) may_lose: BTreeSet<u64>,
