@@ -7,3 +7,7 @@ pub mod page;
 pub mod random;
 pub mod server;
 pub mod stats;
+
+/// That of the shipped binaries.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

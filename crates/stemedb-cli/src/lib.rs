@@ -38,6 +38,10 @@ use stemedb_io::Env;
 use crate::args::Cli;
 use crate::context::Context;
 
+/// Of all binaries. Its background threads give memory back that load no longer needs.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs the command line; gives the exit status.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
