@@ -8,6 +8,7 @@ use fjall::{OwnedWriteBatch, PersistMode, UserKey, UserValue};
 use quick_cache::Weighter;
 use stemedb_model::{Kind, LogId, Millis, Position, RecordId, Registry, Timeline};
 
+use crate::buffers::Buffers;
 use crate::bytes::{Malformed, Reader, push_varint, push_zigzag};
 use crate::entry::Entry;
 use crate::error::IndexError;
@@ -132,6 +133,8 @@ impl Applied {
 pub struct Index {
     /// As it was given; the index may lie in a folder within its own.
     config: IndexConfig,
+    /// Before the store: it holds the tables open.
+    _buffers: Buffers,
     store: Arc<Store>,
     cut: RwLock<Arc<Cut>>,
     writer: Mutex<Writer>,
@@ -166,8 +169,12 @@ impl Index {
     ) -> Result<Self, IndexError> {
         let within = IndexConfig { dir: folder.to_owned(), ..config.clone() };
         let opened = open::open(&within, identity)?;
+        let buffers = Buffers::watch(opened.store.tables()).map_err(|error| {
+            IndexError::Failed { op: "start a thread of the index", reason: error.to_string() }
+        })?;
         Ok(Self {
             config: config.clone(),
+            _buffers: buffers,
             store: Arc::new(opened.store),
             cut: RwLock::new(Arc::new(opened.cut)),
             writer: Mutex::new(Writer::new()),

@@ -4,6 +4,7 @@
 //! on disk is specified in [`mod@format`].
 
 mod answers;
+mod buffers;
 mod bytes;
 mod candidates;
 mod check;

@@ -96,6 +96,10 @@ impl Store {
         Ok(found)
     }
 
+    pub(crate) fn tables(&self) -> Vec<Keyspace> {
+        self.tables.to_vec()
+    }
+
     pub(crate) fn table(&self, table: Table) -> &Keyspace {
         let [
             meta,
