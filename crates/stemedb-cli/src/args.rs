@@ -87,6 +87,7 @@ commands! {
     Wal(wal),
     Archive(archive),
     Backup(backup),
+    Drill(drill),
     Doctor(doctor),
     Config(config),
     Completions(completions),

@@ -18,6 +18,8 @@ pub mod import;
 pub mod keys;
 pub mod notify;
 pub mod object;
+pub mod operations;
+pub mod plot;
 pub mod present;
 pub mod question;
 pub mod record;

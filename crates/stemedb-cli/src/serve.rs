@@ -28,6 +28,7 @@ use crate::context::Context;
 use crate::database::{self, Database, First};
 use crate::failure::Failure;
 use crate::notify::{self, Manager, Report};
+use crate::operations;
 use crate::telemetry::Traces;
 
 /// How often it is looked whether something failed that ends the process.
@@ -149,6 +150,7 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
         register_custodial(&server, root.clone(), created)?;
     }
     let archiver = archive::start(config, env, cutter)?;
+    operations::keep_exported(config, &runtime);
     let socket = match config.admin_socket() {
         Some(path) => Some(bind_socket(&path, env, &runtime)?),
         None => None,

@@ -45,6 +45,25 @@ fn assert_some(server: &Server, from: u64, count: u64) {
     }
 }
 
+/// Seconds since 1970.
+fn now() -> f64 {
+    RealClock::new().now_ms() as f64 / 1e3
+}
+
+/// The value of a metric that the server exports once a command has left its note.
+fn told(server: &Server, name: &str) -> Option<f64> {
+    let clock = RealClock::new();
+    while clock.monotonic() < Duration::from_secs(30) {
+        let text = server.get("/metrics", &[]).text;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        if let Some(value) = line {
+            return value.parse().ok();
+        }
+        clock.sleep(Duration::from_millis(200));
+    }
+    None
+}
+
 /// The files of a node go to another one, but for those that say which branch its log was.
 fn move_node(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -107,7 +126,10 @@ fn what_a_server_held_comes_back() {
     assert!(scraped.contains("stemedb_archive_state{state=\"running\"} 1"), "{scraped}");
     assert!(scraped.contains("stemedb_wal_archived_position"), "{scraped}");
 
-    // Beside the running server.
+    // Beside the running server, which tells of it.
+    const MADE: &str = "stemedb_backup_last_success_timestamp_seconds";
+    const VERIFIED: &str = "stemedb_backup_last_verified_timestamp_seconds";
+    assert!(!scraped.contains("stemedb_backup_"), "nobody expects backups: {scraped}");
     let create = ["backup", "create", "--store", &backups, "--data-dir", &data, "--json"];
     let first = json(&server.run(&create), 0);
     assert_some(&server, 6, 4);
@@ -121,6 +143,16 @@ fn what_a_server_held_comes_back() {
         clock.sleep(Duration::from_millis(200));
     };
     assert!(second["reused"].as_u64() > Some(0), "{second}");
+    let verify = ["backup", "verify", "--store", &backups, "--data-dir", &data, "--json"];
+    // One by its id says nothing of the newest.
+    let id = first["id"].as_str().unwrap();
+    json(&server.run(&[&verify[..], &[id]].concat()), 0);
+    let made = told(&server, MADE);
+    assert!(made.is_some_and(|at| (at - now()).abs() < 120.0), "{made:?}");
+    assert!(!server.get("/metrics", &[]).text.contains(VERIFIED));
+    json(&server.run(&verify), 0);
+    let verified = told(&server, VERIFIED);
+    assert!(verified >= made && verified.is_some_and(|at| at <= now() + 1.0), "{verified:?}");
     let root = server.answer_root();
     let dir = server.stop();
 
@@ -146,6 +178,7 @@ fn what_a_server_held_comes_back() {
     let plan = json(&run_in(&restored, &[&restore[..], &["--dry-run"]].concat()), 0);
     assert!(!Path::new(&to).exists());
     let done = json(&run_in(&restored, &restore), 0);
+    let branch = done["parent"].as_str().unwrap().to_owned();
     assert_eq!((&done["log_root"], &done["position"]), (&plan["log_root"], &plan["position"]));
     assert_eq!(done["position"].as_u64(), Some(newest));
     move_node(&Path::new(&data).join("node"), &Path::new(&to).join("node"));
@@ -173,6 +206,20 @@ fn what_a_server_held_comes_back() {
     let early = Server::again(other);
     assert_eq!(early.position(), first["position"].as_u64().unwrap());
     drop(early);
+
+    // The log from the archive, and the node's files from a backup: without its key it would not be it.
+    let both = tempfile::tempdir().unwrap();
+    let to = data_dir(both.path()).display().to_string();
+    let log_from = ["backup", "restore", "--store", &archive, "--log", &name, "--branch", &branch];
+    json(&run_in(&both, &[&log_from[..], &["--data-dir", &to, "--json"]].concat()), 0);
+    let node = ["backup", "restore", "--backup", id, "--node-only", "--data-dir", &to, "--json"];
+    let done = json(&run_in(&both, &[&node[..], &place[..]].concat()), 0);
+    assert!(done["files"].as_u64() > Some(1), "{done}");
+    let refused = run_in(&both, &[&node[..], &place[..]].concat());
+    assert_eq!(refused.status.code(), Some(1), "over files nothing is restored");
+    let both = Server::again(both);
+    assert_eq!((both.position(), both.answer_root()), (newest, root.clone()));
+    drop(both);
 
     // The newest backup cannot be read: an older one does not take its place.
     let newest = format!("{}.cbor", second["id"].as_str().unwrap());

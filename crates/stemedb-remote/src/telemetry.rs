@@ -1,6 +1,6 @@
 //! Metrics. Each series is there from the start, at 0.
 
-use metrics::{counter, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
 use crate::archiver::{ArchiveProgress, ArchiveState};
 use crate::error::RemoteError;
@@ -10,6 +10,7 @@ const ERRORS: [&str; 4] = ["store", "log", "damaged", "diverged"];
 
 /// Names every series.
 pub(crate) fn register() {
+    describe();
     for error in ERRORS {
         counter!("stemedb_archive_errors_total", "error" => error).increment(0);
     }
@@ -17,6 +18,44 @@ pub(crate) fn register() {
     counter!("stemedb_archive_bytes_total").increment(0);
     counter!("stemedb_archive_lost_parts_total").increment(0);
     progress(&ArchiveProgress::default());
+}
+
+/// Says what each number is; the page for operators is made from it.
+fn describe() {
+    for (name, unit, text) in [
+        (
+            "stemedb_archive_errors_total",
+            Unit::Count,
+            "failed attempts to archive, by kind of error",
+        ),
+        ("stemedb_archive_parts_total", Unit::Count, "parts of the log archived by this process"),
+        ("stemedb_archive_bytes_total", Unit::Bytes, "bytes of these parts"),
+        ("stemedb_archive_lost_parts_total", Unit::Count, "parts and manifests found missing"),
+    ] {
+        describe_counter!(name, unit, text);
+    }
+    for (name, unit, text) in [
+        ("stemedb_wal_archived_position", Unit::Count, "everything up to here is archived"),
+        ("stemedb_archive_lag_positions", Unit::Count, "durable positions that are not archived"),
+        ("stemedb_archive_lag_bytes", Unit::Bytes, "bytes of the log that are not archived, about"),
+        (
+            "stemedb_archive_lag_seconds",
+            Unit::Seconds,
+            "how long ago the oldest record that is not archived was committed",
+        ),
+        (
+            "stemedb_archive_problems",
+            Unit::Count,
+            "what the last look at the archive found wrong and could not put right",
+        ),
+        (
+            "stemedb_archive_state",
+            Unit::Count,
+            "1 for what the archiver is doing, 0 for all others",
+        ),
+    ] {
+        describe_gauge!(name, unit, text);
+    }
 }
 
 /// A part is in the archive.

@@ -267,9 +267,20 @@ pub(super) fn roots_of(
     at: Option<Millis>,
     context: &Context,
 ) -> Result<wire::Roots, Failure> {
-    let failed = |error| Failure::error("cannot compute the answer root").because(error);
     let engine = database::open(config, &context.env, None)?.engine;
     database::wait_ready(&engine, context)?;
+    let roots = roots_in(&engine, position, at)?;
+    close(&engine, config)?;
+    Ok(roots)
+}
+
+/// Both roots of an open database, at its end or a position.
+pub(super) fn roots_in(
+    engine: &stemedb_engine::Engine,
+    position: Option<u64>,
+    at: Option<Millis>,
+) -> Result<wire::Roots, Failure> {
+    let failed = |error| Failure::error("cannot compute the answer root").because(error);
     let now = engine.view(Position::NONE, std::time::Duration::ZERO).map_err(failed)?;
     let position = position.map_or(now.position(), Position);
     if position > now.position() {
@@ -279,8 +290,6 @@ pub(super) fn roots_of(
     let view = view.evaluated(at.unwrap_or(view.snapshot().recorded_at()));
     let answers = view.answer_root().map_err(failed)?;
     let (log_root_position, log_root) = view.log_root();
-    drop((now, view));
-    close(&engine, config)?;
     Ok(wire::Roots {
         position: answers.position.0,
         evaluated_at: wire::Time(answers.evaluated_at),
@@ -307,7 +316,11 @@ fn show_roots(roots: &wire::Roots, context: &Context) -> Result<(), Failure> {
     ))
 }
 
-fn close(engine: &stemedb_engine::Engine, config: &crate::config::Config) -> Result<(), Failure> {
+/// Closes it, as far as that can fail.
+pub(super) fn close(
+    engine: &stemedb_engine::Engine,
+    config: &crate::config::Config,
+) -> Result<(), Failure> {
     let report = engine.close(config.server().drain_timeout);
     match report.problems.as_slice() {
         [] => Ok(()),

@@ -8,8 +8,8 @@ use serde_json::json;
 use stemedb_log::Cutter;
 use stemedb_model::{LogId, Millis, Position, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Keep, RestorePlan, RestoreTo, Restored, Store, Target, list_backups,
-    make_backup, prune_backups, restore, restore_files, verify_backup,
+    Backup, BackupOptions, Keep, Made, RestorePlan, RestoreTo, Restored, Store, Target,
+    list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
 };
 
 use super::admin::{roots_from, roots_of};
@@ -18,6 +18,7 @@ use crate::archive::{self, BackupArgs, StoreArgs, identity};
 use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::operations::{self, BackupNote};
 use crate::remote::RemoteArgs;
 use crate::{database, files, time};
 
@@ -100,6 +101,7 @@ enum Act {
     #[command(after_help = "Examples:
   stemedb backup restore --store s3://archive/stemedb --data-dir ./restored
   stemedb backup restore --backup newest --store /mnt/backups --data-dir ./restored
+  stemedb backup restore --backup newest --node-only --store /mnt/backups --data-dir ./restored
   stemedb backup restore --store /mnt/archive --data-dir ./restored --time 2026-11-29T12:00:00Z
   stemedb backup restore --store /mnt/archive --data-dir ./restored --before 1042 --dry-run")]
     Restore(RestoreArgs),
@@ -148,6 +150,9 @@ struct RestoreArgs {
     /// From this backup, or `newest`, instead of the archive.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
+    /// Only the node's own files, of a backup: beside a log that came from the archive.
+    #[arg(long, requires = "backup", conflicts_with_all = ["position", "before", "time", "dry_run"])]
+    node_only: bool,
     /// Only say what will come back: positions, time, bytes, log root.
     #[arg(long)]
     dry_run: bool,
@@ -185,7 +190,14 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let log_id = args.at.log_id(&place)?;
             let one = find(&*place.store, context, log_id, args.id.as_deref())?;
             check(&*place.store, context, &one)?;
-            if args.deep { check_deep(&*place.store, context, &one, &args) } else { Ok(()) }
+            if args.deep {
+                check_deep(&*place.store, context, &one, &args)?;
+            }
+            // Of an older one it would say nothing of the one that is needed.
+            if args.id.as_deref().is_none_or(|id| id == "newest") {
+                operations::backup_verified(&place.config, context, log_id, &noted(&one, context));
+            }
+            Ok(())
         }
         Act::Prune { keep_last, keep_daily, keep_weekly, dry_run, at } => {
             let keep = Keep { last: keep_last, daily: keep_daily, weekly: keep_weekly };
@@ -195,8 +207,13 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn create(bytes_per_second: u64, at: &At, context: &Context) -> Result<(), Failure> {
-    let Place { config, store } = at.open()?;
+/// Makes one of the newest position, and notes it.
+pub(super) fn make(
+    config: &Config,
+    store: &dyn Store,
+    bytes_per_second: u64,
+    context: &Context,
+) -> Result<Made, Failure> {
     let env = &context.env;
     let dir = config.wal_dir();
     let mut cutter = Cutter::of_folder(&dir, env).map_err(|error| {
@@ -204,20 +221,27 @@ fn create(bytes_per_second: u64, at: &At, context: &Context) -> Result<(), Failu
             .because(error)
             .hint(format!("stemedb wal verify {}", dir.display()))
     })?;
-    let key = archive::node_key(&config, env)?;
+    let key = archive::node_key(config, env)?;
     let options = BackupOptions {
-        leave_out: vec![archive::NOTE.into(), SOCKET.into()],
+        leave_out: vec![archive::NOTE.into(), SOCKET.into(), operations::FOLDER.into()],
         bytes_per_second,
         ..BackupOptions::new(config.node_dir())
     };
     let (durable, _) = cutter.durable();
     let bar = context.progress(Some(durable.position.0), "positions");
     bar.set_message("backup");
-    let made = make_backup(&*store, env, &mut cutter, &key, &options, &mut |at| {
+    let made = make_backup(store, env, &mut cutter, &key, &options, &mut |at| {
         bar.set_position(at.0);
     });
     bar.finish_and_clear();
     let made = made.map_err(archive::failure)?;
+    operations::backup_made(config, context, made.backup.log_id, &noted(&made.backup, context));
+    Ok(made)
+}
+
+fn create(bytes_per_second: u64, at: &At, context: &Context) -> Result<(), Failure> {
+    let Place { config, store } = at.open()?;
+    let made = make(&config, &*store, bytes_per_second, context)?;
     let one = &made.backup;
     if context.json {
         let more = [("sent", made.sent.into()), ("reused", made.reused.into())];
@@ -234,6 +258,12 @@ fn create(bytes_per_second: u64, at: &At, context: &Context) -> Result<(), Failu
         made.reused,
         one.end.chain,
     ))
+}
+
+/// What is noted of a backup now.
+fn noted(one: &Backup, context: &Context) -> BackupNote {
+    let (id, position) = (one.id.clone(), one.end.position.0);
+    BackupNote { id, position, at_ms: context.env.clock.now_ms() }
 }
 
 /// A backup, and what else is to be said.
@@ -286,7 +316,7 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
 }
 
 /// The backup that is called `id`, or the newest.
-fn find(
+pub(super) fn find(
     store: &dyn Store,
     context: &Context,
     log_id: LogId,
@@ -461,14 +491,37 @@ fn bring_back(args: &RestoreArgs, context: &Context) -> Result<(), Failure> {
     if backup.is_some() {
         empty(&node, context)?;
     }
+    if let (Some(one), true) = (&backup, args.node_only) {
+        put_files(&*store, one, &node, context)?;
+        return show_files(one, &node, context);
+    }
     let restored = put_together(&*store, &plan, &config, context)?;
     if let Some(one) = &backup {
-        database::make_private(&node)?;
-        // That one says which branch the log was.
-        let leave_out = [database::MARKER.to_owned()];
-        restore_files(&*store, &context.env, one, &node, &leave_out).map_err(archive::failure)?;
+        put_files(&*store, one, &node, context)?;
     }
     show(&plan, &restored, &config, context)
+}
+
+/// The node's own files, but for the one that says which branch the log was.
+fn put_files(
+    store: &dyn Store,
+    one: &Backup,
+    node: &Path,
+    context: &Context,
+) -> Result<(), Failure> {
+    database::make_private(node)?;
+    let leave_out = [database::MARKER.to_owned()];
+    restore_files(store, &context.env, one, node, &leave_out).map(drop).map_err(archive::failure)
+}
+
+fn show_files(one: &Backup, node: &Path, context: &Context) -> Result<(), Failure> {
+    let made_at = time::format(one.made_at);
+    if context.json {
+        let files = one.files.len();
+        return context.print_json(&json!({ "id": one.id, "made_at": made_at, "files": files }));
+    }
+    let node = node.display();
+    context.print(&format!("{node} is as in backup {}, made at {made_at}\n", one.id))
 }
 
 /// Refuses a folder of a node that holds something.

@@ -14,6 +14,7 @@ pub mod conflicts;
 pub mod cosign;
 pub mod demo;
 pub mod doctor;
+pub mod drill;
 pub mod epoch;
 pub mod eval;
 pub mod explain;
