@@ -374,6 +374,60 @@ fn on_ext4_as_the_log_wants_it() {
 }
 
 #[test]
+fn a_node_with_archive_and_backups() {
+    let dir = tempfile::tempdir().unwrap();
+    let (archive, backups) = (dir.path().join("archive"), dir.path().join("backups"));
+    let text = format!(
+        "[archive]\nurl = \"{}\"\ndelay = \"100ms\"\n[backup]\nurl = \"{}\"\n",
+        archive.display(),
+        backups.display()
+    );
+    let config = dir.path().join("api.toml");
+    std::fs::write(&config, text).unwrap();
+    let server = Server::again(dir);
+    let data = data_dir(server.dir.path());
+    let listen = server.url().strip_prefix("http://").unwrap().to_owned();
+    let look = || {
+        let mut command = doctor(&data);
+        command.arg("--config").arg(&config).env("STEMEDB_SERVER__LISTEN", &listen);
+        Report::of(&command.output().unwrap())
+    };
+    let act = |words: &[&str]| {
+        let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+        let output = server.run(&[words, &["--config", config, "--data-dir", data]].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    // No backup yet; the place of the archive is there once something is archived.
+    act(&["archive", "run"]);
+    let found = look();
+    found.expect(&[("backup", &["warning", "warning", "warning"])]);
+    assert_eq!(found.severities("archive").first(), Some(&"ok"), "{found:#?}");
+    let next = &found.finding("backup", "warning")["next"];
+    assert!(next.as_str().unwrap().starts_with("stemedb backup create --config"), "{next}");
+    act(&["backup", "create"]);
+    act(&["backup", "verify"]);
+    look().expect(&[("archive", &["ok", "ok"]), ("backup", &["ok", "ok", "ok"])]);
+
+    // Both places are gone, and so is the node, whose last records were archived.
+    let dir = server.stop();
+    look_at(&data, &config).expect(&[("archive", &["ok", "ok"]), ("backup", &["ok", "ok", "ok"])]);
+    std::fs::rename(&archive, dir.path().join("elsewhere")).unwrap();
+    std::fs::rename(&backups, dir.path().join("far")).unwrap();
+    std::fs::remove_file(data.join("node/archived")).unwrap();
+    let found = look_at(&data, &config);
+    found.expect(&[("archive", &["warning", "warning"]), ("backup", &["warning", "ok", "ok"])]);
+    // To look makes nothing.
+    assert!(!archive.exists() && !backups.exists());
+}
+
+/// A doctor for a node that is stopped.
+fn look_at(data: &Path, config: &Path) -> Report {
+    let mut command = doctor(data);
+    command.arg("--config").arg(config);
+    Report::of(&command.output().unwrap())
+}
+
+#[test]
 fn on_ext4_that_journals_its_data_or_goes_on_after_errors() {
     if skipped("doctor on ext4") {
         return;

@@ -110,14 +110,14 @@ fn judge(facts: &Facts<'_>) -> Vec<Finding> {
     findings
 }
 
-struct Sample<'a> {
+pub(super) struct Sample<'a> {
     name: &'a str,
-    labels: &'a str,
-    value: f64,
+    pub(super) labels: &'a str,
+    pub(super) value: f64,
 }
 
 /// Lines `name{labels} value`; those of no number, which a summary without samples has, are none.
-fn samples(text: &str) -> Vec<Sample<'_>> {
+pub(super) fn samples(text: &str) -> Vec<Sample<'_>> {
     let sample = |line: &'_ str| -> Option<(usize, f64)> {
         let end = line.rfind(' ')?;
         let value: f64 = line.get(end + 1..)?.parse().ok()?;
@@ -134,7 +134,10 @@ fn samples(text: &str) -> Vec<Sample<'_>> {
         .collect()
 }
 
-fn all<'a>(samples: &'a [Sample<'a>], name: &'a str) -> impl Iterator<Item = &'a Sample<'a>> {
+pub(super) fn all<'a>(
+    samples: &'a [Sample<'a>],
+    name: &'a str,
+) -> impl Iterator<Item = &'a Sample<'a>> {
     samples.iter().filter(move |sample| sample.name == name)
 }
 

@@ -1,7 +1,9 @@
 //! The checks, in the order in which they are made. A new one is a file and a line here, and a row in
 //! `docs/operations/doctor.md`.
 
+mod archive;
 mod audit;
+mod backup;
 mod build;
 mod certificate;
 mod clock;
@@ -15,6 +17,7 @@ mod log;
 mod metrics;
 mod mounts;
 mod node;
+mod places;
 mod port;
 mod probe;
 mod smart;
@@ -49,6 +52,8 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "log", look: log::look, patience: LATER },
     Check { name: "index", look: index::look, patience: SOON },
     Check { name: "audit", look: audit::look, patience: LATER },
+    Check { name: "archive", look: archive::look, patience: SOON },
+    Check { name: "backup", look: backup::look, patience: SOON },
 ];
 
 /// Bytes for people: `1.5 GiB`.
