@@ -30,7 +30,9 @@ install -D -m 0644 "$root/deploy/systemd/stemedb.sysusers" "$to/lib/sysusers.d/s
 
 share="$to/share/stemedb"
 install -D -m 0644 "$root/deploy/.env.example" "$share/environment.example"
-install -D -m 0644 "$root/deploy/systemd/wal-disk.conf" "$share/wal-disk.conf"
+for drop_in in wal-disk store-folder; do
+  install -D -m 0644 "$root/deploy/systemd/$drop_in.conf" "$share/$drop_in.conf"
+done
 for kind in examples nginx haproxy envoy prometheus alertmanager; do
   for file in "$root/deploy/$kind"/*.*; do
     install -D -m 0644 "$file" "$share/$kind/$(basename "$file")"

@@ -16,6 +16,11 @@ use crate::mount::{FileSystem, Loop, Mount, run as call};
 const PROBE: &str = include_str!("probe.sh");
 const PROBE_UNIT: &str = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\n\
     ExecStart=/bin/bash /probe/probe.sh\n[Install]\nWantedBy=multi-user.target\n";
+/// Archive and backups go to folders, for which the units need a drop-in.
+const FAR: &str =
+    "STEMEDB_ARCHIVE__URL=/mnt/stemedb/archive\nSTEMEDB_BACKUP__URL=/mnt/stemedb/backups\n";
+const USE_IT: [&str; 4] =
+    ["stemedb-api", "stemedb-backup", "stemedb-drill@", "stemedb-wal-archive"];
 /// Long enough for a boot, short enough for a test.
 const WATCHDOG: &str = "[Service]\nWatchdogSec=3s\n";
 const BOOT_MAX: Duration = Duration::from_secs(180);
@@ -83,6 +88,12 @@ pub(crate) fn run(
     std::fs::create_dir_all(&drop_ins)?;
     std::fs::copy(shared.join("wal-disk.conf"), drop_ins.join("wal-disk.conf"))?;
     std::fs::write(drop_ins.join("watchdog.conf"), WATCHDOG)?;
+    std::fs::write(installed.join("etc/stemedb/environment"), FAR)?;
+    for unit in USE_IT {
+        let drop_ins = installed.join(format!("etc/systemd/system/{unit}.service.d"));
+        std::fs::create_dir_all(&drop_ins)?;
+        std::fs::copy(shared.join("store-folder.conf"), drop_ins.join("store-folder.conf"))?;
+    }
     let probe = folder.join("probe");
     std::fs::write(probe.join("probe.sh"), PROBE)?;
     std::fs::write(probe.join("probe.service"), PROBE_UNIT)?;

@@ -40,7 +40,7 @@ ready() { curl -sf --max-time 5 "http://127.0.0.1:18180/readyz" >/dev/null; }
 there() { stemedb query subject predicate --json | grep -q "$1"; }
 end() {
   systemctl stop "$api"
-  journalctl -b --no-pager -u "$api" -u stemedb-verify.service >/probe/journal
+  journalctl -b --no-pager -u "$api" -u 'stemedb-*' >/probe/journal
   echo end
   sync
   systemctl poweroff
@@ -51,6 +51,8 @@ trap end EXIT
 step "systemd-sysusers makes the user" bash -c 'systemd-sysusers && getent passwd stemedb'
 step "the log gets a folder on its disk" \
   install -d -o stemedb -g stemedb -m 0700 /var/lib/stemedb-wal/log
+step "archive and backups get folders" \
+  install -d -o stemedb -g stemedb -m 0700 /mnt/stemedb /mnt/stemedb/archive /mnt/stemedb/backups
 step "the configuration is valid" stemedb config check
 step "systemctl enable --now stemedb-api" systemctl enable --now "$api"
 # At once: `systemctl start` returns when the server has said that it is ready.
@@ -96,6 +98,26 @@ step "stemedb-verify runs beside it" systemctl start stemedb-verify.service
 step "and finds the log whole" is Result success stemedb-verify.service
 step "stemedb-verify.timer" systemctl enable --now stemedb-verify.timer
 step "has a next time" bash -c '[ -n "$(systemctl show -p NextElapseUSecRealtime --value stemedb-verify.timer)" ]'
+
+# Beside the server: backups, drills, what is archived. The server tells of them.
+told() { curl -sf --max-time 5 http://127.0.0.1:18180/metrics | grep -q "^stemedb_$1 [1-9]"; }
+notes=$data/node/operations
+step "stemedb-backup makes a backup" systemctl start stemedb-backup.service
+step "and says so" within 30 told backup_last_success_timestamp_seconds
+step "stemedb-drill@backup brings the database back" systemctl start stemedb-drill@backup.service
+step "and says so" within 30 told 'drill_last_success_timestamp_seconds{drill="backup"}'
+step "with a report" bash -c 'ls /var/lib/stemedb-drills/*-drill-backup.md'
+step "stemedb-wal-archive archives" systemctl start stemedb-wal-archive.service
+step "stemedb-drill@restore brings the archive back" systemctl start stemedb-drill@restore.service
+step "and leaves nothing behind" bash -c '[ -z "$(ls -A /var/cache/stemedb)" ]'
+# Root's own, as an operator types it.
+step "root makes a backup" stemedb backup create --data-dir $data --store /mnt/stemedb/backups \
+  --config /etc/stemedb/api.toml
+step "and its note is the node's" owner $notes/backup.json "stemedb 600"
+for timer in backup drill@backup drill@restore wal-archive; do
+  step "stemedb-$timer.timer" systemctl enable --now "stemedb-$timer.timer"
+  step "has a next time" bash -c "[ -n \"\$(systemctl show -p NextElapseUSecRealtime --value stemedb-$timer.timer)\" ]"
+done
 
 # Killed.
 kill -9 "$pid"

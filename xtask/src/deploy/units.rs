@@ -14,15 +14,21 @@ use crate::mount::run;
 const EXPOSURE_MAX: u32 = 15;
 
 /// What an installation with `PREFIX=/usr` must have, with its mode; pages come from the folder.
-const FILES: [(&str, u32); 21] = [
+const FILES: [(&str, u32); 28] = [
     ("etc/stemedb/api.toml", 0o644),
     ("usr/bin/stemedb", 0o755),
     ("usr/bin/stemedb-api", 0o755),
     ("usr/bin/stemedb-wal-repair", 0o755),
     ("usr/bin/stemedb-wal-verify", 0o755),
     ("usr/lib/systemd/system/stemedb-api.service", 0o644),
+    ("usr/lib/systemd/system/stemedb-backup.service", 0o644),
+    ("usr/lib/systemd/system/stemedb-backup.timer", 0o644),
+    ("usr/lib/systemd/system/stemedb-drill@.service", 0o644),
+    ("usr/lib/systemd/system/stemedb-drill@.timer", 0o644),
     ("usr/lib/systemd/system/stemedb-verify.service", 0o644),
     ("usr/lib/systemd/system/stemedb-verify.timer", 0o644),
+    ("usr/lib/systemd/system/stemedb-wal-archive.service", 0o644),
+    ("usr/lib/systemd/system/stemedb-wal-archive.timer", 0o644),
     ("usr/lib/sysusers.d/stemedb.conf", 0o644),
     ("usr/share/stemedb/alertmanager/alertmanager.yml", 0o644),
     ("usr/share/stemedb/alertmanager/routes.txt", 0o644),
@@ -34,6 +40,7 @@ const FILES: [(&str, u32); 21] = [
     ("usr/share/stemedb/nginx/stemedb.conf", 0o644),
     ("usr/share/stemedb/prometheus/prometheus.yml", 0o644),
     ("usr/share/stemedb/prometheus/stemedb.rules.yml", 0o644),
+    ("usr/share/stemedb/store-folder.conf", 0o644),
     ("usr/share/stemedb/wal-disk.conf", 0o644),
     ("usr/share/doc/stemedb/deployment.md", 0o644),
 ];
@@ -56,7 +63,17 @@ pub(crate) fn check(
         return Ok(());
     }
     let units = prefix.join("lib/systemd/system");
-    let names = ["stemedb-api.service", "stemedb-verify.service", "stemedb-verify.timer"];
+    let names = [
+        "stemedb-api.service",
+        "stemedb-backup.service",
+        "stemedb-backup.timer",
+        "stemedb-drill@.service",
+        "stemedb-drill@.timer",
+        "stemedb-verify.service",
+        "stemedb-verify.timer",
+        "stemedb-wal-archive.service",
+        "stemedb-wal-archive.timer",
+    ];
     findings.done("systemd-analyze verify", verify(&units, &names));
     for service in names.iter().filter(|name| name.ends_with(".service")) {
         let what = format!("systemd-analyze security {service}");
