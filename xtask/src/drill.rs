@@ -5,15 +5,20 @@
 //! A drill takes place in namespaces of its own ([`room`]), where the paths of the pages are real.
 //! Alerts are those that we ship, in a real Prometheus.
 
+mod archive_lagging;
 mod authority;
+mod backup_too_old;
 mod case;
 mod certificate_expiry;
+mod disaster_recovery;
 mod disk_full;
+mod estate;
 mod high_error_rate;
 mod high_query_latency;
 mod node_replacement;
 mod page;
 mod rate_limited;
+mod restore_from_backup;
 mod room;
 pub(crate) mod runbook;
 mod server_wont_start;
@@ -215,6 +220,34 @@ pub(crate) const CASES: &[Case] = &[
         about: "the folder of a stopped node goes to another disk",
         steps: &["stop", "copy", "verify", "start"],
         run: node_replacement::copied,
+    },
+    Case {
+        runbook: "disaster-recovery",
+        name: "machine",
+        about: "the machine is lost with its disk, under load; archive and backups are elsewhere",
+        steps: &["look", "plan", "restore", "verify", "start", "after"],
+        run: disaster_recovery::machine,
+    },
+    Case {
+        runbook: "restore-from-backup",
+        name: "newest",
+        about: "the machine is lost with its disk, under load; there is no archive, only backups",
+        steps: &["look", "whole", "plan", "restore", "verify", "start", "after"],
+        run: restore_from_backup::newest,
+    },
+    Case {
+        runbook: "archive-lagging",
+        name: "unmounted",
+        about: "the machine is started again, and the file system of the archive is not mounted",
+        steps: &["look", "mount", "whole"],
+        run: archive_lagging::unmounted,
+    },
+    Case {
+        runbook: "backup-too-old",
+        name: "none",
+        about: "backups are expected, and none was ever made",
+        steps: &["look", "create", "verify"],
+        run: backup_too_old::none,
     },
 ];
 

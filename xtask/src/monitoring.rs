@@ -47,9 +47,11 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
 
     let folder = tempfile::tempdir()?;
     let healthy = folder.path().join("healthy");
-    let (_, node) = exercise::start(binary, &healthy, &healthy.join("wal"))?;
+    let (place, node) = exercise::start(binary, &healthy, &healthy.join("wal"))?;
     let client = node.client();
     exercise::exercise(&client, 0)?;
+    findings
+        .done("the server tells of commands beside it", exercise::protect(&place, &node, &healthy));
     findings.done("what is counted is exact under load", exercise::count_exactly(&client));
     let text = client.text("/metrics")?;
     findings.step("promtool check metrics", &promtool_metrics(&text)?);

@@ -123,11 +123,17 @@ impl<'a> Drill<'a> {
 
     /// A client with a new API key, made as an operator makes them.
     pub(crate) fn holder(&self, name: &str, role: &str) -> Result<Client> {
+        self.holder_with(name, role, &[])
+    }
+
+    /// The same with more words of that command.
+    pub(crate) fn holder_with(&self, name: &str, role: &str, more: &[&str]) -> Result<Client> {
         let file = self.scratch().join(format!("{name}.key"));
         // Of the case before.
         let _ = std::fs::remove_file(&file);
         let mut command = Command::new(self.service.bin().join("stemedb"));
         command.args(["admin", "keys", "create", name, "--role", role, "--out"]).arg(&file);
+        command.args(more);
         run(command.arg("--socket").arg(Path::new(NODE).join("admin.sock")))?;
         Ok(self.stranger()?.with_key(std::fs::read_to_string(&file)?.trim()))
     }

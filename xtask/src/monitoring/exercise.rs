@@ -1,7 +1,7 @@
 //! A server with something of everything in its metrics.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -11,6 +11,13 @@ use crate::matrix::node::{Client, Node, Place, Started};
 const START_MAX: Duration = Duration::from_secs(60);
 /// Small, so that the log uses more than one.
 const SEGMENT_BYTES: u64 = 1 << 20;
+/// What the server says once commands beside it have left their notes.
+const TOLD: [&str; 3] = [
+    "stemedb_backup_last_success_timestamp_seconds",
+    "stemedb_backup_last_verified_timestamp_seconds",
+    "stemedb_drill_rto_seconds{drill=\"backup\"}",
+];
+const TOLD_MAX: Duration = Duration::from_secs(30);
 const LENSES: [&str; 8] =
     ["recency", "consensus", "confidence", "authority", "trust", "votes", "skeptic", "layered"];
 
@@ -25,7 +32,10 @@ pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, 
         index: folder.join("index"),
         segment_bytes: SEGMENT_BYTES,
         under: Vec::new(),
-        environment: Vec::new(),
+        environment: vec![
+            ("STEMEDB_ARCHIVE__URL".into(), folder.join("archive").display().to_string()),
+            ("STEMEDB_BACKUP__URL".into(), backups(folder)),
+        ],
         said: folder.join("server.log"),
     };
     let mut node = place.spawn()?;
@@ -34,6 +44,32 @@ pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, 
         Started::Refused { status, words } => bail!("the server ended with {status}: {words}"),
         Started::Waiting => bail!("the server is not ready: {}", node.words()),
     }
+}
+
+fn backups(folder: &Path) -> String {
+    folder.join("backups").display().to_string()
+}
+
+/// What an operator does against a loss; returns when the server says so.
+pub(crate) fn protect(place: &Place, node: &Node, folder: &Path) -> Result<()> {
+    let (client, store) = (node.client(), backups(folder));
+    for act in ["backup create", "backup verify", "drill backup"] {
+        let mut words: Vec<&str> = act.split(' ').collect();
+        words.extend(["--store", store.as_str()]);
+        if act.starts_with("drill") {
+            words.extend(["--url", node.url()]);
+        }
+        let (status, words) = place.tool(&words)?;
+        ensure!(status == Some(0), "{act} ends with {status:?}: {words}");
+    }
+    let began = Instant::now();
+    for name in TOLD {
+        while client.metric(name).unwrap_or_default() == 0.0 {
+            ensure!(began.elapsed() < TOLD_MAX, "{name} is 0 after {} s", TOLD_MAX.as_secs());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    Ok(())
 }
 
 /// Writes, questions of every kind, and mistakes of a caller. `round` makes the records new.
