@@ -47,7 +47,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) matrix SLICE=1
 	$(MAKE) mutants
 	$(MAKE) monitoring
-	$(MAKE) drill RUNBOOK="certificate-expiry disk-full node-replacement"
+	$(MAKE) drill RUNBOOK="certificate-expiry disaster-recovery disk-full node-replacement"
 	$(MAKE) deploy QUICK=1
 	$(MAKE) fuzz TARGET=record SECONDS=15
 	$(MAKE) fuzz TARGET=log SECONDS=30
@@ -176,6 +176,11 @@ bench-resolve: build ## answers beside SQLite and PostgreSQL: QUICK=1 WRITE=1 SC
 	./bench/setup.sh
 	$(BENCH) bench-resolve -- --server $(STEMEDB) --results $(TARGET)/bench-resolve.json --scratch $(or $(SCRATCH),$(TARGET)) \
 		$(if $(QUICK),--quick) $(if $(WRITE),--write) $(BENCH_FLAGS)
+
+.PHONY: bench-restore
+bench-restore: build ## how fast a database comes back from its archive: QUICK=1 WRITE=1 SCRATCH=… REPORT_ONLY=1 DATA=…
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) restore --data $(DATA) --scratch $(or $(SCRATCH),$(TARGET)) \
+		$(if $(QUICK),--mebibytes 64) $(if $(WRITE),--write) $(if $(REPORT_ONLY)$(QUICK),--report-only)
 
 # Missed speed ends with 1, unless REPORT_ONLY=1 or QUICK=1; what is wrong always does.
 .PHONY: pilot

@@ -26,6 +26,7 @@ mod outcomes;
 mod port;
 mod program;
 mod recording;
+mod restoring;
 mod server;
 mod talk;
 
@@ -67,6 +68,8 @@ enum Task {
     Monitoring(monitoring::Args),
     /// Switch wrong behaviours on, one by one; each must be caught.
     Mutants(mutants::Args),
+    /// Bring databases back from an archive; tell how fast, beside the bare device.
+    Restore(restoring::Args),
     /// Trace system calls; look for an answer that was sent before the sync that covers it.
     Order(order::Args),
 }
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
         Task::Monitoring(task) => monitoring::run(&task, &args.binary, seed),
         Task::Mutants(task) => mutants::run(&task, &args.binary, seed),
+        Task::Restore(task) => restoring::run(&task, &args.binary, seed),
         Task::Order(task) => order::run(&task, &args.binary, seed),
     };
     match outcome {
