@@ -1,16 +1,17 @@
 //! The archive of a database of this machine: where it is, who signs, and the archiver beside the
 //! server.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stemedb_io::Env;
 use stemedb_log::Cutter;
-use stemedb_model::{LogId, SigningKey, Timeline};
+use stemedb_model::{AgentId, LogId, SigningKey, Timeline};
 use stemedb_remote::{
-    ArchiveConfig, Archiver, ArchiverHandle, ObjectStore, RemoteError, Store, StoreOptions, leaves,
-    logs,
+    ArchiveConfig, Archiver, ArchiverHandle, ObjectStore, RemoteError, Store, StoreOptions,
+    believe, leaves, logs,
 };
 
 use crate::config::Config;
@@ -34,6 +35,47 @@ pub struct StoreArgs {
     /// Branch of the log; that of the node's data, or the newest one if there is only one, if not given.
     #[arg(long, value_name = "HEX")]
     pub branch: Option<Timeline>,
+    /// Whose word counts.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+/// Whose archives and backups are believed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TrustArgs {
+    /// Believe what the node with this public key has signed, besides this node and those of
+    /// archive.trusted_keys; may be given again.
+    #[arg(long = "trust-key", value_name = "HEX")]
+    pub keys: Vec<AgentId>,
+}
+
+impl TrustArgs {
+    /// Refuses what others than the believed have signed: names them, and how they would be believed.
+    pub fn believe(
+        &self,
+        store: &dyn Store,
+        config: &Config,
+        env: &Env,
+        signers: &BTreeSet<AgentId>,
+    ) -> Result<(), Failure> {
+        let believed = self.believed(config, env)?;
+        believe(&store.place(), signers, &believed).map_err(|error| {
+            let unknown = signers.iter().find(|signer| !believed.contains(signer));
+            let unknown = unknown.map(ToString::to_string).unwrap_or_default();
+            failure(error).hint(format!(
+                "`stemedb key show DATA_DIR/node/node.key` on a node of yours tells its key; if it is this \
+                 one: --trust-key {unknown}, or archive.trusted_keys in the configuration"
+            ))
+        })
+    }
+
+    /// On a machine without a node nobody is believed who is not named.
+    fn believed(&self, config: &Config, env: &Env) -> Result<Vec<AgentId>, Failure> {
+        let mut keys = config.trusted_keys();
+        keys.extend_from_slice(&self.keys);
+        keys.extend(existing_node_key(config, env)?.map(|key| key.agent_id()));
+        Ok(keys)
+    }
 }
 
 impl StoreArgs {
@@ -56,6 +98,9 @@ pub struct BackupArgs {
     /// Name of the log; that of the node's data, or the only one there, if not given.
     #[arg(long, value_name = "HEX")]
     pub log: Option<LogId>,
+    /// Whose word counts.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 impl BackupArgs {
@@ -152,15 +197,27 @@ pub fn failure(error: RemoteError) -> Failure {
 
 /// The key of this node; made if there is none.
 pub fn node_key(config: &Config, env: &Env) -> Result<SigningKey, Failure> {
-    let path = config.node_dir().join(NODE_KEY);
-    let failed =
-        |error| Failure::error(format!("cannot use the key {}", path.display())).because(error);
-    if env.vfs.exists(&path).map_err(|error| files::cannot_read(&path, error))? {
-        return stemedb_server::read_key(&*env.vfs, &path).map_err(failed);
+    if let Some(key) = existing_node_key(config, env)? {
+        return Ok(key);
     }
+    let path = config.node_dir().join(NODE_KEY);
     let key = crate::keys::generate(env.rng.as_ref());
-    stemedb_server::write_key(&*env.vfs, &path, &key).map_err(failed)?;
+    let written = stemedb_server::write_key(&*env.vfs, &path, &key);
+    written.map_err(|error| cannot_use(&path, error))?;
     Ok(key)
+}
+
+fn existing_node_key(config: &Config, env: &Env) -> Result<Option<SigningKey>, Failure> {
+    let path = config.node_dir().join(NODE_KEY);
+    if !env.vfs.exists(&path).map_err(|error| files::cannot_read(&path, error))? {
+        return Ok(None);
+    }
+    let read = stemedb_server::read_key(&*env.vfs, &path);
+    read.map(Some).map_err(|error| cannot_use(&path, error))
+}
+
+fn cannot_use(key: &Path, error: std::io::Error) -> Failure {
+    Failure::error(format!("cannot use the key {}", key.display())).because(error)
 }
 
 /// Starts to archive, if that is configured. A store that cannot be reached is tried again: it does not
@@ -173,7 +230,11 @@ pub fn start(
     let Some(url) = &config.archive.url else { return Ok(None) };
     let store = open(url)?;
     let key = node_key(config, env)?;
-    let settings = ArchiveConfig { delay: delay(config), ..ArchiveConfig::new(note(config)) };
+    let settings = ArchiveConfig {
+        delay: delay(config),
+        keys: config.trusted_keys(),
+        ..ArchiveConfig::new(note(config))
+    };
     let archiver = Archiver::new(store, cutter, key, env.clone(), settings).map_err(failure)?;
     archiver.start().map(Some).map_err(failure)
 }

@@ -37,6 +37,15 @@ fn json(output: &Output, status: i32) -> Value {
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}{words}"))
 }
 
+/// What `signer` has signed is not believed; the error says so, and how it would be.
+#[track_caller]
+fn refused(output: &Output, signer: &str) {
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("was signed by") && words.contains(signer), "{words}");
+    assert!(words.contains(&format!("--trust-key {signer}")), "{words}");
+}
+
 fn assert_some(server: &Server, from: u64, count: u64) {
     for n in from..from + count {
         let (subject, value) = (format!("s{}", n % 7), format!("v{}", n % 3));
@@ -161,6 +170,8 @@ fn what_a_server_held_comes_back() {
         run_in(&dir, &["archive", "status", "--store", &archive, "--data-dir", &data, "--json"]);
     let status = json(&offline, 0);
     assert_eq!((status["archived"].as_u64(), status["delayed"].as_u64()), (Some(newest), Some(0)));
+    let signer = status["signed_by"][0].as_str().unwrap().to_owned();
+    let trust = ["--trust-key", signer.as_str()];
 
     // The same once more by hand, and to another place.
     for store in [archive.clone(), path("another")] {
@@ -175,8 +186,15 @@ fn what_a_server_held_comes_back() {
     let restored = prepared(Path::new(&archive));
     let to = data_dir(restored.path()).display().to_string();
     let restore = ["backup", "restore", "--store", &archive, "--data-dir", &to, "--json"];
+    // A bare machine believes nobody who is not named.
+    for more in [&["--dry-run"][..], &[]] {
+        refused(&run_in(&restored, &[&restore[..], more].concat()), &signer);
+        assert!(!Path::new(&to).exists());
+    }
+    let restore = [&restore[..], &trust[..]].concat();
     let plan = json(&run_in(&restored, &[&restore[..], &["--dry-run"]].concat()), 0);
     assert!(!Path::new(&to).exists());
+    assert_eq!(plan["signed_by"], serde_json::json!([signer]));
     let done = json(&run_in(&restored, &restore), 0);
     let branch = done["parent"].as_str().unwrap().to_owned();
     assert_eq!((&done["log_root"], &done["position"]), (&plan["log_root"], &plan["position"]));
@@ -194,14 +212,25 @@ fn what_a_server_held_comes_back() {
     let place = ["--store", backups.as_str()];
     let deep = ["backup", "verify", "--deep", "--against-server", "--json"];
     let (name, nowhere) = (again.log_id.to_string(), path("nowhere"));
-    let log = ["--log", name.as_str(), "--data-dir", nowhere.as_str()];
+    let bare = ["--log", name.as_str(), "--data-dir", nowhere.as_str()];
+    for act in ["list", "verify", "prune"] {
+        refused(&again.run(&[&["backup", act][..], &place[..], &bare[..]].concat()), &signer);
+    }
+    let from = ["--store", archive.as_str()];
+    refused(&again.run(&[&["archive", "status"][..], &from[..], &bare[..]].concat()), &signer);
+    let log = [&bare[..], &trust[..]].concat();
     let verified = json(&again.run(&[&deep[..], &place[..], &log[..]].concat()), 0);
     assert_eq!(verified["position"].as_u64(), Some(newest));
     let other = tempfile::tempdir().unwrap();
     let to = data_dir(other.path()).display().to_string();
     let id = first["id"].as_str().unwrap();
     let restore = ["backup", "restore", "--backup", id, "--data-dir", &to, "--json"];
-    let done = json(&run_in(&other, &[&restore[..], &place[..]].concat()), 0);
+    refused(&run_in(&other, &[&restore[..], &place[..]].concat()), &signer);
+    // Named in the configuration it is believed, too.
+    let text = format!("[archive]\ntrusted_keys = [\"{signer}\"]\n");
+    fs::write(other.path().join("restore.toml"), text).unwrap();
+    let named = ["--config", "restore.toml"];
+    let done = json(&run_in(&other, &[&restore[..], &place[..], &named[..]].concat()), 0);
     assert_eq!(done["position"], first["position"]);
     let early = Server::again(other);
     assert_eq!(early.position(), first["position"].as_u64().unwrap());

@@ -71,8 +71,8 @@ pub fn believe<'a>(
     }
     let names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
     Err(RemoteError::Refused(format!(
-        "what is at {place} was signed by {}, which is no key that this node believes: name it as one \
-         if a node of yours has or had it",
+        "what is at {place} was signed by {}, which nothing here says to believe: name it as a trusted \
+         key if a node of yours has or had it",
         names.join(" and ")
     )))
 }

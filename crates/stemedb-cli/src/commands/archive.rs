@@ -12,7 +12,7 @@ use stemedb_remote::{
 };
 
 use super::serve::PlaceArgs;
-use crate::archive::{self, StoreArgs, identity};
+use crate::archive::{self, StoreArgs, TrustArgs, identity};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::time;
@@ -81,7 +81,8 @@ fn archive_once(
     context: &Context,
 ) -> Result<(), Failure> {
     let config = place.load(Vec::new())?.config;
-    let store = StoreArgs { store, log: None, branch: None }.open(&config)?;
+    let trust = TrustArgs::default();
+    let store = StoreArgs { store, log: None, branch: None, trust }.open(&config)?;
     let env = &context.env;
     let dir = config.wal_dir();
     let cutter = Cutter::of_folder(&dir, env).map_err(|error| {
@@ -91,8 +92,11 @@ fn archive_once(
     })?;
     let (durable, _) = cutter.durable();
     let key = archive::node_key(&config, env)?;
-    let settings =
-        ArchiveConfig { delay: Duration::ZERO, ..ArchiveConfig::new(archive::note(&config)) };
+    let settings = ArchiveConfig {
+        delay: Duration::ZERO,
+        keys: config.trusted_keys(),
+        ..ArchiveConfig::new(archive::note(&config))
+    };
     let archiver = Archiver::new(store, cutter, key, env.clone(), settings);
     let mut archiver = archiver.map_err(archive::failure)?;
     let bar = context.progress(Some(durable.position.0), "positions");
@@ -155,6 +159,7 @@ fn status(args: &StoreArgs, place: &PlaceArgs, context: &Context) -> Result<(), 
         ))
         .hint("archive.url makes `stemedb serve` archive; `stemedb config print` shows it"));
     };
+    args.trust.believe(&*store, &config, &context.env, &status.signers)?;
     if context.json {
         context.print_json(&status_json(&status, &here, &store))?;
     } else {
@@ -224,6 +229,9 @@ fn text(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> String {
     for problem in &status.problems {
         text.push_str(&format!("  {problem}\n"));
     }
+    for signer in &status.signers {
+        text.push_str(&format!("  signed by  {signer}\n"));
+    }
     text
 }
 
@@ -243,6 +251,7 @@ fn status_json(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> s
         "uploading": status.uploading,
         "lost": status.lost.iter().map(range).collect::<Vec<_>>(),
         "problems": status.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "signed_by": status.signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "whole": status.whole(),
     })
 }

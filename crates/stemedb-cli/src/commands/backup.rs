@@ -1,14 +1,15 @@
 //! `backup`: copies of everything a node keeps, and the way back.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
 use serde_json::json;
 use stemedb_log::Cutter;
-use stemedb_model::{LogId, Millis, Position, Timeline};
+use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Keep, Made, RestorePlan, RestoreTo, Restored, Store, Target,
+    Backup, BackupOptions, Backups, Keep, Made, RestorePlan, RestoreTo, Restored, Store, Target,
     list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
 };
 
@@ -178,6 +179,15 @@ impl At {
     fn log_id(&self, place: &Place) -> Result<LogId, Failure> {
         self.backups.log_id(&*place.store, &place.config)
     }
+
+    fn believe(
+        &self,
+        place: &Place,
+        context: &Context,
+        signers: &BTreeSet<AgentId>,
+    ) -> Result<(), Failure> {
+        self.backups.trust.believe(&*place.store, &place.config, &context.env, signers)
+    }
 }
 
 /// Does it.
@@ -188,7 +198,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Act::Verify(args) => {
             let place = args.at.open()?;
             let log_id = args.at.log_id(&place)?;
-            let one = find(&*place.store, context, log_id, args.id.as_deref())?;
+            let (one, signer) = find(&*place.store, context, log_id, args.id.as_deref())?;
+            args.at.believe(&place, context, &BTreeSet::from([signer]))?;
             check(&*place.store, context, &one)?;
             if args.deep {
                 check_deep(&*place.store, context, &one, &args)?;
@@ -297,7 +308,7 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
             context.print_json(&json_of(one, [("signed_by", key.to_string().into())]))?;
         } else {
             context.print(&format!(
-                "{}  {}  position {}, of {}  {} bytes\n",
+                "{}  {}  position {}, of {}  {} bytes\n    signed by {key}\n",
                 one.id,
                 time::format(one.made_at),
                 one.end.position,
@@ -307,7 +318,7 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
         }
     }
     match found.bad.as_slice() {
-        [] => Ok(()),
+        [] => at.believe(&place, context, &signers(&found)),
         [(name, problem), ..] => Err(Failure::no(format!(
             "{} backups cannot be read: {name}: {problem}",
             found.bad.len()
@@ -315,13 +326,17 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// The backup that is called `id`, or the newest.
+fn signers(found: &Backups) -> BTreeSet<AgentId> {
+    found.good.iter().map(|(_, signer)| *signer).collect()
+}
+
+/// The backup that is called `id`, or the newest, and who signed it.
 pub(super) fn find(
     store: &dyn Store,
     context: &Context,
     log_id: LogId,
     id: Option<&str>,
-) -> Result<Backup, Failure> {
+) -> Result<(Backup, AgentId), Failure> {
     let found = list_backups(store, &context.env, log_id).map_err(archive::failure)?;
     let id = id.filter(|id| *id != "newest");
     let one = match id {
@@ -333,7 +348,7 @@ pub(super) fn find(
             found.good.iter().find(|(one, _)| one.id == id)
         }
     };
-    one.map(|(one, _)| one.clone()).ok_or_else(|| {
+    one.cloned().ok_or_else(|| {
         let what = id.map_or_else(|| "a backup".to_owned(), |id| format!("a backup {id}"));
         Failure::no(format!("{} does not hold {what} of log {log_id}", store.place()))
             .hint("stemedb backup list")
@@ -427,6 +442,9 @@ fn check_deep(
 fn prune(keep: Keep, dry_run: bool, at: &At, context: &Context) -> Result<(), Failure> {
     let place = at.open()?;
     let log_id = at.log_id(&place)?;
+    let found = list_backups(&*place.store, &context.env, log_id).map_err(archive::failure)?;
+    // One that somebody else has put would take the place of ours.
+    at.believe(&place, context, &signers(&found))?;
     let pruned = prune_backups(&*place.store, &context.env, log_id, keep, dry_run);
     let pruned = pruned.map_err(archive::failure)?;
     if context.json {
@@ -466,13 +484,18 @@ fn source(args: &RestoreArgs, config: &Config, context: &Context) -> Result<Sour
         let store = args.store.open(config)?;
         let found = identity(&*store, &args.store, config)?;
         let plan = RestorePlan::of_archive(&*store, env, found, target);
-        return Ok(Source { plan: plan.map_err(archive::failure)?, store, backup: None });
+        let plan = plan.map_err(archive::failure)?;
+        args.store.trust.believe(&*store, config, env, &plan.signers)?;
+        return Ok(Source { plan, store, backup: None });
     };
-    let place = BackupArgs { store: args.store.store.clone(), log: args.store.log };
+    let trust = args.store.trust.clone();
+    let place = BackupArgs { store: args.store.store.clone(), log: args.store.log, trust };
     let store = place.open(config)?;
     let log_id = place.log_id(&*store, config)?;
-    let one = find(&*store, context, log_id, Some(id))?;
-    let plan = one.plan(&*store, env, target).map_err(archive::failure)?;
+    let (one, signer) = find(&*store, context, log_id, Some(id))?;
+    place.trust.believe(&*store, config, env, &BTreeSet::from([signer]))?;
+    let mut plan = one.plan(&*store, env, target).map_err(archive::failure)?;
+    plan.signers.insert(signer);
     Ok(Source { store, plan, backup: Some(one) })
 }
 
@@ -567,6 +590,7 @@ fn show_plan(plan: &RestorePlan, context: &Context) -> Result<(), Failure> {
             "newest": plan.newest.0,
             "parts": plan.parts.len(),
             "bytes": plan.bytes(),
+            "signed_by": plan.signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));
     }
     let mut text = format!(
@@ -580,6 +604,9 @@ fn show_plan(plan: &RestorePlan, context: &Context) -> Result<(), Failure> {
         plan.newest,
         plan.end.chain,
     );
+    for signer in &plan.signers {
+        text.push_str(&format!("  signed by {signer}\n"));
+    }
     if plan.cut_group {
         text.push_str(
             "  the position is inside of what was one group: no earlier log has had this root\n",

@@ -402,11 +402,14 @@ pub struct Archive {
     pub url: Option<String>,
     /// The newest records are archived after this long at most, as `500ms`, `10s`, `5m`; 0s to 24h.
     pub delay: String,
+    /// Keys of nodes, 64 hex digits each, whose archives and backups are believed besides those of this
+    /// node: of one that it was restored from, or of every node on a machine that only restores.
+    pub trusted_keys: Vec<String>,
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { url: None, delay: "10s".into() }
+        Self { url: None, delay: "10s".into(), trusted_keys: Vec::new() }
     }
 }
 
@@ -659,6 +662,11 @@ impl Config {
         config
     }
 
+    /// Whose archives and backups are believed besides those of this node; checked by `validate`.
+    pub fn trusted_keys(&self) -> Vec<AgentId> {
+        self.archive.trusted_keys.iter().filter_map(|key| key.parse().ok()).collect()
+    }
+
     /// Settings of the engine.
     pub fn engine(&self) -> EngineConfig {
         EngineConfig {
@@ -703,6 +711,11 @@ impl Config {
                     "{key} is `{url}`, expected /path, s3://bucket/prefix, gs://bucket/prefix or \
                      az://container/prefix"
                 ));
+            }
+        }
+        for key in &self.archive.trusted_keys {
+            if let Err(error) = key.parse::<AgentId>() {
+                problems.push(format!("archive.trusted_keys names `{key}`: {error}"));
             }
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {

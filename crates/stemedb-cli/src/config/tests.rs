@@ -88,6 +88,10 @@ fn a_named_file_must_exist() {
     assert!(error.to_string().starts_with("cannot read /nowhere/api.toml"), "{error}");
 }
 
+/// Two public keys.
+const KEYS: &str = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c, \
+                    8139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394";
+
 #[test]
 fn every_bound_that_fails_is_reported() {
     for (flags, expected) in [
@@ -117,6 +121,8 @@ fn every_bound_that_fails_is_reported() {
         (vec![("server.cors_origins", "*")], vec!["server.cors_origins"]),
         (vec![("server.data_dir", "")], vec!["server.data_dir"]),
         (vec![("server.root_public_key", "abc")], vec!["server.root_public_key"]),
+        (vec![("archive.trusted_keys", KEYS)], vec![]),
+        (vec![("archive.trusted_keys", "00ff")], vec!["archive.trusted_keys"]),
         (vec![("log.filter", "x=y=z")], vec!["log.filter"]),
         (
             vec![
