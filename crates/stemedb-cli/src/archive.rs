@@ -232,6 +232,7 @@ pub fn start(
     let key = node_key(config, env)?;
     let settings = ArchiveConfig {
         delay: delay(config),
+        scrub_every: Duration::from_secs(config.archive.scrub_days * 24 * 3_600),
         keys: config.trusted_keys(),
         ..ArchiveConfig::new(note(config))
     };

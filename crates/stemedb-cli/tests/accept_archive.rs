@@ -251,6 +251,7 @@ fn what_a_server_held_comes_back() {
     drop(both);
 
     // The newest backup cannot be read: an older one does not take its place.
+    let newest_position = newest;
     let newest = format!("{}.cbor", second["id"].as_str().unwrap());
     let map = files(Path::new(&backups)).into_iter().find(|path| path.ends_with(&newest)).unwrap();
     let whole = fs::read(&map).unwrap();
@@ -276,7 +277,25 @@ fn what_a_server_held_comes_back() {
     fs::write(&victim, bytes).unwrap();
     let verify = again.run(&[&["backup", "verify", "--json"][..], &place[..], &log[..]].concat());
     assert_eq!(json(&verify, 1)["problems"].as_array().unwrap().len(), 1);
+    let all = ["archive", "verify", "--store", &archive, "--data-dir", &data, "--json"];
+    let whole = json(&run_in(&dir, &all), 0);
+    assert_eq!(
+        (&whole["whole"], whole["archived"].as_u64()),
+        (&true.into(), Some(newest_position))
+    );
     let victim = object(&Path::new(&archive).join(again.log_id.to_string()));
+    let kept = fs::read(&victim).unwrap();
+    let mut bytes = kept.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&victim, bytes).unwrap();
+    let damaged = json(&run_in(&dir, &all), 1);
+    let name = damaged["damaged"][0]["object"].as_str().unwrap();
+    assert!(victim.ends_with(name) && damaged["whole"] == false, "{damaged}");
+    fs::write(&victim, kept).unwrap();
+    json(&run_in(&dir, &all), 0);
+    let nowhere = ["archive", "verify", "--store", "ftp://x", "--data-dir", data.as_str()];
+    assert_eq!(run_in(&dir, &nowhere).status.code(), Some(2));
     fs::remove_file(&victim).unwrap();
     let lost =
         run_in(&dir, &["archive", "status", "--store", &archive, "--data-dir", &data, "--json"]);

@@ -20,7 +20,8 @@ use crate::codec::{BadManifest, believe, hash};
 use crate::error::RemoteError;
 use crate::manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 use crate::names;
-use crate::status::{listed, missing_parts};
+use crate::scrub::Scrub;
+use crate::status::{check_part, listed, missing_parts};
 use crate::store::{Put, Store, StoreError, probe};
 use crate::telemetry;
 
@@ -44,6 +45,8 @@ pub struct ArchiveConfig {
     pub part_bytes: u64,
     /// How often all parts are looked for in the store.
     pub audit_every: Duration,
+    /// Within this each part is read again and compared; zero: none is.
+    pub scrub_every: Duration,
     /// Where it is noted what the archive held last: a file of this node.
     pub note: PathBuf,
     /// Whose manifests are believed besides those of this node.
@@ -57,6 +60,7 @@ impl ArchiveConfig {
             delay: Duration::from_secs(10),
             part_bytes: 16 << 20,
             audit_every: Duration::from_secs(24 * 3_600),
+            scrub_every: Duration::from_secs(30 * 24 * 3_600),
             note: note.into(),
             keys: Vec::new(),
         }
@@ -110,12 +114,13 @@ pub struct ArchiveProgress {
     pub lag: Duration,
     /// The positions on their way now.
     pub uploading: Option<(Position, Position)>,
-    /// Parts that were found missing in the store, and how many of them were put there again.
+    /// Parts that were found missing in the store or damaged there, and how many of them were put there
+    /// again.
     pub lost_parts: u64,
     /// See `lost_parts`.
     pub replaced_parts: u64,
-    /// What the last look at the archive found wrong and could not put right: parts, manifests,
-    /// positions that are in no part.
+    /// What was found wrong with the archive and could not be put right: parts that are lost, damaged or
+    /// cannot be read, manifests, positions that are in no part.
     pub problems: u64,
 }
 
@@ -145,6 +150,9 @@ pub struct Archiver {
     /// The last position before what waits, and when the first record of that was committed.
     oldest: Option<(Position, Millis)>,
     audit_at: Duration,
+    /// What the last audit could not put right.
+    left: u64,
+    scrub: Scrub,
 }
 
 /// The archive as this archiver knows it.
@@ -206,6 +214,7 @@ impl Archiver {
             RemoteError::Refused("a log without a first record cannot be archived".into())
         })?;
         telemetry::register();
+        let scrub = Scrub::new(config.scrub_every);
         Ok(Self {
             store,
             cutter,
@@ -219,6 +228,8 @@ impl Archiver {
             waiting_since: None,
             oldest: None,
             audit_at: Duration::ZERO,
+            left: 0,
+            scrub,
         })
     }
 
@@ -246,7 +257,7 @@ impl Archiver {
         }
         if self.pending.is_none() {
             if !self.due() {
-                return Ok(Step::Idle);
+                return self.read_again();
             }
             self.pending = self.cutter.next(self.config.part_bytes)?;
             self.waiting_since = None;
@@ -547,14 +558,24 @@ impl Archiver {
         }
         self.believe(&newest.keys)?;
         let there = listed(&*self.store, &history)?;
-        let missing = missing_parts(&history, &there).into_iter().cloned().collect();
+        let missing: Vec<Placed> = missing_parts(&history, &there).into_iter().cloned().collect();
+        let is_there = |part: &&Placed| there.get(&part.name()) == Some(&part.entry.bytes);
+        let present = history.parts.iter().filter(is_there);
+        self.scrub.plan(present, self.env.clock.now_ms(), self.config.audit_every);
         let gaps = problems.iter().filter_map(|problem| match problem {
             Problem::Gap { first, last } => Some((*first, *last)),
             _ => None,
         });
         let others = problems.iter().filter(|one| !matches!(one, Problem::Gap { .. })).count();
         let result = self.put_back(missing, gaps.collect(), &newest, &unreadable);
-        // Cutting what is lost has moved the cutter, whether or not an upload broke off.
+        self.back_to_the_end()?;
+        self.left = result? + (others - others.min(unreadable.len())) as u64;
+        self.tell_problems();
+        Ok(())
+    }
+
+    /// Cutting what is lost has moved the cutter, whether or not an upload broke off.
+    fn back_to_the_end(&mut self) -> Result<(), RemoteError> {
         self.pending = None;
         if let Some(known) = &self.known
             && let Err(error) = self.cutter.seek(known.end.position)
@@ -562,9 +583,68 @@ impl Archiver {
             self.known = None;
             return Err(error.into());
         }
-        let left = result? + (others - others.min(unreadable.len())) as u64;
-        self.shared.lock().progress.problems = left;
         Ok(())
+    }
+
+    fn tell_problems(&self) {
+        self.shared.lock().progress.problems = self.left + self.scrub.unsound();
+    }
+
+    /// Reads the part again that is due, if one is. Where it is not what was uploaded it is archived once
+    /// more, as far as the log still has it: under another name, and a new manifest says so.
+    fn read_again(&mut self) -> Result<Step, RemoteError> {
+        let clock = Arc::clone(&self.env.clock);
+        let Some(placed) = self.scrub.next(clock.now_ms(), clock.monotonic()) else {
+            return Ok(Step::Idle);
+        };
+        let look = || check_part(&*self.store, &self.env, &placed);
+        // Nothing is concluded from one reading.
+        let found = look().and_then(|found| if found.is_some() { look() } else { Ok(None) });
+        if found.is_ok() {
+            telemetry::read_again(placed.entry.bytes);
+        }
+        let sound = match found {
+            Ok(None) => Ok(true),
+            Ok(Some(problem)) => {
+                let name = placed.name();
+                tracing::error!(name, problem, "a part of the archive is damaged");
+                telemetry::damaged();
+                self.shared.lock().progress.lost_parts += 1;
+                let replaced = self.archive_again(&placed);
+                self.back_to_the_end().and(replaced).map(|entry| entry.is_some())
+            }
+            Err(error) => Err(error),
+        };
+        match sound {
+            Ok(true) => self.scrub.sound(&placed, clock.monotonic()),
+            Ok(false) => self.scrub.damaged(&placed, clock.monotonic()),
+            Err(_) => self.scrub.unread(&placed, clock.now_ms(), clock.monotonic()),
+        }
+        self.tell_problems();
+        sound.map(|_| Step::Worked)
+    }
+
+    /// Archives a part once more and says as what; `None` if the log does not have it as it was. Moves
+    /// the cutter.
+    fn archive_again(&mut self, placed: &Placed) -> Result<Option<PartEntry>, RemoteError> {
+        let place = self.known.as_ref().map(|known| (known.end, known.ended_at));
+        let Some((end, ended_at)) = place else { return Ok(None) };
+        let Placed { archive, entry: lost } = placed;
+        let (first, last) = (lost.content.first(), lost.content.last());
+        let part = match self.cutter.exactly(lost.content.start, last) {
+            Ok(part) => part,
+            Err(error) => {
+                tracing::error!(%error, %first, %last, "it cannot be archived again");
+                return Ok(None);
+            }
+        };
+        let entry = self.upload(&part)?;
+        // Of the same name it is what the manifests name already.
+        if entry != *lost || *archive != self.identity.1 {
+            self.name(vec![entry.clone()], end, ended_at)?;
+        }
+        self.put_back_one(first, last);
+        Ok(Some(entry))
     }
 
     /// Says how many of these are still missing.
@@ -579,24 +659,12 @@ impl Archiver {
         let Some((end, ended_at)) = place else { return Ok(0) };
         let mut left = 0;
         let mut named = None;
-        for Placed { archive, entry: lost } in missing {
-            let (first, last) = (lost.content.first(), lost.content.last());
-            self.found_missing(first, last);
-            let part = match self.cutter.exactly(lost.content.start, last) {
-                Ok(part) => part,
-                Err(error) => {
-                    tracing::error!(%error, %first, %last, "it cannot be archived again");
-                    left += 1;
-                    continue;
-                }
-            };
-            let entry = self.upload(&part)?;
-            // Of the same name it is what the manifests name already.
-            if entry != lost || archive != self.identity.1 {
-                self.name(vec![entry.clone()], end, ended_at)?;
-                named = Some(entry);
+        for lost in missing {
+            self.found_missing(lost.entry.content.first(), lost.entry.content.last());
+            match self.archive_again(&lost)? {
+                Some(entry) => named = Some(entry),
+                None => left += 1,
             }
-            self.put_back_one(first, last);
         }
         for (first, last) in gaps {
             let mut at = Position(first.0.saturating_sub(1));
@@ -651,6 +719,7 @@ impl Archiver {
 
     fn put_back_one(&self, first: Position, last: Position) {
         tracing::warn!(%first, %last, "archived again");
+        telemetry::replaced();
         self.shared.lock().progress.replaced_parts += 1;
     }
 

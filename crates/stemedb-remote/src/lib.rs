@@ -5,7 +5,8 @@
 //! | `store` | objects at an address: a folder, S3, Google Cloud Storage, Azure; in memory |
 //! | `names`, `codec`, `manifest` | names of objects, signed CBOR, what an archive says of itself |
 //! | `catalogue` | all manifests of a branch read together, branches joined |
-//! | `archiver`, `status` | copies a log while it is written; what is there, on its way, lost |
+//! | `archiver`, `scrub` | copies a log while it is written, and reads it again by and by |
+//! | `status` | what is in an archive, on its way, lost, damaged |
 //! | `backup` | the log up to one position and the node's files, by content; verify, prune |
 //! | `restore` | from parts to a log, whole or up to a position or time |
 //!
@@ -30,6 +31,7 @@ mod manifest;
 mod names;
 mod parallel;
 mod restore;
+mod scrub;
 mod status;
 mod store;
 mod telemetry;

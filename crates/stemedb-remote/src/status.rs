@@ -105,23 +105,33 @@ pub fn verify_archive(
     let (mut problems, mut done) = (Vec::new(), 0);
     for some in history.parts.chunks(CHECKERS) {
         let found = parallel::each(some, CHECKERS, |placed| {
-            let needed = Needed { name: placed.name(), entry: placed.entry.clone() };
-            match fetch(store, env, &needed) {
-                Ok(_) => Ok(None),
-                Err(RemoteError::Damaged { name, problem }) => Ok(Some((name, problem))),
-                Err(RemoteError::Store(StoreError::Missing { name })) => {
-                    Ok(Some((name, "it is not there".to_owned())))
-                }
-                // It has the hash of its manifest, and is no part.
-                Err(RemoteError::Log(error)) => Ok(Some((needed.name, error.to_string()))),
-                Err(error) => Err(error),
-            }
+            let problem = check_part(store, env, placed)?;
+            Ok::<_, RemoteError>(problem.map(|problem| (placed.name(), problem)))
         })?;
         problems.extend(found.into_iter().flatten());
         done += some.iter().map(|placed| placed.entry.bytes).sum::<u64>();
         progress(done);
     }
     Ok(Some(problems))
+}
+
+/// Reads a part and compares it with its manifest; says what is wrong with it.
+pub(crate) fn check_part(
+    store: &dyn Store,
+    env: &Env,
+    placed: &Placed,
+) -> Result<Option<String>, RemoteError> {
+    let needed = Needed { name: placed.name(), entry: placed.entry.clone() };
+    match fetch(store, env, &needed) {
+        Ok(_) => Ok(None),
+        Err(RemoteError::Damaged { problem, .. }) => Ok(Some(problem)),
+        Err(RemoteError::Store(StoreError::Missing { .. })) => {
+            Ok(Some("it is not there".to_owned()))
+        }
+        // It has the hash of its manifest, and is no part.
+        Err(RemoteError::Log(error)) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
 }
 
 /// The parts that manifests name and that are not there, or not in their length.

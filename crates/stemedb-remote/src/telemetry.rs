@@ -17,6 +17,10 @@ pub(crate) fn register() {
     counter!("stemedb_archive_parts_total").increment(0);
     counter!("stemedb_archive_bytes_total").increment(0);
     counter!("stemedb_archive_lost_parts_total").increment(0);
+    counter!("stemedb_archive_damaged_parts_total").increment(0);
+    counter!("stemedb_archive_replaced_parts_total").increment(0);
+    counter!("stemedb_archive_scrub_parts_total").increment(0);
+    counter!("stemedb_archive_scrub_bytes_total").increment(0);
     progress(&ArchiveProgress::default());
 }
 
@@ -67,6 +71,22 @@ pub(crate) fn archived(bytes: u64) {
 /// Parts were found missing.
 pub(crate) fn lost(parts: u64) {
     counter!("stemedb_archive_lost_parts_total").increment(parts);
+}
+
+/// A part was found damaged.
+pub(crate) fn damaged() {
+    counter!("stemedb_archive_damaged_parts_total").increment(1);
+}
+
+/// A part that was lost or damaged is in the archive again.
+pub(crate) fn replaced() {
+    counter!("stemedb_archive_replaced_parts_total").increment(1);
+}
+
+/// A part was read again.
+pub(crate) fn read_again(bytes: u64) {
+    counter!("stemedb_archive_scrub_parts_total").increment(1);
+    counter!("stemedb_archive_scrub_bytes_total").increment(bytes);
 }
 
 /// An attempt failed.

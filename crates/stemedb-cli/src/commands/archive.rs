@@ -9,10 +9,12 @@ use stemedb_log::Cutter;
 use stemedb_model::{LogId, Position, Timeline};
 use stemedb_remote::{
     ArchiveConfig, ArchiveStatus, Archiver, Noted, PartEntry, Step, Store, archive_status,
+    verify_archive,
 };
 
 use super::serve::PlaceArgs;
 use crate::archive::{self, StoreArgs, TrustArgs, identity};
+use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::time;
@@ -31,6 +33,7 @@ const RETRY: Duration = Duration::from_secs(2);
 #[command(after_help = "Examples:
   stemedb archive run --data-dir ./stemedb-data --store /mnt/archive
   stemedb archive status --data-dir ./stemedb-data
+  stemedb archive verify
   stemedb archive status --store s3://backups/stemedb --json")]
 pub struct Args {
     #[command(subcommand)]
@@ -46,6 +49,19 @@ enum Act {
   stemedb archive status
   stemedb archive status --store /mnt/archive --branch 0123456789abcdef0123456789abcdef")]
     Status {
+        #[command(flatten)]
+        store: StoreArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Read every part of the archive and compare every byte: exit 0 whole, 1 damaged, 2 could not check.
+    ///
+    /// Of the branch and of those that it goes on from: all that a restore of it may need. Works beside a
+    /// running server, and without the node's data.
+    #[command(after_help = "Examples:
+  stemedb archive verify
+  stemedb archive verify --store s3://archive/stemedb --trust-key HEX --json")]
+    Verify {
         #[command(flatten)]
         store: StoreArgs,
         #[command(flatten)]
@@ -71,6 +87,7 @@ enum Act {
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.act {
         Act::Status { store, place } => status(&store, &place, context),
+        Act::Verify { store, place } => verify(&store, &place, context),
         Act::Run { store, place } => archive_once(store, &place, context),
     }
 }
@@ -94,6 +111,8 @@ fn archive_once(
     let key = archive::node_key(&config, env)?;
     let settings = ArchiveConfig {
         delay: Duration::ZERO,
+        // `archive verify` reads all of it.
+        scrub_every: Duration::ZERO,
         keys: config.trusted_keys(),
         ..ArchiveConfig::new(archive::note(&config))
     };
@@ -149,17 +168,8 @@ struct Here {
 fn status(args: &StoreArgs, place: &PlaceArgs, context: &Context) -> Result<(), Failure> {
     let config = place.load(Vec::new())?.config;
     let store = args.open(&config)?;
-    let (log_id, timeline) = identity(&*store, args, &config)?;
-    let status = archive_status(&*store, log_id, timeline).map_err(archive::failure)?;
-    let here = here(&*store, &config, context, (log_id, timeline));
-    let Some(status) = status else {
-        return Err(Failure::no(format!(
-            "{} holds no archive of log {log_id} on branch {timeline}",
-            store.place()
-        ))
-        .hint("archive.url makes `stemedb serve` archive; `stemedb config print` shows it"));
-    };
-    args.trust.believe(&*store, &config, &context.env, &status.signers)?;
+    let status = believed(&*store, args, &config, context)?;
+    let here = here(&*store, &config, context, (status.log_id, status.timeline));
     if context.json {
         context.print_json(&status_json(&status, &here, &store))?;
     } else {
@@ -185,9 +195,87 @@ fn status(args: &StoreArgs, place: &PlaceArgs, context: &Context) -> Result<(), 
     .hint("a running node archives again what its log still has, at its start and once a day"))
 }
 
+/// The archive that is asked for, if it is there and believed.
+fn believed(
+    store: &dyn Store,
+    args: &StoreArgs,
+    config: &Config,
+    context: &Context,
+) -> Result<ArchiveStatus, Failure> {
+    let (log_id, timeline) = identity(store, args, config)?;
+    let Some(status) = archive_status(store, log_id, timeline).map_err(archive::failure)? else {
+        return Err(no_archive(store, (log_id, timeline)));
+    };
+    args.trust.believe(store, config, &context.env, &status.signers)?;
+    Ok(status)
+}
+
+fn no_archive(store: &dyn Store, (log_id, timeline): (LogId, Timeline)) -> Failure {
+    Failure::no(format!("{} holds no archive of log {log_id} on branch {timeline}", store.place()))
+        .hint("archive.url makes `stemedb serve` archive; `stemedb config print` shows it")
+}
+
+fn verify(args: &StoreArgs, place: &PlaceArgs, context: &Context) -> Result<(), Failure> {
+    let config = place.load(Vec::new())?.config;
+    let store = args.open(&config)?;
+    let status = believed(&*store, args, &config, context)?;
+    let identity = (status.log_id, status.timeline);
+    let lost: u64 = status.lost.iter().map(|part| part.bytes).sum();
+    let (parts, bytes) = (status.present.0 + status.lost.len() as u64, status.present.1 + lost);
+    let bar = context.progress(Some(bytes), "bytes");
+    bar.set_message("verify");
+    let told = &mut |done| bar.set_position(done);
+    let problems = verify_archive(&*store, &context.env, identity, told);
+    bar.finish_and_clear();
+    let Some(problems) = problems.map_err(archive::failure)? else {
+        return Err(no_archive(&*store, identity));
+    };
+    let manifests: Vec<String> = status.problems.iter().map(ToString::to_string).collect();
+    for problem in &manifests {
+        context.say(problem);
+    }
+    for (name, problem) in &problems {
+        context.say(&format!("{name}: {problem}"));
+    }
+    let count = manifests.len() + problems.len();
+    if context.json {
+        let objects: Vec<_> = problems
+            .iter()
+            .map(|(name, problem)| json!({ "object": name, "problem": problem }))
+            .collect();
+        context.print_json(&json!({
+            "place": store.place(),
+            "log_id": status.log_id.to_string(),
+            "branch": status.timeline.to_string(),
+            "archived": status.archived.0,
+            "parts": parts,
+            "bytes": bytes,
+            "problems": manifests,
+            "damaged": objects,
+            "whole": count == 0,
+        }))?;
+    } else if count == 0 {
+        let archived = status.archived;
+        context.print(&format!(
+            "the archive is whole: {parts} parts, {bytes} bytes, positions 1 to {archived}\n"
+        ))?;
+    }
+    if count == 0 {
+        return Ok(());
+    }
+    Err(Failure::no(format!(
+        "the archive is damaged: {} parts, {} other problems",
+        problems.len(),
+        manifests.len()
+    ))
+    .hint(
+        "a running node archives damaged parts again while it reads all within archive.scrub_days",
+    ))
+}
+
 fn here(
     store: &dyn Store,
-    config: &crate::config::Config,
+    config: &Config,
     context: &Context,
     identity: (LogId, Timeline),
 ) -> Here {

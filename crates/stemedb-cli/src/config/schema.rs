@@ -405,11 +405,14 @@ pub struct Archive {
     /// Keys of nodes, 64 hex digits each, whose archives and backups are believed besides those of this
     /// node: of one that it was restored from, or of every node on a machine that only restores.
     pub trusted_keys: Vec<String>,
+    /// Each part of the archive is read again and compared within so many days, and archived anew if it is
+    /// damaged; 0: never; at most 3,650.
+    pub scrub_days: u64,
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { url: None, delay: "10s".into(), trusted_keys: Vec::new() }
+        Self { url: None, delay: "10s".into(), trusted_keys: Vec::new(), scrub_days: 30 }
     }
 }
 
@@ -687,6 +690,7 @@ impl Config {
             ("query.memory_bytes", self.query.memory_bytes, 1 << 20, 1 << 40),
             ("query.answers_bytes", self.query.answers_bytes, 0, 1 << 40),
             ("query.claims_max", self.query.claims_max as u64, 1, 10_000_000),
+            ("archive.scrub_days", self.archive.scrub_days, 0, 3_650),
             ("trust.statements_max", self.trust.statements_max as u64, 1, 1_000_000_000),
         ] {
             if !(min..=max).contains(&value) {

@@ -121,7 +121,8 @@ fn every_bound_that_fails_is_reported() {
         (vec![("server.cors_origins", "*")], vec!["server.cors_origins"]),
         (vec![("server.data_dir", "")], vec!["server.data_dir"]),
         (vec![("server.root_public_key", "abc")], vec!["server.root_public_key"]),
-        (vec![("archive.trusted_keys", KEYS)], vec![]),
+        (vec![("archive.trusted_keys", KEYS), ("archive.scrub_days", "0")], vec![]),
+        (vec![("archive.scrub_days", "3651")], vec!["archive.scrub_days"]),
         (vec![("archive.trusted_keys", "00ff")], vec!["archive.trusted_keys"]),
         (vec![("log.filter", "x=y=z")], vec!["log.filter"]),
         (
