@@ -300,4 +300,29 @@ fn what_a_server_held_comes_back() {
     let lost =
         run_in(&dir, &["archive", "status", "--store", &archive, "--data-dir", &data, "--json"]);
     assert_eq!(json(&lost, 1)["whole"], false);
+
+    // The old and the restored database make backups to one place: which newest is meant is asked.
+    let shared = path("shared");
+    let place = ["--store", shared.as_str()];
+    let here = data_dir(again.dir.path()).display().to_string();
+    let (old, new) = (["--data-dir", data.as_str()], ["--data-dir", here.as_str()]);
+    let run =
+        |act: &[&str], of: &[&str]| again.run(&[&["backup"][..], act, &place[..], of].concat());
+    let first = json(&run(&["create", "--json"], &old), 0);
+    let branch = first["branch"].as_str().unwrap();
+    let none = run(&["verify"], &new);
+    let words = String::from_utf8_lossy(&none.stderr);
+    assert_eq!(none.status.code(), Some(1), "{words}");
+    assert!(words.contains(&format!("it holds some of {branch}")), "{words}");
+    let second = json(&run(&["create", "--json"], &new), 0);
+    assert_ne!(first["branch"], second["branch"]);
+    assert_eq!(json(&run(&["verify", "--json"], &old), 0)["id"], first["id"]);
+    assert_eq!(json(&run(&["verify", "--json"], &new), 0)["id"], second["id"]);
+    let several = run(&["verify"], &log);
+    let words = String::from_utf8_lossy(&several.stderr);
+    assert_eq!(several.status.code(), Some(1), "{words}");
+    for named in [branch, second["branch"].as_str().unwrap(), "--branch"] {
+        assert!(words.contains(named), "{words}");
+    }
+    assert_eq!(json(&run(&["verify", "--json", "--branch", branch], &log), 0)["id"], first["id"]);
 }

@@ -517,10 +517,46 @@ pub struct Backups {
 }
 
 impl Backups {
-    /// The newest one. Refuses if one that cannot be read was begun later: whoever asks for the newest
-    /// does not mean an older one. `None` if there is no backup.
+    /// The newest one. Refuses if there are some of several branches: which of them is meant, only a
+    /// person can say; and as [`Backups::newest_of`] does.
     pub fn newest(&self) -> Result<Option<&(Backup, AgentId)>, RemoteError> {
-        let newest = self.good.last();
+        let newest = self.newest_of_each();
+        if newest.len() < 2 {
+            return self.newest_of(|_| true);
+        }
+        let told: Vec<String> = newest
+            .values()
+            .map(|one| {
+                let Backup { id, timeline, end, .. } = one;
+                format!("of branch {timeline} the newest is {id}, up to position {}", end.position)
+            })
+            .collect();
+        Err(RemoteError::Refused(format!(
+            "there are backups of {} branches: {}",
+            newest.len(),
+            told.join("; ")
+        )))
+    }
+
+    /// The newest backup of each branch that has one.
+    pub fn newest_of_each(&self) -> BTreeMap<Timeline, &Backup> {
+        self.good.iter().map(|(one, _)| (one.timeline, one)).collect()
+    }
+
+    /// The newest one of a branch. Refuses if one that cannot be read was begun later: it may be of this
+    /// branch, and whoever asks for the newest does not mean an older one. `None` if there is none.
+    pub fn newest_of_branch(
+        &self,
+        branch: Timeline,
+    ) -> Result<Option<&(Backup, AgentId)>, RemoteError> {
+        self.newest_of(|one| one.timeline == branch)
+    }
+
+    fn newest_of(
+        &self,
+        which: impl Fn(&Backup) -> bool,
+    ) -> Result<Option<&(Backup, AgentId)>, RemoteError> {
+        let newest = self.good.iter().rev().find(|(one, _)| which(one));
         let name = newest.map(|(one, _)| names::backup(one.log_id, &one.id)).unwrap_or_default();
         match self.bad.iter().rev().find(|(bad, _)| *bad > name) {
             None => Ok(newest),

@@ -410,6 +410,32 @@ fn each_branch_keeps_its_backups() {
 }
 
 #[test]
+fn of_several_branches_the_newest_is_asked_for_by_branch() {
+    let (machine, wal) = world(16, 10);
+    let store = MemoryStore::default();
+    let one = backup(&machine, &wal, &store).unwrap().backup;
+    let list = || list_backups(&store, &machine.env, LOG_ID).unwrap();
+    assert_eq!(list().newest().unwrap().unwrap().0, one);
+    // A copy that somebody looked at is backed up later, to the same place.
+    let id = format!("{:015}-{}", START_MS * 2, "0".repeat(16));
+    let copy = Backup { timeline: BRANCH, id, ..one.clone() };
+    let name = format!("{LOG_ID}/backups/{}.cbor", copy.id);
+    store.put_new(&name, &copy.seal(&SigningKey::from_seed(&[5; 32]))).unwrap();
+    let error = list().newest().unwrap_err().to_string();
+    for named in [TIMELINE.to_string(), BRANCH.to_string(), one.id.clone(), copy.id.clone()] {
+        assert!(error.contains(&named), "{error}");
+    }
+    let listed = list();
+    let newest = |branch| listed.newest_of_branch(branch).unwrap().map(|(one, _)| one.clone());
+    assert_eq!((newest(TIMELINE), newest(BRANCH)), (Some(one), Some(copy)));
+    assert_eq!(newest(Timeline([4; 16])), None);
+    // What cannot be read may be of any branch.
+    let bad = format!("{LOG_ID}/backups/{:015}-{}.cbor", START_MS * 3, "0".repeat(16));
+    store.put_new(&bad, b"nonsense").unwrap();
+    assert!(list().newest_of_branch(TIMELINE).unwrap_err().to_string().contains(&bad));
+}
+
+#[test]
 fn the_parts_of_a_backup_of_another_key_are_not_signed_again() {
     let (machine, wal) = world(14, 30);
     let store = MemoryStore::default();

@@ -119,8 +119,11 @@ struct At {
 
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
-    /// The backup; the newest if not given.
+    /// The backup; the newest if not given, of the branch of the node's data or the only one there is.
     id: Option<String>,
+    /// The newest backup of this branch.
+    #[arg(long, value_name = "HEX", conflicts_with = "id")]
+    branch: Option<Timeline>,
     /// Also restore it into a scratch folder, open it, and compute its answer root.
     #[arg(long)]
     deep: bool,
@@ -148,7 +151,8 @@ struct RestoreArgs {
     /// Restore what was recorded at or before this time.
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     time: Option<Millis>,
-    /// From this backup, or `newest`, instead of the archive.
+    /// From this backup, or `newest`, instead of the archive; where there are some of several branches,
+    /// --branch says of which.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
     /// Only the node's own files, of a backup: beside a log that came from the archive.
@@ -198,7 +202,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         Act::Verify(args) => {
             let place = args.at.open()?;
             let log_id = args.at.log_id(&place)?;
-            let (one, signer) = find(&*place.store, context, log_id, args.id.as_deref())?;
+            let wanted = Wanted { log_id, id: args.id.as_deref(), branch: args.branch };
+            let (one, signer) = wanted.find(&*place.store, &place.config, context)?;
             args.at.believe(&place, context, &BTreeSet::from([signer]))?;
             check(&*place.store, context, &one)?;
             if args.deep {
@@ -308,12 +313,13 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
             context.print_json(&json_of(one, [("signed_by", key.to_string().into())]))?;
         } else {
             context.print(&format!(
-                "{}  {}  position {}, of {}  {} bytes\n    signed by {key}\n",
+                "{}  {}  position {}, of {}  {} bytes\n    branch {}, signed by {key}\n",
                 one.id,
                 time::format(one.made_at),
                 one.end.position,
                 time::format(one.ended_at),
                 one.bytes(),
+                one.timeline,
             ))?;
         }
     }
@@ -330,29 +336,57 @@ fn signers(found: &Backups) -> BTreeSet<AgentId> {
     found.good.iter().map(|(_, signer)| *signer).collect()
 }
 
-/// The backup that is called `id`, or the newest, and who signed it.
-pub(super) fn find(
-    store: &dyn Store,
-    context: &Context,
-    log_id: LogId,
-    id: Option<&str>,
-) -> Result<(Backup, AgentId), Failure> {
-    let found = list_backups(store, &context.env, log_id).map_err(archive::failure)?;
-    let id = id.filter(|id| *id != "newest");
-    let one = match id {
-        None => found.newest().map_err(archive::failure)?,
-        Some(id) => {
+/// Which backup.
+pub(super) struct Wanted<'a> {
+    pub(super) log_id: LogId,
+    /// Its name; the newest one if there is none, or `newest`.
+    pub(super) id: Option<&'a str>,
+    /// The newest of this branch.
+    pub(super) branch: Option<Timeline>,
+}
+
+impl Wanted<'_> {
+    /// The backup, and who signed it. Without a name or a branch it is of the branch of the node's data,
+    /// else of the only one that has backups.
+    pub(super) fn find(
+        &self,
+        store: &dyn Store,
+        config: &Config,
+        context: &Context,
+    ) -> Result<(Backup, AgentId), Failure> {
+        let Self { log_id, id, branch } = *self;
+        let found = list_backups(store, &context.env, log_id).map_err(archive::failure)?;
+        if let Some(id) = id.filter(|id| *id != "newest") {
             if let Some((name, problem)) = found.bad.iter().find(|(name, _)| name.contains(id)) {
                 context.say(&format!("{name} cannot be read: {problem}"));
             }
-            found.good.iter().find(|(one, _)| one.id == id)
+            let one = found.good.iter().find(|(one, _)| one.id == id);
+            return one.cloned().ok_or_else(|| none(store, &format!("{id} of log {log_id}")));
         }
-    };
-    one.cloned().ok_or_else(|| {
-        let what = id.map_or_else(|| "a backup".to_owned(), |id| format!("a backup {id}"));
-        Failure::no(format!("{} does not hold {what} of log {log_id}", store.place()))
-            .hint("stemedb backup list")
-    })
+        let known = database::read_marker(&config.node_dir())?;
+        let here = known.filter(|(known, _)| *known == log_id).map(|(_, branch)| branch);
+        let Some(branch) = branch.or(here) else {
+            let newest = found.newest().map_err(|error| {
+                archive::failure(error).hint("--branch HEX says which, or the id of a backup does")
+            })?;
+            return newest.cloned().ok_or_else(|| none(store, &format!("of log {log_id}")));
+        };
+        let newest = found.newest_of_branch(branch).map_err(archive::failure)?;
+        newest.cloned().ok_or_else(|| {
+            let others: Vec<String> =
+                found.newest_of_each().into_keys().map(|branch| branch.to_string()).collect();
+            let mut what = format!("of branch {branch} of log {log_id}");
+            if !others.is_empty() {
+                what.push_str(&format!("; it holds some of {}", others.join(", ")));
+            }
+            none(store, &what)
+        })
+    }
+}
+
+fn none(store: &dyn Store, what: &str) -> Failure {
+    Failure::no(format!("{} does not hold a backup {what}", store.place()))
+        .hint("stemedb backup list")
 }
 
 /// Compares every byte.
@@ -492,7 +526,8 @@ fn source(args: &RestoreArgs, config: &Config, context: &Context) -> Result<Sour
     let place = BackupArgs { store: args.store.store.clone(), log: args.store.log, trust };
     let store = place.open(config)?;
     let log_id = place.log_id(&*store, config)?;
-    let (one, signer) = find(&*store, context, log_id, Some(id))?;
+    let wanted = Wanted { log_id, id: Some(id), branch: args.store.branch };
+    let (one, signer) = wanted.find(&*store, config, context)?;
     place.trust.believe(&*store, config, env, &BTreeSet::from([signer]))?;
     let mut plan = one.plan(&*store, env, target).map_err(archive::failure)?;
     plan.signers.insert(signer);
