@@ -5,6 +5,7 @@
 //! <data_dir>/index          derived from the log; may be deleted while the node is stopped
 //! <data_dir>/node/root.key  the key that signed genesis (mode 0600), unless it is kept elsewhere
 //! <data_dir>/node/database  which log belongs here: says that data is expected
+//! <data_dir>/restoring      only while a restore is under way, or after it broke off
 //! ```
 
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::commands::key::genesis;
 use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::{files, keys};
+use crate::{files, keys, restoring};
 
 /// Who is named in the envelope of genesis.
 const PRINCIPAL: &str = "local";
@@ -61,6 +62,7 @@ struct Marker {
 
 /// Opens the database that `config` describes; makes it if nothing is there and `first` allows it.
 pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Database, Failure> {
+    restoring::refuse(config)?;
     let node = config.node_dir();
     let known = read_marker(&node)?;
     if known.is_none() && first.is_none() && !has_entries(env, &config.wal_dir())? {
@@ -261,7 +263,7 @@ fn sync_dir(env: &Env, dir: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::error(format!("cannot sync {}", dir.display())).because(error))
 }
 
-fn has_entries(env: &Env, dir: &Path) -> Result<bool, Failure> {
+pub(crate) fn has_entries(env: &Env, dir: &Path) -> Result<bool, Failure> {
     match env.vfs.read_dir(dir) {
         Ok(entries) => Ok(!entries.is_empty()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -282,6 +284,7 @@ fn random<const N: usize>(env: &Env) -> [u8; N] {
 
 /// Opens the log of an existing database, and nothing else.
 pub fn open_log(config: &Config, env: &Env) -> Result<(Wal, (LogId, Timeline)), Failure> {
+    restoring::refuse(config)?;
     let known = read_marker(&config.node_dir())?;
     if !has_entries(env, &config.wal_dir())? {
         return Err(nothing(&config.wal_dir()));

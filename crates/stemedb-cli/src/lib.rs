@@ -24,6 +24,7 @@ pub mod present;
 pub mod question;
 pub mod record;
 pub mod remote;
+pub mod restoring;
 pub mod serve;
 mod socket;
 pub mod table;

@@ -326,3 +326,65 @@ fn what_a_server_held_comes_back() {
     }
     assert_eq!(json(&run(&["verify", "--json", "--branch", branch], &log), 0)["id"], first["id"]);
 }
+
+#[test]
+fn a_half_restored_folder_is_not_served() {
+    let far = tempfile::tempdir().unwrap();
+    let backups = far.path().join("backups").display().to_string();
+    let place = ["--store", backups.as_str()];
+    let server = Server::again(tempfile::tempdir().unwrap());
+    assert_some(&server, 0, 3);
+    let dir = server.stop();
+    let data = data_dir(dir.path()).display().to_string();
+    let own = ["--data-dir", data.as_str()];
+    let run = |act: &[&str]| run_in(&dir, &[&["backup"][..], act, &place[..], &own[..]].concat());
+    let made = json(&run(&["create", "--json"]), 0);
+    let signer = json(&run(&["list", "--json"]), 0)["signed_by"].as_str().unwrap().to_owned();
+
+    // A key of the node is away while it is restored.
+    let is_key = |path: &PathBuf| fs::metadata(path).unwrap().len() == 65;
+    let victim = files(Path::new(&backups)).into_iter().find(is_key).unwrap();
+    let hidden = far.path().join("hidden");
+    fs::rename(&victim, &hidden).unwrap();
+    let restored = tempfile::tempdir().unwrap();
+    let to = data_dir(restored.path()).display().to_string();
+    let restore = |more: &[&str]| {
+        let command = ["backup", "restore", "--backup", "newest", "--trust-key", &signer];
+        let to = ["--data-dir", to.as_str(), "--json"];
+        run_in(&restored, &[&command[..], &place[..], &to[..], more].concat())
+    };
+    assert_eq!(restore(&[]).status.code(), Some(2));
+    let half = |output: &Output| {
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(words.contains(&format!("{to} is half restored")), "{words}");
+        assert!(words.contains("stemedb backup restore --store"), "{words}");
+        assert!(words.contains(made["id"].as_str().unwrap()), "{words}");
+    };
+    let at = ["--data-dir", to.as_str()];
+    for act in [
+        &["serve", "--listen", "127.0.0.1:0"][..],
+        &["admin", "root"],
+        &["archive", "run", "--store", "/nowhere"],
+        &["backup", "create", "--store", "/nowhere"],
+    ] {
+        half(&run_in(&restored, &[act, &at[..]].concat()));
+    }
+    half(&restore(&["--position", "1"]));
+
+    // The same goes on, over what is there.
+    fs::rename(&hidden, &victim).unwrap();
+    assert_eq!(json(&restore(&[]), 0)["position"], made["position"]);
+    assert!(!Path::new(&to).join("restoring").exists());
+    // Done once more it is the same.
+    assert_eq!(json(&restore(&[]), 0)["position"], made["position"]);
+    // A file that is not of the backup.
+    fs::write(Path::new(&to).join("node/mine"), "x").unwrap();
+    let refused = restore(&[]);
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{words}");
+    assert!(words.contains("node/mine is there"), "{words}");
+    fs::remove_file(Path::new(&to).join("node/mine")).unwrap();
+    let again = Server::again(restored);
+    assert_eq!(again.position(), made["position"].as_u64().unwrap());
+}

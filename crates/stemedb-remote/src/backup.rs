@@ -650,9 +650,42 @@ pub fn verify_backup(
     Ok(problems)
 }
 
+/// Refuses a folder for the files of the node that holds a file which this backup does not put there,
+/// as it is: what an earlier call has left there may stay.
+pub fn check_files(
+    env: &Env,
+    backup: &Backup,
+    to: &Path,
+    leave_out: &[String],
+) -> Result<(), RemoteError> {
+    let mut paths = Vec::new();
+    walk(env, to, "", leave_out, &mut paths)?;
+    for path in paths {
+        let here = to.join(&path);
+        let file = backup.files.iter().find(|file| file.path == path);
+        let same = match file {
+            Some(file) => is_there(env, &here, file)?,
+            None => false,
+        };
+        if !same {
+            return Err(RemoteError::Refused(format!(
+                "{} is there and is not the file of the backup: files are restored into an empty folder",
+                here.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is there as it is to be.
+fn is_there(env: &Env, path: &Path, file: &FileEntry) -> Result<bool, RemoteError> {
+    let found = read_file(env, path)?;
+    Ok(found.is_some_and(|bytes| bytes.len() as u64 == file.bytes && hash(&bytes) == file.hash))
+}
+
 /// Puts the files of the node below `to`, readable by their owner only. Those whose path is in
-/// `leave_out` stay out. What an earlier call has put there stays; another file of the name is refused
-/// and left as it is.
+/// `leave_out` stay out. What an earlier call has put there stays; a folder with any other file is
+/// refused and left as it is.
 pub fn restore_files(
     store: &dyn Store,
     env: &Env,
@@ -660,38 +693,29 @@ pub fn restore_files(
     to: &Path,
     leave_out: &[String],
 ) -> Result<u64, RemoteError> {
+    check_files(env, backup, to, leave_out)?;
     let mut restored = 0;
     let failed = |act, path: &Path| {
         let file = path.display().to_string();
         move |source| RemoteError::File { act, file, source }
     };
     for file in backup.files.iter().filter(|file| !leave_out.contains(&file.path)) {
-        let name = names::file(backup.log_id, &file.hash, file.copy);
-        let bytes = fetch_hashed(store, env, &name, file.bytes, file.hash)?;
         let path = to.join(&file.path);
         let dir = path.parent().unwrap_or(to);
-        env.vfs.create_dir_all(dir).map_err(failed("create", dir))?;
-        match read_file(env, &path)? {
-            Some(there) if there == bytes => {}
-            Some(_) => {
-                return Err(RemoteError::Refused(format!(
-                    "{} is there and is not the file of the backup: files are restored into an empty \
-                     folder",
-                    path.display()
-                )));
-            }
-            None => {
-                // Whole, or not there: what broke off has another name.
-                let mut name = path.file_name().unwrap_or_default().to_owned();
-                name.push(format!(".{:016x}.new", env.rng.next_u64()));
-                let temporary = path.with_file_name(name);
-                let new = env.vfs.open(&temporary, Open::CreateNew);
-                let new = new.map_err(failed("create", &temporary))?;
-                new.write_at(&bytes, 0).map_err(failed("write", &temporary))?;
-                new.sync_all().map_err(failed("sync", &temporary))?;
-                new.close().map_err(failed("close", &temporary))?;
-                env.vfs.rename(&temporary, &path).map_err(failed("rename", &temporary))?;
-            }
+        if !is_there(env, &path, file)? {
+            let name = names::file(backup.log_id, &file.hash, file.copy);
+            let bytes = fetch_hashed(store, env, &name, file.bytes, file.hash)?;
+            env.vfs.create_dir_all(dir).map_err(failed("create", dir))?;
+            // Whole, or not there: what broke off has another name.
+            let mut name = path.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".{:016x}.new", env.rng.next_u64()));
+            let temporary = path.with_file_name(name);
+            let new = env.vfs.open(&temporary, Open::CreateNew);
+            let new = new.map_err(failed("create", &temporary))?;
+            new.write_at(&bytes, 0).map_err(failed("write", &temporary))?;
+            new.sync_all().map_err(failed("sync", &temporary))?;
+            new.close().map_err(failed("close", &temporary))?;
+            env.vfs.rename(&temporary, &path).map_err(failed("rename", &temporary))?;
         }
         env.vfs.sync_dir(dir).map_err(failed("sync", dir))?;
         restored += 1;

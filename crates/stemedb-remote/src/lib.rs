@@ -40,8 +40,8 @@ pub use archiver::{
     ArchiveConfig, ArchiveProgress, ArchiveState, Archiver, ArchiverHandle, Noted, Step,
 };
 pub use backup::{
-    Backup, BackupOptions, Backups, FileEntry, Keep, Made, Pruned, give_up_backup, list_backups,
-    make_backup, prune_backups, restore_files, verify_backup,
+    Backup, BackupOptions, Backups, FileEntry, Keep, Made, Pruned, check_files, give_up_backup,
+    list_backups, make_backup, prune_backups, restore_files, verify_backup,
 };
 pub use catalogue::{Catalogue, History, Placed, Problem, leaves, logs};
 pub use codec::{BadManifest, believe};

@@ -298,6 +298,8 @@ pub struct Restored {
     pub recorded_at: Millis,
     /// The branch on which the log goes on: that of an earlier call, if that one had come so far.
     pub timeline: Timeline,
+    /// The end is inside of what was one group: as planned.
+    pub cut_group: bool,
     /// How many segments were put together.
     pub segments: u64,
     /// How many records.
@@ -350,6 +352,8 @@ pub fn restore(
         end: composed.end,
         recorded_at: composed.recorded_at,
         timeline: composed.timeline,
+        // Also where an earlier call has cut it.
+        cut_group: plan.cut_group,
         segments: composed.segments,
         records: report.segments.iter().map(|segment| segment.records).sum(),
     })

@@ -30,6 +30,10 @@ fn put_file(machine: &Machine, path: &str, bytes: &[u8]) {
     file.sync_all().unwrap();
 }
 
+fn machine_forgets(machine: &Machine, path: &str) {
+    machine.vfs.remove_file(&Path::new(NODE).join(path)).unwrap();
+}
+
 fn backup(machine: &Machine, wal: &Wal, store: &dyn Store) -> Result<Made, RemoteError> {
     let options = BackupOptions {
         leave_out: vec!["archived".into()],
@@ -104,6 +108,13 @@ fn a_second_backup_sends_only_what_is_new() {
         let key = to.vfs.open(&Path::new(NODE).join("root.key"), Open::Read).unwrap();
         let expected = if one.backup.id == first.backup.id { 6 } else { 8 };
         assert_eq!(key.len().unwrap(), expected);
+        // A folder with a file that the backup does not have is left as it is, before anything is put.
+        put_file(&to, "audit/of-somebody", b"else");
+        machine_forgets(&to, "root.key");
+        let error = restore_files(&store, &to.env, &one.backup, Path::new(NODE), &[]).unwrap_err();
+        assert!(error.to_string().contains("audit/of-somebody is there and is not"), "{error}");
+        assert!(!to.vfs.exists(&Path::new(NODE).join("root.key")).unwrap());
+        machine_forgets(&to, "audit/of-somebody");
         // What is there already is what it was to be; another file is not replaced.
         let again = restore_files(&store, &to.env, &one.backup, Path::new(NODE), &[]);
         assert_eq!(again.unwrap(), one.backup.files.len() as u64);

@@ -116,7 +116,12 @@ fn histories(quarter: u64) {
         let place = RestoreTo { dir, timeline: BRANCH, segment_bytes: SEGMENT };
         let mut done = 0;
         let restored = restore(&*store, &to.env, &plan, place, &mut |bytes| done = bytes).unwrap();
-        assert_eq!(done, plan.bytes());
+        assert_eq!((done, restored.cut_group), (plan.bytes(), plan.cut_group));
+        if plan.cut_group {
+            // It goes on where it is finished, and says the same.
+            let again = restore(&*store, &to.env, &plan, place, &mut |_| ()).unwrap();
+            assert_eq!(again, restored);
+        }
         let stopped = stopped_at(&history, expected as usize);
         let root = stopped.reader().root();
         assert_eq!((restored.end.position, restored.end.chain), root, "history {seed}, {target:?}");

@@ -1,7 +1,7 @@
 //! `backup`: copies of everything a node keeps, and the way back.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
@@ -10,7 +10,7 @@ use stemedb_log::Cutter;
 use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 use stemedb_remote::{
     Backup, BackupOptions, Backups, Keep, Made, RestorePlan, RestoreTo, Restored, Store, Target,
-    list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
+    check_files, list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
 };
 
 use super::admin::{roots_from, roots_of};
@@ -21,10 +21,13 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::operations::{self, BackupNote};
 use crate::remote::RemoteArgs;
-use crate::{database, files, time};
+use crate::restoring::{self, Restoring};
+use crate::{database, time};
 
 /// The admin socket, where it is by default: nothing to copy.
 const SOCKET: &str = "admin.sock";
+const CUT_GROUP: &str =
+    "  the position is inside of what was one group: no earlier log has had this root\n";
 /// Length of the segment in which a log in a scratch folder would go on.
 const SCRATCH_SEGMENT: u64 = 1 << 20;
 
@@ -96,7 +99,8 @@ enum Act {
     /// Put the log together: the newest, or as it was at a position or time.
     ///
     /// From the archive, or with --backup from a backup, and then with the node's own files. Into an empty
-    /// data folder only; what was begun there is gone on with. Every part is compared with its manifest,
+    /// data folder only; what was begun there is gone on with, and no server starts on it before it is done.
+    /// Every part is compared with its manifest,
     /// and the log is read back and proved before this is done. The index is built by the first start.
     /// The restored log is a branch of its own: whatever the old one still writes is never taken for it.
     #[command(after_help = "Examples:
@@ -230,6 +234,7 @@ pub(super) fn make(
     bytes_per_second: u64,
     context: &Context,
 ) -> Result<Made, Failure> {
+    restoring::refuse(config)?;
     let env = &context.env;
     let dir = config.wal_dir();
     let mut cutter = Cutter::of_folder(&dir, env).map_err(|error| {
@@ -546,17 +551,22 @@ fn bring_back(args: &RestoreArgs, context: &Context) -> Result<(), Failure> {
     if args.dry_run {
         return show_plan(&plan, context);
     }
-    if backup.is_some() {
-        empty(&node, context)?;
+    let env = &context.env;
+    // The marker says which branch the log was.
+    let leave_out = [database::MARKER.to_owned()];
+    if let Some(one) = &backup {
+        check_files(env, one, &node, &leave_out).map_err(archive::failure)?;
     }
     if let (Some(one), true) = (&backup, args.node_only) {
         put_files(&*store, one, &node, context)?;
         return show_files(one, &node, context);
     }
+    Restoring::of(&plan, backup.as_ref(), &*store).begin(&config, env)?;
     let restored = put_together(&*store, &plan, &config, context)?;
     if let Some(one) = &backup {
         put_files(&*store, one, &node, context)?;
     }
+    restoring::end(&config, env)?;
     show(&plan, &restored, &config, context)
 }
 
@@ -580,17 +590,6 @@ fn show_files(one: &Backup, node: &Path, context: &Context) -> Result<(), Failur
     }
     let node = node.display();
     context.print(&format!("{node} is as in backup {}, made at {made_at}\n", one.id))
-}
-
-/// Refuses a folder of a node that holds something.
-fn empty(node: &Path, context: &Context) -> Result<(), Failure> {
-    match context.env.vfs.read_dir(node) {
-        Ok(entries) if entries.is_empty() => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Ok(_) => Err(Failure::no(format!("{} is not empty", node.display()))
-            .hint("--data-dir DIR names an empty folder")),
-        Err(error) => Err(files::cannot_read(node, error)),
-    }
 }
 
 fn put_together(
@@ -643,9 +642,7 @@ fn show_plan(plan: &RestorePlan, context: &Context) -> Result<(), Failure> {
         text.push_str(&format!("  signed by {signer}\n"));
     }
     if plan.cut_group {
-        text.push_str(
-            "  the position is inside of what was one group: no earlier log has had this root\n",
-        );
+        text.push_str(CUT_GROUP);
     }
     context.print(&text)
 }
@@ -664,6 +661,7 @@ fn show(
             "position": restored.end.position.0,
             "recorded_at": time::format(restored.recorded_at),
             "log_root": restored.end.chain.to_string(),
+            "cut_group": restored.cut_group,
             "records": restored.records,
             "segments": restored.segments,
         }));
@@ -678,6 +676,9 @@ fn show(
         restored.end.chain,
         restored.timeline,
     ))?;
+    if restored.cut_group {
+        context.print(CUT_GROUP)?;
+    }
     let dir = config.server.data_dir.display();
     context.say(&format!(
         "stemedb admin root --data-dir {dir} builds the index and gives the answer root"
