@@ -22,6 +22,8 @@ use crate::{database, files};
 const NODE_KEY: &str = "node.key";
 /// Name of the file that says how far the archive was.
 pub const NOTE: &str = "archived";
+/// Name of the file that says that there are backups.
+pub const BACKUP_NOTE: &str = "backed-up";
 
 /// Which archive.
 #[derive(Debug, Clone, clap::Args)]
@@ -176,6 +178,11 @@ fn only<T: ToString>(
 /// Where it is noted what the archive held last.
 pub fn note(config: &Config) -> PathBuf {
     config.node_dir().join(NOTE)
+}
+
+/// Where it is noted that there are backups.
+pub fn backup_note(config: &Config) -> PathBuf {
+    config.node_dir().join(BACKUP_NOTE)
 }
 
 /// What went wrong with an archive, for a person.

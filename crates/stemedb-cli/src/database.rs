@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use stemedb_engine::{Engine, EngineError, Progress};
 use stemedb_index::{Index, IndexError};
-use stemedb_io::{Env, replace};
+use stemedb_io::{Env, make_private_folder, replace};
 use stemedb_log::{Cutter, Expect, Log, LogError, Recovery, Wal};
 use stemedb_model::{AgentId, LogId, Millis, Principal, Signed, SigningKey, Timeline};
 
@@ -248,9 +248,7 @@ fn write_marker(node: &Path, (log, timeline): (LogId, Timeline), env: &Env) -> R
 
 /// Makes a folder that only its owner may enter.
 pub(crate) fn make_private(dir: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| {
+    make_private_folder(dir).map_err(|error| {
         Failure::error(format!("cannot create {}", dir.display()))
             .because(error)
             .hint("--data-dir DIR names a folder that you may write")

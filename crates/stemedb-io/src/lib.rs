@@ -11,6 +11,7 @@
 mod clock;
 mod mounts;
 mod mutant;
+mod owner;
 mod real;
 mod replace;
 mod rng;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, ClockDiscipline, RealClock, clock_discipline};
 pub use mutant::{MUTANT_VAR, MUTANTS, mutant};
+pub use owner::make_private_folder;
 pub use real::RealVfs;
 pub use replace::replace;
 pub use rng::{RealRng, Rng};

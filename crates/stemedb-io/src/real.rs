@@ -10,6 +10,7 @@ use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::mounts;
+use crate::owner;
 use crate::vfs::{DirEntry, FileSystem, FolderLock, Metadata, Open, Space, Vfs, VfsFile};
 
 /// Real files, through the page cache.
@@ -48,11 +49,15 @@ impl Vfs for RealVfs {
                 options.write(true).create_new(true).mode(0o600);
             }
         }
-        Ok(Box::new(RealFile(options.open(path)?)))
+        let file = options.open(path)?;
+        if mode == Open::CreateNew {
+            owner::settle(&file, path);
+        }
+        Ok(Box::new(RealFile(file)))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        owner::make_folder(path, 0o777)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {

@@ -23,7 +23,7 @@ pub enum Open {
     /// An existing file, for reading and writing.
     Write,
     /// A new file, for reading and writing; `AlreadyExists` if the name is taken. On a real file
-    /// system only its owner may read it (mode 0600).
+    /// system only its owner may read it (mode 0600); if root makes it, that is the owner of the folder.
     CreateNew,
 }
 

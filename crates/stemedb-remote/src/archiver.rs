@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use stemedb_io::{Clock, Env, Open};
+use stemedb_io::{Clock, Env, Open, replace};
 use stemedb_log::{Cutter, Link, LogError, Part};
 use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
 
@@ -912,8 +912,8 @@ impl Drop for ArchiverHandle {
     }
 }
 
-/// What the archive held when this node last looked: an archive with less has lost something that
-/// nothing in it can tell.
+/// What the archive held when this node last looked, or what it has last backed up: a place with less
+/// has lost something that nothing in it can tell, or is not mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noted {
     /// BLAKE3 of the address of the archive.
@@ -922,9 +922,9 @@ pub struct Noted {
     pub log_id: LogId,
     /// The branch.
     pub timeline: Timeline,
-    /// Number of the newest manifest.
+    /// Number of the newest manifest; 0 for a backup.
     pub number: u64,
-    /// Its hash.
+    /// Its hash, or that of the map of the backup.
     pub hash: Hash,
     /// Everything up to here was in the archive.
     pub position: Position,
@@ -963,29 +963,12 @@ impl Noted {
         words.next().is_none().then_some(note)
     }
 
-    fn store(&self, env: &Env, path: &Path) -> Result<(), RemoteError> {
+    /// Writes it. Where another process does so at the same moment, one of both may fail.
+    pub(crate) fn store(&self, env: &Env, path: &Path) -> Result<(), RemoteError> {
         let Self { place, log_id, timeline, number, hash, position } = self;
         let text = format!("{place} {log_id} {timeline} {number} {hash} {position}\n");
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        // One of its own: another process may be at it, too.
-        name.push(format!(".{}.new", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let write = || {
-            match env.vfs.remove_file(&temporary) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let file = env.vfs.open(&temporary, Open::CreateNew)?;
-            file.write_at(text.as_bytes(), 0)?;
-            file.sync_all()?;
-            file.close()?;
-            env.vfs.rename(&temporary, path)?;
-            env.vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
-        };
-        write().map_err(|source| {
-            let _ = env.vfs.remove_file(&temporary);
-            file_error("write", path, source)
-        })
+        let written = replace(&*env.vfs, path, text.as_bytes());
+        written.map_err(|source| file_error("write", path, source))
     }
 }
 

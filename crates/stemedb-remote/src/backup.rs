@@ -9,7 +9,7 @@ use stemedb_io::{Env, Open};
 use stemedb_log::{Cutter, Link, Part, read_part};
 use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
 
-use crate::archiver::put_and_read_back;
+use crate::archiver::{Noted, put_and_read_back};
 use crate::codec::{BadManifest, Fields, MapWriter, hash, open, seal};
 use crate::error::RemoteError;
 use crate::manifest::{PartEntry, decode_link, encode_link};
@@ -189,12 +189,21 @@ pub struct BackupOptions {
     pub part_bytes: u64,
     /// Bytes that are sent in a second at most; 0: no bound.
     pub bytes_per_second: u64,
+    /// Where it is noted that there is a backup: a file of this node. A place that has lost all of them
+    /// may not be mounted, and is not begun anew.
+    pub note: Option<PathBuf>,
 }
 
 impl BackupOptions {
     /// The defaults, for a node's folder.
     pub fn new(node: impl Into<PathBuf>) -> Self {
-        Self { node: node.into(), leave_out: Vec::new(), part_bytes: 16 << 20, bytes_per_second: 0 }
+        Self {
+            node: node.into(),
+            leave_out: Vec::new(),
+            part_bytes: 16 << 20,
+            bytes_per_second: 0,
+            note: None,
+        }
     }
 }
 
@@ -225,7 +234,13 @@ pub fn make_backup(
     })?;
     let began = env.clock.now_ms();
     let there = listed(store, env, log_id)?;
-    let earlier = list_backups(store, env, log_id)?.good;
+    let Backups { good: earlier, bad } = list_backups(store, env, log_id)?;
+    if earlier.is_empty()
+        && bad.is_empty()
+        && let Some(path) = &options.note
+    {
+        not_begun_again(store, env, (log_id, timeline), path)?;
+    }
     let own = key.agent_id();
     let mut sender = Sender {
         store,
@@ -293,7 +308,35 @@ pub fn make_backup(
         }
         return Err(error);
     }
+    if let Some(path) = &options.note {
+        let place = hash(store.place().as_bytes());
+        let hash = hash(&bytes);
+        let position = backup.end.position;
+        let note = Noted { place, log_id, timeline, number: 0, hash, position };
+        if let Err(error) = note.store(env, path) {
+            tracing::warn!(%error, "cannot note that there is a backup");
+        }
+    }
     Ok(Made { backup, sent: sender.sent, reused: sender.reused })
+}
+
+/// Refuses a place without a backup where this node has made one, before anything is put there.
+fn not_begun_again(
+    store: &dyn Store,
+    env: &Env,
+    identity: (LogId, Timeline),
+    note: &Path,
+) -> Result<(), RemoteError> {
+    match Noted::load(env, note)? {
+        Some(noted) if noted.is_of(store, identity) => Err(RemoteError::Refused(format!(
+            "{} holds no backup of this log, and this node has made one there up to position {}: see that \
+             it is mounted and the address is right; to begin again there, remove {}",
+            store.place(),
+            noted.position,
+            note.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The map of a backup is what was put, and a backup.

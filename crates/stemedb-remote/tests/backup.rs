@@ -447,6 +447,32 @@ fn of_several_branches_the_newest_is_asked_for_by_branch() {
 }
 
 #[test]
+fn a_place_that_has_lost_all_backups_is_not_begun_again() {
+    let (machine, wal) = world(17, 10);
+    let key = SigningKey::from_seed(&[5; 32]);
+    let note = Path::new(NODE).join("backed-up");
+    let options = BackupOptions { note: Some(note.clone()), ..BackupOptions::new(NODE) };
+    let make = |store: &dyn Store| {
+        make_backup(store, &machine.env, &mut wal.cutter(), &key, &options, &mut |_| ())
+    };
+    let store = MemoryStore::default();
+    make(&store).unwrap();
+    make(&store).unwrap();
+    // What is seen of a place that is not mounted.
+    let empty = MemoryStore::default();
+    let error = make(&empty).unwrap_err().to_string();
+    assert!(error.contains("is mounted") && error.contains("backed-up"), "{error}");
+    assert!(empty.folders("").unwrap().is_empty());
+    // One that is there and cannot be read is there.
+    let listed = store.list(&format!("{LOG_ID}/backups"), "").unwrap();
+    empty.put_new(&listed[0].name, b"nonsense").unwrap();
+    make(&empty).unwrap();
+    // Somebody says to begin again; and another place was never known.
+    machine.vfs.remove_file(&note).unwrap();
+    make(&MemoryStore::default()).unwrap();
+}
+
+#[test]
 fn the_parts_of_a_backup_of_another_key_are_not_signed_again() {
     let (machine, wal) = world(14, 30);
     let store = MemoryStore::default();

@@ -1,5 +1,6 @@
 //! The contract of a store, on each that is at hand.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "somebody else moves the folder of the store")]
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -98,6 +99,50 @@ fn a_folder_is_made_by_the_first_put_only() {
     store.put_new("x/y", b"there").unwrap();
     assert_eq!(store.get("x/y", 9).unwrap(), b"there");
     assert_eq!(store.list("x", "").unwrap().len(), 1);
+}
+
+#[test]
+fn a_folder_that_was_unmounted_is_not_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (dir.path().join("place"), dir.path().join("away"));
+    let store = ObjectStore::open(&path.display().to_string(), &StoreOptions::default()).unwrap();
+    store.put_new("a/x", b"one").unwrap();
+    // What an unmounted file system leaves: an empty mount point, or none.
+    std::fs::rename(&path, &away).unwrap();
+    for mount_point in [false, true] {
+        if mount_point {
+            std::fs::create_dir(&path).unwrap();
+        }
+        let errors = [
+            store.put_new("a/y", b"two").unwrap_err(),
+            store.get("a/x", 9).unwrap_err(),
+            store.list("a", "").unwrap_err(),
+            store.folders("").unwrap_err(),
+            store.remove("a/x").unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+            assert!(error.to_string().contains("mount it again"), "{error}");
+        }
+        assert_eq!(path.exists(), mount_point);
+    }
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+    // Mounted again it goes on; also as another device, since what was there is there.
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&away, &path).unwrap();
+    store.put_new("a/y", b"two").unwrap();
+    std::fs::rename(&path, &away).unwrap();
+    std::fs::create_dir_all(path.join("a")).unwrap();
+    std::fs::copy(away.join("a/y"), path.join("a/y")).unwrap();
+    assert_eq!(store.get("a/y", 9).unwrap(), b"two");
+    // Nothing was seen of a place: it may still be mounted.
+    let late = dir.path().join("late");
+    std::fs::create_dir(&late).unwrap();
+    let store = ObjectStore::open(&late.display().to_string(), &StoreOptions::default()).unwrap();
+    assert_eq!(store.list("a", "").unwrap(), []);
+    std::fs::remove_dir(&late).unwrap();
+    std::fs::rename(&away, &late).unwrap();
+    assert_eq!(store.list("a", "").unwrap().len(), 2);
 }
 
 /// A server that answers every request as S3 does for a bucket that is not there.

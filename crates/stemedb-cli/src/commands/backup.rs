@@ -244,7 +244,13 @@ pub(super) fn make(
     })?;
     let key = archive::node_key(config, env)?;
     let options = BackupOptions {
-        leave_out: vec![archive::NOTE.into(), SOCKET.into(), operations::FOLDER.into()],
+        leave_out: vec![
+            archive::NOTE.into(),
+            archive::BACKUP_NOTE.into(),
+            SOCKET.into(),
+            operations::FOLDER.into(),
+        ],
+        note: Some(archive::backup_note(config)),
         bytes_per_second,
         ..BackupOptions::new(config.node_dir())
     };

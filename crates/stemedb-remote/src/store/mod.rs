@@ -1,5 +1,6 @@
 //! Objects far away: named bytes that are written once, read, listed, and removed by pruning alone.
 
+mod folder;
 mod memory;
 mod object;
 mod probe;

@@ -1,7 +1,7 @@
 //! A folder, or S3, Google Cloud Storage, Azure, and what speaks like them.
 
 use std::collections::BTreeMap;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use object_store::{
 };
 use tokio::runtime::{Builder, Runtime};
 
+use super::folder::Folder;
 use super::{Listed, Put, Store, StoreError};
 
 /// How patient a store is, and what it is told besides its address.
@@ -54,7 +55,7 @@ impl Default for StoreOptions {
 pub struct ObjectStore {
     /// Not yet, for a folder that is not there.
     objects: OnceLock<Arc<dyn Objects>>,
-    folder: Option<PathBuf>,
+    folder: Option<Folder>,
     prefix: String,
     place: String,
     runtime: Runtime,
@@ -96,7 +97,7 @@ impl ObjectStore {
                 }
                 return Ok(Self {
                     objects: OnceLock::new(),
-                    folder: Some(path.to_owned()),
+                    folder: Some(Folder::new(path)),
                     prefix: String::new(),
                     place: address.into(),
                     runtime,
@@ -146,19 +147,24 @@ impl ObjectStore {
         Ok(Self { objects, folder: None, prefix, place: address.into(), runtime })
     }
 
-    /// What is asked; `None` for a folder that is not there, unless it is to be made.
+    /// What is asked; `None` for a folder that is not there, unless it is to be made. A folder that is
+    /// another one than before is not asked.
     fn objects(&self, make: bool) -> Result<Option<&Arc<dyn Objects>>, StoreError> {
-        if let (None, Some(path)) = (self.objects.get(), &self.folder)
-            && (make || path.is_dir())
-        {
-            let opened = folder(path).map_err(|problem| StoreError::Unavailable {
-                act: "open",
-                name: self.place.clone(),
-                problem,
-            })?;
+        let Some(local) = &self.folder else { return Ok(self.objects.get()) };
+        let failed =
+            |problem| StoreError::Unavailable { act: "use", name: self.place.clone(), problem };
+        local.check().map_err(failed)?;
+        if self.objects.get().is_none() && (make || local.path().is_dir()) {
+            let opened = folder(local.path()).map_err(failed)?;
             let _ = self.objects.set(Arc::new(opened));
         }
         Ok(self.objects.get())
+    }
+
+    fn saw(&self, name: &str) {
+        if let Some(local) = &self.folder {
+            local.saw(name);
+        }
     }
 
     fn path(&self, name: &str) -> Path {
@@ -242,7 +248,10 @@ impl Store for ObjectStore {
         };
         let put = objects.put_opts(&path, payload, options);
         match self.runtime.block_on(put) {
-            Ok(_) => Ok(Put::Created),
+            Ok(_) => {
+                self.saw(name);
+                Ok(Put::Created)
+            }
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Put::Exists),
             Err(error) => Err(self.failed("put", name, error)),
         }
@@ -259,7 +268,10 @@ impl Store for ObjectStore {
             if found > most { Ok(Err(found)) } else { got.bytes().await.map(Ok) }
         });
         match bytes {
-            Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+            Ok(Ok(bytes)) => {
+                self.saw(name);
+                Ok(bytes.to_vec())
+            }
             Ok(Err(found)) => Err(StoreError::TooLong { name: name.into(), found, most }),
             Err(error) => Err(self.failed("get", name, error)),
         }
@@ -302,7 +314,12 @@ impl Store for ObjectStore {
         let path = self.path(name);
         let Some(objects) = self.objects(false)? else { return Ok(()) };
         match self.runtime.block_on(objects.delete(&path)) {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(Error::NotFound { .. }) => {
+                if let Some(local) = &self.folder {
+                    local.removed(name);
+                }
+                Ok(())
+            }
             Err(error) => Err(self.failed("remove", name, error)),
         }
     }

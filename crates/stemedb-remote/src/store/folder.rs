@@ -1,0 +1,76 @@
+//! The folder of a local store. One that is unmounted while it is used leaves its mount point behind,
+//! and whatever is put then lands on the disk below.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A folder, and what is remembered of it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    /// Device and number of the folder that was used.
+    id: Option<(u64, u64)>,
+    /// An object that was seen in it.
+    witness: Option<String>,
+}
+
+impl Folder {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), used: Mutex::default() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn id(&self) -> Option<(u64, u64)> {
+        fs::metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+
+    /// Says so if this is not the folder that was used. Another one is it nevertheless if the object is
+    /// there that was seen last: a device has another number when it is mounted again.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let now = self.id();
+        let mut used = self.used();
+        let is = match &used.witness {
+            None => true,
+            Some(_) if now == used.id => true,
+            Some(witness) => now.is_some() && self.path.join(witness).exists(),
+        };
+        if !is {
+            return Err(format!(
+                "{} is not the folder that was used before: mount it again, if it was unmounted",
+                self.path.display()
+            ));
+        }
+        used.id = now;
+        Ok(())
+    }
+
+    /// An object was put there or read.
+    pub(super) fn saw(&self, name: &str) {
+        let mut used = self.used();
+        used.witness = Some(name.to_owned());
+        // Just made, by a put.
+        used.id = used.id.or_else(|| self.id());
+    }
+
+    /// An object is not there any more.
+    pub(super) fn removed(&self, name: &str) {
+        let mut used = self.used();
+        if used.witness.as_deref() == Some(name) {
+            used.witness = None;
+        }
+    }
+}
