@@ -71,8 +71,8 @@ impl TrustArgs {
         })
     }
 
-    /// On a machine without a node nobody is believed who is not named.
-    fn believed(&self, config: &Config, env: &Env) -> Result<Vec<AgentId>, Failure> {
+    /// The keys that are believed. On a machine without a node nobody is who is not named.
+    pub fn believed(&self, config: &Config, env: &Env) -> Result<Vec<AgentId>, Failure> {
         let mut keys = config.trusted_keys();
         keys.extend_from_slice(&self.keys);
         keys.extend(existing_node_key(config, env)?.map(|key| key.agent_id()));

@@ -1,7 +1,7 @@
 //! The note that a restore leaves in the data folder until it is done. Such a folder is not served: what
 //! is there may be a log that ends early, or a node without its keys.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use stemedb_io::{Env, replace};
@@ -108,5 +108,5 @@ fn read(config: &Config) -> Result<Option<Restoring>, Failure> {
 }
 
 fn path(config: &Config) -> PathBuf {
-    Path::new(&config.server.data_dir).join(NAME)
+    config.server.data_dir.join(NAME)
 }

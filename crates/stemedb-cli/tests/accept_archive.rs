@@ -325,6 +325,33 @@ fn what_a_server_held_comes_back() {
         assert!(words.contains(named), "{words}");
     }
     assert_eq!(json(&run(&["verify", "--json", "--branch", branch], &log), 0)["id"], first["id"]);
+
+    // A backup that cannot be read stops pruning until somebody gives it up, twice said.
+    let name = format!("{:015}-{:016x}", 9_999_999_999_999_u64, 7);
+    let map = Path::new(&shared).join(again.log_id.to_string()).join("backups");
+    fs::write(map.join(format!("{name}.cbor")), "nonsense").unwrap();
+    let stopped = run(&["prune"], &new);
+    let words = String::from_utf8_lossy(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(1), "{words}");
+    assert!(words.contains(&name) && words.contains("give-up"), "{words}");
+    for (more, status) in [(&[][..], 1), (&["--yes"][..], 0), (&["--yes"][..], 1)] {
+        let output = run(&[&["give-up", name.as_str()][..], more].concat(), &new);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{words}");
+    }
+    // The old branch is dead; that of the node is not.
+    let own = run(&["prune", "--branch", second["branch"].as_str().unwrap(), "--yes"], &new);
+    assert_eq!(own.status.code(), Some(1), "{}", String::from_utf8_lossy(&own.stderr));
+    for (more, status, left) in
+        [(&["--dry-run"][..], 0, 2), (&[][..], 1, 2), (&["--yes"][..], 0, 1)]
+    {
+        let output = run(&[&["prune", "--branch", branch][..], more].concat(), &new);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{words}");
+        let listed = run(&["list", "--json"], &new);
+        assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), left);
+    }
+    assert_eq!(json(&run(&["verify", "--json"], &new), 0)["id"], second["id"]);
 }
 
 #[test]

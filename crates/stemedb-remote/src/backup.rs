@@ -15,6 +15,7 @@ use crate::error::RemoteError;
 use crate::manifest::{PartEntry, decode_link, encode_link};
 use crate::names;
 use crate::parallel;
+use crate::prune::{YOUNG_MS, announced};
 use crate::restore::{Needed, RestorePlan, Target, fetch_hashed, patiently};
 use crate::store::{Listed, Store, StoreError};
 
@@ -107,7 +108,7 @@ impl Backup {
     }
 
     /// The objects that it needs, each with length and hash.
-    fn objects(&self) -> Vec<Object> {
+    pub(crate) fn objects(&self) -> Vec<Object> {
         let part = |part: &PartEntry| (part.hash, part.copy, part.bytes);
         let file = |file: &FileEntry| (file.hash, file.copy, file.bytes);
         let all = self.parts.iter().map(part).chain(self.files.iter().map(file));
@@ -135,8 +136,8 @@ impl Backup {
     }
 }
 
-struct Object {
-    name: String,
+pub(crate) struct Object {
+    pub(crate) name: String,
     hash: Hash,
     bytes: u64,
 }
@@ -242,11 +243,13 @@ pub fn make_backup(
         not_begun_again(store, env, (log_id, timeline), path)?;
     }
     let own = key.agent_id();
+    let mut leave = not_to_rely_on(&there, &earlier);
+    leave.extend(announced(store, env, log_id)?);
     let mut sender = Sender {
         store,
         env,
         log_id,
-        leave: not_to_rely_on(&there, &earlier),
+        leave,
         there,
         sent: 0,
         reused: 0,
@@ -298,7 +301,9 @@ pub fn make_backup(
     all_there(store, env, &backup)?;
     let name = names::backup(log_id, &backup.id);
     patiently(env, || store.put_new(&name, &bytes).map_err(RemoteError::from))?;
-    let whole = read_back(store, env, &name, &bytes).and_then(|()| all_there(store, env, &backup));
+    let whole = read_back(store, env, &name, &bytes)
+        .and_then(|()| none_announced(store, env, &backup))
+        .and_then(|()| all_there(store, env, &backup));
     if let Err(error) = whole {
         // Its name is of this attempt alone. One that stays would be kept before whole ones.
         if let Err(remove) = patiently(env, || store.remove(&name).map_err(RemoteError::from)) {
@@ -365,6 +370,19 @@ fn all_there(store: &dyn Store, env: &Env, backup: &Backup) -> Result<(), Remote
     }
 }
 
+/// Nothing that the backup needs is about to be removed. Asked once its map is there: pruning that
+/// begins later sees the map.
+fn none_announced(store: &dyn Store, env: &Env, backup: &Backup) -> Result<(), RemoteError> {
+    let announced = announced(store, env, backup.log_id)?;
+    match backup.objects().into_iter().find(|one| announced.contains(&one.name)) {
+        None => Ok(()),
+        Some(Object { name, .. }) => Err(RemoteError::Damaged {
+            name,
+            problem: "pruning is about to remove it; make the backup again".into(),
+        }),
+    }
+}
+
 /// Objects that pruning beside the backup may take: no map names them, and they are not new.
 fn not_to_rely_on(
     there: &BTreeMap<String, Listed>,
@@ -394,7 +412,8 @@ fn reusable(
     };
     let mut parts = newest.parts;
     let usable = |part: &PartEntry| {
-        let there = sender.there.get(&names::file(log_id, &part.hash, part.copy));
+        let name = names::file(log_id, &part.hash, part.copy);
+        let there = sender.there.get(&name).filter(|_| !sender.leave.contains(&name));
         there.is_some_and(|there| there.bytes == part.bytes)
     };
     if let Some(lost) = parts.iter().position(|part| !usable(part)) {
@@ -764,144 +783,4 @@ pub fn restore_files(
         restored += 1;
     }
     Ok(restored)
-}
-
-/// Which backups of a branch stay. Each rule keeps the newest of each of its periods; what any rule keeps stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
-    /// So many of the newest, at least one.
-    pub last: usize,
-    /// One of each of so many days (UTC) that have one.
-    pub daily: usize,
-    /// One of each of so many weeks.
-    pub weekly: usize,
-}
-
-/// What pruning will remove, or has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pruned {
-    /// Backups that go.
-    pub backups: Vec<String>,
-    /// Objects that no backup needs then, and their bytes.
-    pub objects: u64,
-    /// See `objects`.
-    pub bytes: u64,
-}
-
-const DAY_MS: i64 = 24 * 3_600_000;
-/// Objects that are removed between two looks at the maps.
-const REMOVED_AT_ONCE: usize = 64;
-/// What is younger may belong to a backup that is being made.
-const YOUNG_MS: i64 = DAY_MS;
-
-/// Removes the backups that no rule keeps, and then the objects that none of those that are left
-/// needs. Refuses while the manifest of any backup cannot be read: nobody knows what that one needs.
-/// With `dry_run` only says what would go. Objects that were put within a day stay: a backup that is
-/// being made may need them.
-pub fn prune_backups(
-    store: &dyn Store,
-    env: &Env,
-    log_id: LogId,
-    keep: Keep,
-    dry_run: bool,
-) -> Result<Pruned, RemoteError> {
-    let Backups { good, bad } = list_backups(store, env, log_id)?;
-    if let Some((name, problem)) = bad.first() {
-        return Err(RemoteError::Refused(format!(
-            "{name}: {problem}; nothing is removed, since nobody knows what it needs: give that one up \
-             by its name to go on without it"
-        )));
-    }
-    let kept = kept(&good, keep);
-    let (stay, go): (Vec<_>, Vec<_>) = good.iter().partition(|(one, _)| kept.contains(&one.id));
-    let needed: BTreeSet<String> =
-        stay.iter().flat_map(|(one, _)| one.objects()).map(|object| object.name).collect();
-    let objects =
-        patiently(env, || store.list(&names::files(log_id), "").map_err(RemoteError::from))?;
-    // By the clock of the store, as far as that can be known: ours may be ahead.
-    let maps =
-        patiently(env, || store.list(&names::backups(log_id), "").map_err(RemoteError::from))?;
-    let newest = objects.iter().chain(&maps).map(|one| one.modified_ms).max();
-    let now = env.clock.now_ms().min(newest.unwrap_or(i64::MIN));
-    let unneeded: Vec<_> = objects
-        .into_iter()
-        .filter(|one| {
-            !needed.contains(&one.name) && now.saturating_sub(one.modified_ms) >= YOUNG_MS
-        })
-        .collect();
-    let mut pruned = Pruned {
-        backups: go.iter().map(|(one, _)| one.id.clone()).collect(),
-        objects: unneeded.len() as u64,
-        bytes: unneeded.iter().map(|one| one.bytes).sum(),
-    };
-    if dry_run {
-        return Ok(pruned);
-    }
-    // Manifests first: no backup is left that lacks something.
-    for id in &pruned.backups {
-        let name = names::backup(log_id, id);
-        patiently(env, || store.remove(&name).map_err(RemoteError::from))?;
-    }
-    for some in unneeded.chunks(REMOVED_AT_ONCE) {
-        // A backup that was made meanwhile may need what was there when it began.
-        let Backups { good, bad } = list_backups(store, env, log_id)?;
-        if let Some((name, problem)) = bad.first() {
-            return Err(RemoteError::Refused(format!("{name}: {problem}; no more is removed")));
-        }
-        let needed: BTreeSet<String> =
-            good.iter().flat_map(|(one, _)| one.objects()).map(|object| object.name).collect();
-        for one in some {
-            if needed.contains(&one.name) {
-                pruned.objects -= 1;
-                pruned.bytes -= one.bytes;
-            } else {
-                patiently(env, || store.remove(&one.name).map_err(RemoteError::from))?;
-            }
-        }
-    }
-    Ok(pruned)
-}
-
-/// Removes the object in the place of a backup that cannot be read, by its whole name. What it named
-/// goes with the next pruning. Refuses one that can be read.
-pub fn give_up_backup(
-    store: &dyn Store,
-    env: &Env,
-    log_id: LogId,
-    name: &str,
-) -> Result<(), RemoteError> {
-    let Backups { bad, .. } = list_backups(store, env, log_id)?;
-    if !bad.iter().any(|(bad, _)| bad == name) {
-        return Err(RemoteError::Refused(format!(
-            "{name} is not the name of a backup that cannot be read; whole ones go by pruning"
-        )));
-    }
-    patiently(env, || store.remove(name).map_err(RemoteError::from))
-}
-
-/// The backups that some rule keeps. Each rule counts the branches apart, and the newest of each is
-/// always kept: what is backed up of a copy takes no place of the log that it comes from.
-fn kept(backups: &[(Backup, AgentId)], keep: Keep) -> BTreeSet<String> {
-    let branches: BTreeSet<Timeline> = backups.iter().map(|(one, _)| one.timeline).collect();
-    branches.into_iter().flat_map(|branch| kept_of(backups, branch, keep)).collect()
-}
-
-fn kept_of(backups: &[(Backup, AgentId)], branch: Timeline, keep: Keep) -> BTreeSet<String> {
-    let newest = || {
-        let newest = backups.iter().rev().map(|(one, _)| one);
-        newest.filter(|one| one.timeline == branch)
-    };
-    let mut kept: BTreeSet<String> =
-        newest().take(keep.last.max(1)).map(|one| one.id.clone()).collect();
-    // The epoch began on a Thursday; weeks begin on Mondays.
-    for (count, period, shift) in [(keep.daily, DAY_MS, 0), (keep.weekly, 7 * DAY_MS, 3 * DAY_MS)] {
-        let mut seen = BTreeSet::new();
-        for one in newest() {
-            let number = one.made_at.0.saturating_add(shift).div_euclid(period);
-            if seen.len() < count && seen.insert(number) {
-                kept.insert(one.id.clone());
-            }
-        }
-    }
-    kept
 }

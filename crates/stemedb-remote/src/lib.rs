@@ -7,7 +7,7 @@
 //! | `catalogue` | all manifests of a branch read together, branches joined |
 //! | `archiver`, `scrub` | copies a log while it is written, and reads it again by and by |
 //! | `status` | what is in an archive, on its way, lost, damaged |
-//! | `backup` | the log up to one position and the node's files, by content; verify, prune |
+//! | `backup`, `prune` | the log up to one position and the node's files, by content; verify, prune |
 //! | `restore` | from parts to a log, whole or up to a position or time |
 //!
 //! The formats are in `docs/format/archive.md`, the reasons in `docs/decisions`.
@@ -30,6 +30,7 @@ mod error;
 mod manifest;
 mod names;
 mod parallel;
+mod prune;
 mod restore;
 mod scrub;
 mod status;
@@ -40,13 +41,14 @@ pub use archiver::{
     ArchiveConfig, ArchiveProgress, ArchiveState, Archiver, ArchiverHandle, Noted, Step,
 };
 pub use backup::{
-    Backup, BackupOptions, Backups, FileEntry, Keep, Made, Pruned, check_files, give_up_backup,
-    list_backups, make_backup, prune_backups, restore_files, verify_backup,
+    Backup, BackupOptions, Backups, FileEntry, Made, check_files, list_backups, make_backup,
+    restore_files, verify_backup,
 };
 pub use catalogue::{Catalogue, History, Placed, Problem, leaves, logs};
 pub use codec::{BadManifest, believe};
 pub use error::RemoteError;
 pub use manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
+pub use prune::{Keep, Pruned, give_up_backup, prune_backups, prune_branch};
 pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};
 pub use status::{ArchiveStatus, archive_status, verify_archive};
 pub use store::{Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe};

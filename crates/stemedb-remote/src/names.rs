@@ -5,6 +5,7 @@
 //! <log_id>/<timeline>/manifests/<number, 20 digits>.cbor
 //! <log_id>/backups/<made at, ms, 15 digits>-<16 hex digits>.cbor
 //! <log_id>/files/<BLAKE3>[.copy]
+//! <log_id>/pruning/<begun at, ms, 15 digits>-<16 hex digits>
 //! <log_id>/<timeline>/parts/<segment, 10>-<first, 20>-<last, 20>-<BLAKE3>[.copy].part
 //! ```
 
@@ -65,6 +66,16 @@ pub(crate) fn backups(log_id: LogId) -> String {
 /// A backup.
 pub(crate) fn backup(log_id: LogId, id: &str) -> String {
     format!("{}/{id}.cbor", backups(log_id))
+}
+
+/// The folder of what is about to be removed from the backups of a log.
+pub(crate) fn prunings(log_id: LogId) -> String {
+    format!("{log_id}/pruning")
+}
+
+/// A list of objects that are about to be removed.
+pub(crate) fn pruning(log_id: LogId, begun_ms: i64, chance: u64) -> String {
+    format!("{}/{begun_ms:015}-{chance:016x}", prunings(log_id))
 }
 
 /// The folder of what backups hold.

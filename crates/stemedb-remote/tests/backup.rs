@@ -5,16 +5,16 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use stemedb_io::{Clock, Open, Vfs};
-use stemedb_log::{Log, Wal};
+use stemedb_log::{Cutter, Log, Wal};
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
     Backup, BackupOptions, Keep, Listed, Made, MemoryStore, Put, RemoteError, RestoreTo, Store,
-    StoreError, Target, give_up_backup, list_backups, make_backup, prune_backups, restore,
-    restore_files, verify_backup,
+    StoreError, Target, give_up_backup, list_backups, make_backup, prune_backups, prune_branch,
+    restore, restore_files, verify_backup,
 };
 use support::*;
 
@@ -35,6 +35,14 @@ fn machine_forgets(machine: &Machine, path: &str) {
 }
 
 fn backup(machine: &Machine, wal: &Wal, store: &dyn Store) -> Result<Made, RemoteError> {
+    backup_with(machine, wal.cutter(), store)
+}
+
+fn backup_with(
+    machine: &Machine,
+    mut cutter: Cutter,
+    store: &dyn Store,
+) -> Result<Made, RemoteError> {
     let options = BackupOptions {
         leave_out: vec!["archived".into()],
         part_bytes: 20_000,
@@ -42,7 +50,7 @@ fn backup(machine: &Machine, wal: &Wal, store: &dyn Store) -> Result<Made, Remot
     };
     let key = SigningKey::from_seed(&[5; 32]);
     let mut told = Vec::new();
-    let made = make_backup(store, &machine.env, &mut wal.cutter(), &key, &options, &mut |at| {
+    let made = make_backup(store, &machine.env, &mut cutter, &key, &options, &mut |at| {
         told.push(at);
     });
     assert!(told.is_sorted());
@@ -218,8 +226,20 @@ fn pruning_keeps_what_the_kept_backups_need() {
     // Until somebody gives that one up, and no other.
     let good = backup(&machine, &wal, &store).unwrap().backup.id;
     let other = format!("{LOG_ID}/backups/{good}.cbor");
-    assert!(give_up_backup(&store, &machine.env, LOG_ID, &other).is_err());
-    give_up_backup(&store, &machine.env, LOG_ID, &name).unwrap();
+    let own = [SigningKey::from_seed(&[5; 32]).agent_id()];
+    let give_up =
+        |name: &str, dry_run| give_up_backup(&store, &machine.env, LOG_ID, name, &own, dry_run);
+    assert!(give_up(&other, false).is_err() && give_up(&good, false).is_err());
+    assert_eq!(give_up(&left[0].0.id, true).unwrap(), name);
+    assert_eq!(give_up(&name, true).unwrap(), name);
+    assert!(store.get(&name, 99).is_ok());
+    give_up(&name, false).unwrap();
+    // And what somebody else has signed.
+    let mut forged = left[0].0.clone();
+    forged.id = format!("{:015}-{}", START_MS * 2, "0".repeat(16));
+    let name = format!("{LOG_ID}/backups/{}.cbor", forged.id);
+    store.put_new(&name, &forged.seal(&SigningKey::from_seed(&[6; 32]))).unwrap();
+    assert_eq!(give_up(&forged.id, false).unwrap(), name);
     prune_backups(&store, &machine.env, LOG_ID, none, false).unwrap();
     assert_eq!(list_backups(&store, &machine.env, LOG_ID).unwrap().good.len(), 1);
 }
@@ -289,15 +309,24 @@ type Act = Box<dyn FnOnce(&MemoryStore) + Send>;
 
 /// Something happens in the store once, right before a request.
 struct Meanwhile {
-    store: MemoryStore,
-    /// Before the put, or before the list, of a name that begins so.
-    before: (bool, String),
+    store: Arc<MemoryStore>,
+    /// Before this request of a name that begins so.
+    before: (Request, String),
     act: Mutex<Option<Act>>,
 }
 
+#[derive(PartialEq)]
+enum Request {
+    Put,
+    /// Once it is known what is there.
+    List,
+    Remove,
+}
+
 impl Meanwhile {
-    fn look(&self, put: bool, name: &str) {
-        if (put, true) == (self.before.0, name.starts_with(&self.before.1))
+    fn look(&self, request: Request, name: &str) {
+        if request == self.before.0
+            && name.starts_with(&self.before.1)
             && let Some(act) = self.act.lock().unwrap().take()
         {
             act(&self.store);
@@ -307,7 +336,7 @@ impl Meanwhile {
 
 impl Store for Meanwhile {
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Put, StoreError> {
-        self.look(true, name);
+        self.look(Request::Put, name);
         self.store.put_new(name, bytes)
     }
     fn get(&self, name: &str, most: u64) -> Result<Vec<u8>, StoreError> {
@@ -315,13 +344,14 @@ impl Store for Meanwhile {
     }
     fn list(&self, folder: &str, after: &str) -> Result<Vec<Listed>, StoreError> {
         let listed = self.store.list(folder, after);
-        self.look(false, folder);
+        self.look(Request::List, folder);
         listed
     }
     fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         self.store.folders(folder)
     }
     fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.look(Request::Remove, name);
         self.store.remove(name)
     }
     fn place(&self) -> String {
@@ -334,17 +364,18 @@ fn a_backup_that_lost_something_while_it_was_made_leaves_no_map() {
     let (machine, wal) = world(10, 20);
     let files = format!("{LOG_ID}/files");
     // When everything else is there and the map comes; and while files are still sent.
-    for before in [(true, format!("{LOG_ID}/backups")), (true, files.clone())] {
-        let store = Meanwhile { store: with_clock(&machine), before, act: Mutex::new(None) };
+    for name in [format!("{LOG_ID}/backups"), files.clone()] {
+        let (store, before) = (Arc::new(with_clock(&machine)), (Request::Put, name));
+        let store = Meanwhile { store, before, act: Mutex::new(None) };
         // A part that is not sent again.
-        let first = backup(&machine, &wal, &store.store).unwrap().backup.parts.remove(0);
+        let first = backup(&machine, &wal, &*store.store).unwrap().backup.parts.remove(0);
         let part = format!("{files}/{}", first.hash);
         let lose: Act = Box::new(move |store: &MemoryStore| store.remove(&part).unwrap());
         *store.act.lock().unwrap() = Some(lose);
         put_file(&machine, "root.key", b"so that there is something to send");
         let made = backup(&machine, &wal, &store);
         assert!(matches!(made, Err(RemoteError::Damaged { .. })), "{made:?}");
-        let left = list_backups(&store.store, &machine.env, LOG_ID).unwrap();
+        let left = list_backups(&*store.store, &machine.env, LOG_ID).unwrap();
         assert_eq!((left.good.len(), left.bad.len()), (1, 0));
     }
 }
@@ -354,8 +385,8 @@ fn pruning_spares_what_a_backup_beside_it_names() {
     let (machine, wal) = world(11, 20);
     let day = Duration::from_secs(24 * 3_600);
     let store = Meanwhile {
-        store: with_clock(&machine),
-        before: (false, format!("{LOG_ID}/files")),
+        store: Arc::new(with_clock(&machine)),
+        before: (Request::List, format!("{LOG_ID}/files")),
         act: Mutex::new(None),
     };
     put_file(&machine, "root.key", b"the first one");
@@ -376,6 +407,112 @@ fn pruning_spares_what_a_backup_beside_it_names() {
     let pruned = prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap();
     assert_eq!((pruned.backups.len(), pruned.objects), (1, 0));
     assert_eq!(verify_backup(&store, &machine.env, &again, &mut |_| ()).unwrap(), []);
+}
+
+/// A store in which `act` happens once before a request, and others see the same objects.
+fn meanwhile(store: &Arc<MemoryStore>, before: (Request, &str), act: Act) -> Meanwhile {
+    let before = (before.0, format!("{LOG_ID}/{}", before.1));
+    Meanwhile { store: Arc::clone(store), before, act: Mutex::new(Some(act)) }
+}
+
+/// Pruning has looked at the maps and is about to remove; the backup, which relies on what the map of
+/// an older one named, puts its own map and looks for the last time; then both go on.
+#[test]
+fn of_pruning_and_a_backup_one_sees_the_other() {
+    let (machine, wal) = world(18, 30);
+    let store = Arc::new(with_clock(&machine));
+    backup(&machine, &wal, &*store).unwrap();
+    machine.clock.sleep(Duration::from_secs(3 * 24 * 3_600));
+    // The newest one needs another key file; the one that is being made that of the first.
+    put_file(&machine, "root.key", b"the second one");
+    backup(&machine, &wal, &*store).unwrap();
+    put_file(&machine, "root.key", b"secret");
+    let (at_map, is_at_map) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let wait: Act = Box::new(move |_: &MemoryStore| {
+        at_map.send(()).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    let of_backup = meanwhile(&store, (Request::Put, "backups"), wait);
+    let keep = Keep { last: 1, daily: 0, weekly: 0 };
+    let made = std::thread::scope(|scope| {
+        let (cutter, machine) = (wal.cutter(), &machine);
+        let made = scope.spawn(|| backup_with(machine, cutter, &of_backup));
+        is_at_map.recv().unwrap();
+        let (ended, has_ended) = mpsc::channel();
+        let beside: Act = Box::new(move |_: &MemoryStore| {
+            go_on.send(()).unwrap();
+            has_ended.recv().unwrap();
+        });
+        let of_pruning = meanwhile(&store, (Request::Remove, "files"), beside);
+        let pruned =
+            scope.spawn(move || prune_backups(&of_pruning, &machine.env, LOG_ID, keep, false));
+        let made = made.join().unwrap();
+        ended.send(()).unwrap();
+        assert_eq!(
+            pruned.join().unwrap().unwrap().objects,
+            1,
+            "the file of the first is not removed"
+        );
+        made
+    });
+    let error = made.unwrap_err().to_string();
+    assert!(error.contains("about to remove it; make the backup again"), "{error}");
+    // Made again it is whole, and nothing is left behind.
+    let again = backup(&machine, &wal, &*store).unwrap().backup;
+    assert_eq!(verify_backup(&*store, &machine.env, &again, &mut |_| ()).unwrap(), []);
+    assert_eq!(list_backups(&*store, &machine.env, LOG_ID).unwrap().good.len(), 2);
+    assert!(store.list(&format!("{LOG_ID}/pruning"), "").unwrap().is_empty());
+}
+
+#[test]
+fn what_pruning_that_broke_off_had_announced_is_sent_again() {
+    let (machine, mut wal) = world(19, 20);
+    let store = with_clock(&machine);
+    wal.append(&history(20, 2)[1].1).unwrap();
+    wal.repack_now().unwrap();
+    let first = backup(&machine, &wal, &store).unwrap().backup;
+    let all = store.list(&format!("{LOG_ID}/files"), "").unwrap();
+    let text: String = all.iter().map(|one| format!("{}\n", one.name)).collect();
+    let list = format!("{LOG_ID}/pruning/{:015}-{}", START_MS, "0".repeat(16));
+    store.put_new(&list, text.as_bytes()).unwrap();
+    let second = backup(&machine, &wal, &store).unwrap();
+    assert_eq!((second.sent, second.reused), (first.bytes(), 0));
+    // Whoever announced it goes on.
+    for one in &all {
+        store.remove(&one.name).unwrap();
+    }
+    assert_eq!(verify_backup(&store, &machine.env, &second.backup, &mut |_| ()).unwrap(), []);
+    // After a day it is taken for what it is.
+    machine.clock.sleep(Duration::from_secs(2 * 24 * 3_600));
+    backup(&machine, &wal, &store).unwrap();
+    let keep = Keep { last: 9, daily: 0, weekly: 0 };
+    prune_backups(&store, &machine.env, LOG_ID, keep, false).unwrap();
+    assert!(store.list(&format!("{LOG_ID}/pruning"), "").unwrap().is_empty());
+}
+
+#[test]
+fn the_backups_of_a_dead_branch_go_when_somebody_says_so() {
+    let (machine, wal) = world(21, 10);
+    let store = with_clock(&machine);
+    let one = backup(&machine, &wal, &store).unwrap().backup;
+    let prune = |branch, dry_run| prune_branch(&store, &machine.env, LOG_ID, branch, dry_run);
+    let error = prune(TIMELINE, false).unwrap_err().to_string();
+    assert!(error.contains("would hold no backup any more"), "{error}");
+    let mut copy = Backup { timeline: BRANCH, ..one.clone() };
+    copy.id = format!("{:015}-{}", START_MS * 2, "0".repeat(16));
+    let name = format!("{LOG_ID}/backups/{}.cbor", copy.id);
+    store.put_new(&name, &copy.seal(&SigningKey::from_seed(&[5; 32]))).unwrap();
+    assert!(
+        prune(Timeline([4; 16]), false).unwrap_err().to_string().contains("holds no backup of")
+    );
+    assert_eq!(prune(TIMELINE, true).unwrap().backups, std::slice::from_ref(&one.id));
+    assert_eq!(list_backups(&store, &machine.env, LOG_ID).unwrap().good.len(), 2);
+    assert_eq!(prune(TIMELINE, false).unwrap().backups, [one.id]);
+    let left = list_backups(&store, &machine.env, LOG_ID).unwrap().good;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].0, copy);
+    assert_eq!(verify_backup(&store, &machine.env, &copy, &mut |_| ()).unwrap(), []);
 }
 
 #[test]

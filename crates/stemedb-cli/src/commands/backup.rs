@@ -9,8 +9,9 @@ use serde_json::json;
 use stemedb_log::Cutter;
 use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Backups, Keep, Made, RestorePlan, RestoreTo, Restored, Store, Target,
-    check_files, list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
+    Backup, BackupOptions, Backups, Keep, Made, Pruned, RestorePlan, RestoreTo, Restored, Store, Target,
+    check_files, give_up_backup, list_backups, make_backup, prune_backups, prune_branch, restore,
+    restore_files, verify_backup,
 };
 
 use super::admin::{roots_from, roots_of};
@@ -75,11 +76,12 @@ enum Act {
     Verify(VerifyArgs),
     /// Remove old backups, and what no other one needs.
     ///
-    /// A backup stays if any rule keeps it; the newest always does. Nothing is removed while the list of
-    /// any backup cannot be read. What was put within a day stays: a backup that is being made may need it.
+    /// A backup stays if any rule keeps it; the newest of each branch always does. Nothing is removed while
+    /// one cannot be read or is not believed: see give-up. What was put within a day stays: a backup that is being made may need it.
     #[command(after_help = "Examples:
   stemedb backup prune --dry-run
-  stemedb backup prune --keep-last 3 --keep-daily 14 --keep-weekly 8")]
+  stemedb backup prune --keep-last 3 --keep-daily 14 --keep-weekly 8
+  stemedb backup prune --branch 0123456789abcdef0123456789abcdef --dry-run")]
     Prune {
         /// So many of the newest.
         #[arg(long, value_name = "COUNT", default_value_t = 7)]
@@ -90,9 +92,31 @@ enum Act {
         /// The newest of each of so many weeks that have one.
         #[arg(long, value_name = "COUNT", default_value_t = 4)]
         keep_weekly: usize,
+        /// Instead of all that: all backups of this branch, the newest too. For one that nobody writes any
+        /// more; takes --yes.
+        #[arg(long, value_name = "HEX", conflicts_with_all = ["keep_last", "keep_daily", "keep_weekly"])]
+        branch: Option<Timeline>,
+        /// Remove the backups of --branch.
+        #[arg(long, requires = "branch")]
+        yes: bool,
         /// Only say what would go.
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Remove a backup that cannot be read, or that no trusted key has signed: pruning stops at it.
+    ///
+    /// What it held can then not be restored. Others go by `prune`. Without --yes only says what would go.
+    #[command(after_help = "Examples:
+  stemedb backup give-up 001764417600000-0123456789abcdef
+  stemedb backup give-up 001764417600000-0123456789abcdef --yes")]
+    GiveUp {
+        /// Its id, or the name of its object, as list and prune tell it.
+        name: String,
+        /// Remove it.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         at: At,
     },
@@ -219,10 +243,14 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Act::Prune { keep_last, keep_daily, keep_weekly, dry_run, at } => {
+        Act::Prune { branch: Some(branch), yes, dry_run, at, .. } => {
+            forget_branch(branch, yes && !dry_run, dry_run, &at, context)
+        }
+        Act::Prune { keep_last, keep_daily, keep_weekly, dry_run, at, .. } => {
             let keep = Keep { last: keep_last, daily: keep_daily, weekly: keep_weekly };
             prune(keep, dry_run, &at, context)
         }
+        Act::GiveUp { name, yes, at } => give_up(&name, yes, &at, context),
         Act::Restore(args) => bring_back(&args, context),
     }
 }
@@ -486,12 +514,66 @@ fn check_deep(
 
 fn prune(keep: Keep, dry_run: bool, at: &At, context: &Context) -> Result<(), Failure> {
     let place = at.open()?;
-    let log_id = at.log_id(&place)?;
-    let found = list_backups(&*place.store, &context.env, log_id).map_err(archive::failure)?;
-    // One that somebody else has put would take the place of ours.
-    at.believe(&place, context, &signers(&found))?;
+    let log_id = all_believed(at, &place, context)?;
     let pruned = prune_backups(&*place.store, &context.env, log_id, keep, dry_run);
-    let pruned = pruned.map_err(archive::failure)?;
+    show_pruned(&pruned.map_err(archive::failure)?, dry_run, context)
+}
+
+/// Refuses to prune where one of the backups is not believed: it would take the place of one of ours.
+fn all_believed(at: &At, place: &Place, context: &Context) -> Result<LogId, Failure> {
+    let log_id = at.log_id(place)?;
+    let found = list_backups(&*place.store, &context.env, log_id).map_err(archive::failure)?;
+    at.believe(place, context, &signers(&found))?;
+    Ok(log_id)
+}
+
+/// Removes all backups of a branch, if somebody has said so twice.
+fn forget_branch(
+    branch: Timeline,
+    remove: bool,
+    dry_run: bool,
+    at: &At,
+    context: &Context,
+) -> Result<(), Failure> {
+    let place = at.open()?;
+    let log_id = all_believed(at, &place, context)?;
+    if let Some((_, here)) = database::read_marker(&place.config.node_dir())?
+        && here == branch
+    {
+        return Err(Failure::no(format!(
+            "branch {branch} is that of this node: its newest backup stays"
+        ))
+        .hint("stemedb backup prune --keep-last 1 --keep-daily 0 --keep-weekly 0"));
+    }
+    let pruned = prune_branch(&*place.store, &context.env, log_id, branch, !remove);
+    show_pruned(&pruned.map_err(archive::failure)?, !remove, context)?;
+    if remove || dry_run {
+        return Ok(());
+    }
+    Err(Failure::no(format!("nothing was removed: branch {branch} would have no backup any more"))
+        .hint(format!("stemedb backup prune --branch {branch} --yes")))
+}
+
+fn give_up(name: &str, remove: bool, at: &At, context: &Context) -> Result<(), Failure> {
+    let place = at.open()?;
+    let log_id = at.log_id(&place)?;
+    let env = &context.env;
+    let believed = at.backups.trust.believed(&place.config, env)?;
+    let object = give_up_backup(&*place.store, env, log_id, name, &believed, !remove);
+    let object = object.map_err(|error| archive::failure(error).hint("stemedb backup list"))?;
+    if !remove {
+        return Err(Failure::no(format!(
+            "nothing was removed: what {object} held could not be restored any more"
+        ))
+        .hint(format!("stemedb backup give-up {name} --yes")));
+    }
+    if context.json {
+        return context.print_json(&json!({ "removed": object }));
+    }
+    context.print(&format!("{object} removed; what it held goes with the next pruning\n"))
+}
+
+fn show_pruned(pruned: &Pruned, dry_run: bool, context: &Context) -> Result<(), Failure> {
     if context.json {
         return context.print_json(&json!({
             "dry_run": dry_run,
