@@ -59,8 +59,9 @@ unit: setup ## unit, table, property, golden and conformance tests
 	cargo nextest run --workspace --locked --no-fail-fast
 
 .PHONY: interop
-interop: setup ## the record format written again in Python: test vectors, then a server
+interop: setup ## records and encrypted objects read again in Python: test vectors, then a server
 	$(STEMEDB_VENV)/bin/python tests/interop/record.py
+	$(STEMEDB_VENV)/bin/python tests/interop/encrypted.py
 	cargo nextest run -p stemedb-cli --locked --test accept_interop --run-ignored only
 
 .PHONY: api

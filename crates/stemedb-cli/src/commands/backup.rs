@@ -8,7 +8,7 @@ use serde_json::json;
 use stemedb_log::Cutter;
 use stemedb_model::{LogId, Millis, Position, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Keep, Made, RestorePlan, RestoreTo, Restored, Store, Target,
+    Backup, BackupOptions, Keep, KeyId, Made, RestorePlan, RestoreTo, Restored, Store, Target,
     list_backups, make_backup, prune_backups, restore, restore_files, verify_backup,
 };
 
@@ -222,6 +222,12 @@ pub(super) fn make(
             .hint(format!("stemedb wal verify {}", dir.display()))
     })?;
     let key = archive::node_key(config, env)?;
+    if store.keys().writes_with().is_none() {
+        context.say(
+            "not encrypted: whoever can read this backup has the keys of the node; encryption.keys \
+             names a key to encrypt with",
+        );
+    }
     let options = BackupOptions {
         leave_out: vec![archive::NOTE.into(), SOCKET.into(), operations::FOLDER.into()],
         bytes_per_second,
@@ -281,6 +287,8 @@ fn json_of<const N: usize>(
         "log_root": one.end.chain.to_string(),
         "bytes": one.bytes(),
         "files": one.files.len(),
+        "key_ids": one.keys().into_iter().flatten().map(|id| id.to_string()).collect::<Vec<_>>(),
+        "encrypted": !one.keys().contains(&None),
     });
     if let Some(object) = value.as_object_mut() {
         object.extend(more.map(|(name, value)| (name.to_owned(), value)));
@@ -297,12 +305,13 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
             context.print_json(&json_of(one, [("signed_by", key.to_string().into())]))?;
         } else {
             context.print(&format!(
-                "{}  {}  position {}, of {}  {} bytes\n",
+                "{}  {}  position {}, of {}  {} bytes, {}\n",
                 one.id,
                 time::format(one.made_at),
                 one.end.position,
                 time::format(one.ended_at),
                 one.bytes(),
+                key_words(one, &*place.store),
             ))?;
         }
     }
@@ -313,6 +322,16 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
             found.bad.len()
         ))),
     }
+}
+
+/// What opens it.
+fn key_words(one: &Backup, store: &dyn Store) -> String {
+    let words = |key: Option<KeyId>| match key {
+        None => "in the clear".to_owned(),
+        Some(id) if store.keys().has(id) => format!("key {id}"),
+        Some(id) => format!("key {id}, which is not in encryption.keys"),
+    };
+    one.keys().into_iter().map(words).collect::<Vec<_>>().join(" and ")
 }
 
 /// The backup that is called `id`, or the newest.
