@@ -96,6 +96,12 @@ receipts: ## receipts made again after a restart and with another index: RECEIPT
 	RECEIPTS=$(RECEIPTS) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked --no-capture \
 		-E 'test(receipts_are_made_again_bit_for_bit)'
 
+HISTORIES ?= 1000
+.PHONY: restores
+restores: ## random histories restored from archive and backup to random targets: HISTORIES=1000 ANSWERS=4 SEED=…
+	HISTORIES=$(HISTORIES) ANSWERS=$(or $(ANSWERS),4) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked \
+		--success-output immediate -E 'test(histories_are_restored_to_any_position_or_time)'
+
 MUTATIONS ?= 20000
 mutate: ## damaged folders of the log: MUTATIONS=20000 SEED=…
 	MUTATIONS=$(MUTATIONS) SEED=$(or $(SEED),$(shell date +%s)) BIT_STEP=1 CUT_STEP=1 \
