@@ -58,6 +58,10 @@ unit: setup ## unit, table, property, golden and conformance tests
 	cargo test --workspace --locked --doc --quiet
 	cargo nextest run --workspace --locked --no-fail-fast
 
+.PHONY: golden
+golden: ## keep what a node of this version leaves behind, for the tests of later ones: before each release
+	cargo nextest run --workspace --locked --run-ignored only -E 'test(keep_what_this_version_leaves)'
+
 .PHONY: interop
 interop: setup ## records and encrypted objects read again in Python: test vectors, then a server
 	$(STEMEDB_VENV)/bin/python tests/interop/record.py
