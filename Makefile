@@ -58,9 +58,14 @@ unit: setup ## unit, table, property, golden and conformance tests
 	cargo test --workspace --locked --doc --quiet
 	cargo nextest run --workspace --locked --no-fail-fast
 
+.PHONY: golden
+golden: ## keep what a node of this version leaves behind, for the tests of later ones: before each release
+	cargo nextest run --workspace --locked --run-ignored only -E 'test(keep_what_this_version_leaves)'
+
 .PHONY: interop
-interop: setup ## the record format written again in Python: test vectors, then a server
+interop: setup ## records and encrypted objects read again in Python: test vectors, then a server
 	$(STEMEDB_VENV)/bin/python tests/interop/record.py
+	$(STEMEDB_VENV)/bin/python tests/interop/encrypted.py
 	cargo nextest run -p stemedb-cli --locked --test accept_interop --run-ignored only
 
 .PHONY: api
@@ -94,6 +99,12 @@ RECEIPTS ?= 10000
 receipts: ## receipts made again after a restart and with another index: RECEIPTS=10000 SEED=…
 	RECEIPTS=$(RECEIPTS) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked --no-capture \
 		-E 'test(receipts_are_made_again_bit_for_bit)'
+
+HISTORIES ?= 1000
+.PHONY: restores
+restores: ## random histories restored from archive and backup to random targets: HISTORIES=1000 ANSWERS=4 SEED=…
+	HISTORIES=$(HISTORIES) ANSWERS=$(or $(ANSWERS),4) $(if $(SEED),SEED=$(SEED)) cargo nextest run --workspace --locked \
+		--success-output immediate -E 'test(histories_are_restored_to_any_position_or_time)'
 
 MUTATIONS ?= 20000
 mutate: ## damaged folders of the log: MUTATIONS=20000 SEED=…

@@ -10,13 +10,13 @@ use stemedb_io::Env;
 use stemedb_log::Cutter;
 use stemedb_model::{AgentId, LogId, SigningKey, Timeline};
 use stemedb_remote::{
-    ArchiveConfig, Archiver, ArchiverHandle, ObjectStore, RemoteError, Store, StoreOptions,
-    believe, leaves, logs,
+    ArchiveConfig, Archiver, ArchiverHandle, KeyedStore, ObjectStore, RemoteError, Store,
+    StoreOptions, believe, leaves, logs,
 };
 
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::{database, files};
+use crate::{database, encryption, files};
 
 /// The key that this node signs manifests with.
 const NODE_KEY: &str = "node.key";
@@ -87,7 +87,7 @@ impl StoreArgs {
             return Err(Failure::error("there is no archive: archive.url is not set")
                 .hint("--store URL, or archive.url in the configuration"));
         };
-        open(url)
+        open(url, config)
     }
 }
 
@@ -112,7 +112,7 @@ impl BackupArgs {
             return Err(Failure::error("there is no place for backups: backup.url is not set")
                 .hint("--store URL, or backup.url in the configuration"));
         };
-        open(url)
+        open(url, config)
     }
 
     /// Which log.
@@ -128,8 +128,14 @@ fn which_log(store: &dyn Store, asked: Option<LogId>, config: &Config) -> Result
     }
 }
 
-/// Opens the store at an address.
-pub fn open(url: &str) -> Result<Arc<dyn Store>, Failure> {
+/// Opens the store at an address, with the keys to what is there.
+pub fn open(url: &str, config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    let keys = encryption::keys(config)?;
+    Ok(Arc::new(KeyedStore::new(open_to_look(url)?, keys)))
+}
+
+/// The same without keys, for names and maps alone. What would be put there is in the clear.
+pub fn open_to_look(url: &str) -> Result<Arc<dyn Store>, Failure> {
     let store = ObjectStore::open(url, &StoreOptions::default());
     let store = store.map_err(|error| Failure::error("cannot open the store").because(error))?;
     Ok(Arc::new(store))
@@ -189,10 +195,14 @@ pub fn backup_note(config: &Config) -> PathBuf {
 pub fn failure(error: RemoteError) -> Failure {
     let hint = match &error {
         RemoteError::Gap { .. } | RemoteError::Damaged { .. } => Some("stemedb archive status"),
+        RemoteError::Key { .. } => {
+            Some("STEMEDB_ENCRYPTION__KEYS=FILE,… names them without a configuration")
+        }
         RemoteError::Store(_) => Some("check the address, the credentials and the network"),
         _ => None,
     };
     let failure = match &error {
+        RemoteError::Key { .. } => Failure::error(error.to_string()),
         RemoteError::Refused(_) => Failure::no(error.to_string()),
         _ => Failure::error("the store").because(error),
     };
@@ -235,7 +245,7 @@ pub fn start(
     cutter: Cutter,
 ) -> Result<Option<ArchiverHandle>, Failure> {
     let Some(url) = &config.archive.url else { return Ok(None) };
-    let store = open(url)?;
+    let store = open(url, config)?;
     let key = node_key(config, env)?;
     let settings = ArchiveConfig {
         delay: delay(config),

@@ -11,6 +11,7 @@ pub mod config;
 pub mod context;
 pub mod database;
 pub mod demo;
+pub mod encryption;
 pub mod eval;
 pub mod failure;
 pub mod files;

@@ -240,12 +240,17 @@ fn what_a_server_held_comes_back() {
     let both = tempfile::tempdir().unwrap();
     let to = data_dir(both.path()).display().to_string();
     let log_from = ["backup", "restore", "--store", &archive, "--log", &name, "--branch", &branch];
-    json(&run_in(&both, &[&log_from[..], &["--data-dir", &to, "--json"]].concat()), 0);
+    let log_from = [&log_from[..], &trust, &["--data-dir", &to, "--json"]].concat();
+    json(&run_in(&both, &log_from), 0);
     let node = ["backup", "restore", "--backup", id, "--node-only", "--data-dir", &to, "--json"];
-    let done = json(&run_in(&both, &[&node[..], &place[..]].concat()), 0);
+    let node = [&node[..], &place[..], &trust].concat();
+    let done = json(&run_in(&both, &node), 0);
     assert!(done["files"].as_u64() > Some(1), "{done}");
-    let refused = run_in(&both, &[&node[..], &place[..]].concat());
-    assert_eq!(refused.status.code(), Some(1), "over files nothing is restored");
+    let stray = data_dir(both.path()).join("node/stray");
+    fs::write(&stray, "").unwrap();
+    let refused = run_in(&both, &node);
+    assert_eq!(refused.status.code(), Some(1), "over other files nothing is restored");
+    fs::remove_file(&stray).unwrap();
     let both = Server::again(both);
     assert_eq!((both.position(), both.answer_root()), (newest, root.clone()));
     drop(both);
@@ -414,4 +419,66 @@ fn a_half_restored_folder_is_not_served() {
     fs::remove_file(Path::new(&to).join("node/mine")).unwrap();
     let again = Server::again(restored);
     assert_eq!(again.position(), made["position"].as_u64().unwrap());
+}
+
+#[test]
+fn what_is_encrypted_comes_back_with_its_key_only() {
+    let far = tempfile::tempdir().unwrap();
+    let path = |name: &str| far.path().join(name).display().to_string();
+    let (archive, backups, key) = (path("archive"), path("backups"), path("encryption.key"));
+    let home = prepared(Path::new(&archive));
+    let made = json(&run_in(&home, &["key", "generate", "--encryption", &key, "--json"]), 0);
+    let id = made["key_id"].as_str().unwrap().to_owned();
+    let config = home.path().join("api.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}[encryption]\nkeys = [\"{key}\"]\n")).unwrap();
+    let server = Server::again(home);
+    assert_some(&server, 0, 5);
+    let root = server.answer_root();
+    let secret = fs::read(data_dir(server.dir.path()).join("node/root.key")).unwrap();
+    let dir = server.stop();
+    let data = data_dir(dir.path()).display().to_string();
+    let with_config = ["--config", config.to_str().unwrap(), "--data-dir", data.as_str(), "--json"];
+    let run = |args: &[&str]| run_in(&dir, &[args, &with_config].concat());
+    let status = json(&run(&["archive", "status"]), 0);
+    assert_eq!(status["keys"][0]["key_id"], id.as_str());
+    assert_eq!(status["keys"].as_array().unwrap().len(), 1);
+    json(&run(&["backup", "create", "--store", &backups]), 0);
+    json(&run(&["backup", "verify", "--deep", "--store", &backups]), 0);
+    let listed = json(&run(&["backup", "list", "--store", &backups]), 0);
+    assert_eq!((&listed["key_ids"][0], &listed["encrypted"]), (&id.as_str().into(), &true.into()));
+    // Nothing of the root key is there. In a backup without a key it is.
+    let shows = |place: &str| {
+        let objects = files(Path::new(place));
+        objects.iter().any(|file| {
+            fs::read(file).unwrap().windows(secret.len()).any(|window| window == secret)
+        })
+    };
+    assert!(!shows(&archive) && !shows(&backups));
+    let clear = path("clear");
+    let clear = ["backup", "create", "--store", &clear, "--data-dir", &data, "--json"];
+    let output = run_in(&dir, &clear);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(json(&output, 0)["encrypted"], false);
+    assert!(words.contains("not encrypted"), "{words}");
+    assert!(shows(&path("clear")), "or the look proves nothing");
+
+    // A bare machine.
+    let bare = tempfile::tempdir().unwrap();
+    let to = data_dir(bare.path()).display().to_string();
+    let signer = listed["signed_by"].as_str().unwrap();
+    let restore = ["backup", "restore", "--backup", "newest", "--trust-key", signer];
+    let restore = [&restore[..], &["--store", &backups, "--data-dir", &to]].concat();
+    let refused = run_in(&bare, &restore);
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{words}");
+    assert!(words.contains(&id) && words.contains("STEMEDB_ENCRYPTION__KEYS"), "{words}");
+    assert!(!Path::new(&to).join("node").exists(), "nothing is half restored");
+    let bare_config = bare.path().join("keys.toml");
+    fs::write(&bare_config, format!("[encryption]\nkeys = [\"{key}\"]\n")).unwrap();
+    let with_key = ["--config", bare_config.to_str().unwrap()];
+    let output = run_in(&bare, &[&restore[..], &with_key].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let again = Server::again(bare);
+    assert_eq!(again.answer_root(), root);
 }

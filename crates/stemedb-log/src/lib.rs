@@ -63,7 +63,7 @@ pub use entry::{Commit, Entry, NewEntry};
 pub use error::{ErrorKind, LogError, LogState, Outcome};
 pub use format::block::{BlockHeader, GroupKind};
 pub use format::group::LostRange;
-pub use format::header::{Fence, SegmentHeader};
+pub use format::header::{FORMAT, Fence, SegmentHeader};
 pub use inspect::{
     DroppedBytes, DumpItem, HeaderOrigin, LostPositions, RepairOptions, RepairReport,
     RepairWritten, SegmentReport, StatReport, Undecided, VerifyReport, dump, repair, stat, verify,

@@ -17,6 +17,7 @@ use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline
 
 use crate::catalogue::{Catalogue, History, Placed, Problem};
 use crate::codec::{BadManifest, believe, hash};
+use crate::encrypt::Context;
 use crate::error::RemoteError;
 use crate::manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
 use crate::names;
@@ -422,15 +423,18 @@ impl Archiver {
     /// Puts a part into the store and reads it back.
     fn upload(&self, part: &Part) -> Result<PartEntry, RemoteError> {
         let (log_id, timeline) = self.identity;
-        let hash = hash(&part.bytes);
+        let context = Context::part(&part.content);
+        let (object, key_id) = self.store.keys().seal(&context, &part.bytes)?;
+        let hash = hash(&object);
         let name = |copy| names::part(log_id, timeline, &part.content, &hash, copy);
-        let copy = put_and_read_back(&*self.store, &part.bytes, name)?;
+        let copy = put_and_read_back(&*self.store, &object, name)?;
         Ok(PartEntry {
             content: part.content.clone(),
-            bytes: part.bytes.len() as u64,
+            bytes: object.len() as u64,
             hash,
             copy,
             ends_segment: part.ends_segment,
+            key_id,
         })
     }
 

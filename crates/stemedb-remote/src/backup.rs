@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use stemedb_io::{Env, Open};
-use stemedb_log::{Cutter, Link, Part, read_part};
+use stemedb_log::{Cutter, Link, Part};
 use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
 
 use crate::archiver::{Noted, put_and_read_back};
 use crate::codec::{BadManifest, Fields, MapWriter, hash, open, seal};
+use crate::encrypt::{Context, KeyId};
 use crate::error::RemoteError;
 use crate::manifest::{PartEntry, decode_link, encode_link};
 use crate::names;
 use crate::parallel;
 use crate::prune::{YOUNG_MS, announced};
-use crate::restore::{Needed, RestorePlan, Target, fetch_hashed, patiently};
+use crate::restore::{Needed, RestorePlan, Target, fetch, fetch_hashed, patiently};
 use crate::store::{Listed, Store, StoreError};
 
 const DOMAIN: &str = "stemedb/backup/v1/manifest";
-const VERSION: u64 = 1;
+/// Version of the map of a backup.
+pub const BACKUP_FORMAT: u64 = 1;
 /// No manifest of a backup is longer.
 const BACKUP_BYTES_MAX: u64 = 256 << 20;
 /// No file of a node is longer.
@@ -35,12 +37,14 @@ const CHECKERS: usize = 4;
 pub struct FileEntry {
     /// Its path below the folder of the node, with `/`.
     pub path: String,
-    /// Its length.
+    /// Length of the object.
     pub bytes: u64,
-    /// BLAKE3 of it.
+    /// BLAKE3 of the object.
     pub hash: Hash,
     /// Which of the objects that were to hold it does.
     pub copy: u64,
+    /// What the object is encrypted with; `None`: it is in the clear.
+    pub key_id: Option<KeyId>,
 }
 
 /// One backup.
@@ -68,7 +72,7 @@ impl Backup {
     /// Its bytes, signed.
     pub fn seal(&self, key: &SigningKey) -> Vec<u8> {
         let body = MapWriter::default()
-            .uint("v", VERSION)
+            .uint("v", BACKUP_FORMAT)
             .text("id", &self.id)
             .bytes("log_id", &self.log_id.0)
             .bytes("timeline", &self.timeline.0)
@@ -85,7 +89,7 @@ impl Backup {
     pub fn open(bytes: &[u8]) -> Result<(Self, AgentId), BadManifest> {
         let (body, key) = open(DOMAIN, bytes)?;
         let mut fields = Fields::new(body)?;
-        fields.version(VERSION)?;
+        fields.version(BACKUP_FORMAT)?;
         let log_id = LogId(fields.array("log_id")?);
         let backup = Self {
             id: fields.text("id")?.to_owned(),
@@ -107,20 +111,36 @@ impl Backup {
         parts.chain(self.files.iter().map(|file| file.bytes)).sum()
     }
 
-    /// The objects that it needs, each with length and hash.
-    pub(crate) fn objects(&self) -> Vec<Object> {
-        let part = |part: &PartEntry| (part.hash, part.copy, part.bytes);
-        let file = |file: &FileEntry| (file.hash, file.copy, file.bytes);
-        let all = self.parts.iter().map(part).chain(self.files.iter().map(file));
-        let object = |(hash, copy, bytes)| Object {
-            name: names::file(self.log_id, &hash, copy),
-            hash,
-            bytes,
-        };
-        all.map(object).collect()
+    /// The keys that it is encrypted with; `None` stands for what is in the clear.
+    pub fn keys(&self) -> BTreeSet<Option<KeyId>> {
+        let parts = self.parts.iter().map(|part| part.key_id);
+        parts.chain(self.files.iter().map(|file| file.key_id)).collect()
     }
 
-    /// What a restore of its log up to `target` needs.
+    /// The objects that it needs.
+    pub(crate) fn objects(&self) -> Vec<Object<'_>> {
+        let parts = self.parts.iter().map(|part| Object {
+            name: names::file(self.log_id, &part.hash, part.copy),
+            bytes: part.bytes,
+            held: Held::Part(part),
+        });
+        let files = self.files.iter().map(|file| Object {
+            name: names::file(self.log_id, &file.hash, file.copy),
+            bytes: file.bytes,
+            held: Held::File(file),
+        });
+        parts.chain(files).collect()
+    }
+
+    /// Refuses a backup of which something is encrypted with a key that is not here.
+    fn can_be_read(&self, store: &dyn Store) -> Result<(), RemoteError> {
+        let objects = self.objects();
+        let needed = objects.iter().map(|object| (object.name.as_str(), object.held.key_id()));
+        store.keys().need(needed)
+    }
+
+    /// What a restore of its log up to `target` needs. Refuses where the key to some of the backup is
+    /// missing, its files included: half a restore is none.
     pub fn plan(
         &self,
         store: &dyn Store,
@@ -131,20 +151,37 @@ impl Backup {
             name: names::file(self.log_id, &entry.hash, entry.copy),
             entry: entry.clone(),
         };
+        self.can_be_read(store)?;
         let parts = self.parts.iter().map(needed).collect();
         RestorePlan::of_parts(store, env, (self.log_id, self.timeline), parts, target)
     }
 }
 
-pub(crate) struct Object {
+pub(crate) struct Object<'a> {
     pub(crate) name: String,
-    hash: Hash,
     bytes: u64,
+    held: Held<'a>,
+}
+
+/// What is in an object.
+enum Held<'a> {
+    Part(&'a PartEntry),
+    File(&'a FileEntry),
+}
+
+impl Held<'_> {
+    fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::Part(part) => part.key_id,
+            Self::File(file) => file.key_id,
+        }
+    }
 }
 
 impl FileEntry {
     fn encode(&self) -> Vec<u8> {
         MapWriter::default()
+            .optional_bytes("key_id", self.key_id.as_ref().map(|id| id.0.as_slice()))
             .text("path", &self.path)
             .uint("bytes", self.bytes)
             .bytes("hash", &self.hash.0)
@@ -153,10 +190,6 @@ impl FileEntry {
     }
 
     fn decode(mut fields: Fields<'_>) -> Result<Self, BadManifest> {
-        if let Some(key) = fields.optional_array::<16>("key_id")? {
-            let key = hex::encode(key);
-            return Err(BadManifest::TooNew(format!("a file is encrypted with key {key}")));
-        }
         let path = fields.text("path")?;
         if !is_plain(path) {
             return Err(BadManifest::Damaged(format!("{path} is no path below a folder")));
@@ -166,6 +199,7 @@ impl FileEntry {
             bytes: fields.uint("bytes")?,
             hash: Hash(fields.array("hash")?),
             copy: fields.uint("copy")?,
+            key_id: fields.optional_array("key_id")?.map(KeyId),
         };
         fields.end()?;
         Ok(file)
@@ -360,7 +394,7 @@ fn read_back(store: &dyn Store, env: &Env, name: &str, bytes: &[u8]) -> Result<(
 fn all_there(store: &dyn Store, env: &Env, backup: &Backup) -> Result<(), RemoteError> {
     let there = listed(store, env, backup.log_id)?;
     let is_there =
-        |one: &Object| there.get(&one.name).is_some_and(|there| there.bytes == one.bytes);
+        |one: &Object<'_>| there.get(&one.name).is_some_and(|there| there.bytes == one.bytes);
     match backup.objects().into_iter().find(|one| !is_there(one)) {
         None => Ok(()),
         Some(Object { name, .. }) => Err(RemoteError::Damaged {
@@ -397,7 +431,9 @@ fn not_to_rely_on(
     unnamed.filter(|one| old(one)).map(|one| one.name.clone()).collect()
 }
 
-/// What an earlier backup holds of whole segments, as long as the log has the same history.
+/// What an earlier backup holds of whole segments, as long as the log has the same history. What is
+/// encrypted with another key than new objects is not taken: once the backups of an old key are pruned
+/// nothing needs that key.
 fn reusable(
     cutter: &mut Cutter,
     sender: &Sender<'_>,
@@ -411,10 +447,11 @@ fn reusable(
         return Vec::new();
     };
     let mut parts = newest.parts;
+    let key_id = sender.store.keys().writes_with();
     let usable = |part: &PartEntry| {
         let name = names::file(log_id, &part.hash, part.copy);
         let there = sender.there.get(&name).filter(|_| !sender.leave.contains(&name));
-        there.is_some_and(|there| there.bytes == part.bytes)
+        there.is_some_and(|there| there.bytes == part.bytes) && part.key_id == key_id
     };
     if let Some(lost) = parts.iter().position(|part| !usable(part)) {
         parts.truncate(lost);
@@ -447,14 +484,18 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send_parts(&mut self, parts: Vec<Part>) -> Result<Vec<PartEntry>, RemoteError> {
-        let bytes: Vec<&[u8]> = parts.iter().map(|part| part.bytes.as_slice()).collect();
-        let sent = self.send(&bytes)?;
-        let entry = |(part, (hash, copy)): (&Part, (Hash, u64))| PartEntry {
+        let contents: Vec<(Context, &[u8])> = parts
+            .iter()
+            .map(|part| (Context::part(&part.content), part.bytes.as_slice()))
+            .collect();
+        let sent = self.send(&contents)?;
+        let entry = |(part, sent): (&Part, Sent)| PartEntry {
             content: part.content.clone(),
-            bytes: part.bytes.len() as u64,
-            hash,
-            copy,
+            bytes: sent.bytes,
+            hash: sent.hash,
+            copy: sent.copy,
             ends_segment: part.ends_segment,
+            key_id: sent.key_id,
         };
         Ok(parts.iter().zip(sent).map(entry).collect())
     }
@@ -465,41 +506,51 @@ impl Sender<'_> {
         let mut files = Vec::new();
         for path in paths {
             let Some(bytes) = read_file(self.env, &options.node.join(&path))? else { continue };
-            let sent = self.send(&[&bytes])?;
-            if let Some((hash, copy)) = sent.first().copied() {
-                files.push(FileEntry { path, bytes: bytes.len() as u64, hash, copy });
+            let content = (Context::file(self.log_id, &path), bytes.as_slice());
+            for Sent { bytes, hash, copy, key_id, .. } in self.send(&[content])? {
+                files.push(FileEntry { path: path.clone(), bytes, hash, copy, key_id });
             }
         }
         Ok(files)
     }
 
     /// Puts what is not there, and reads it back.
-    fn send(&mut self, objects: &[&[u8]]) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    fn send(&mut self, contents: &[(Context, &[u8])]) -> Result<Vec<Sent>, RemoteError> {
         let began = self.env.clock.monotonic();
         let (store, env, log_id) = (self.store, self.env, self.log_id);
         let (there, leave) = (&self.there, &self.leave);
-        let sent = parallel::each(objects, SENDERS, |bytes| {
-            let hash = hash(bytes);
-            let length = bytes.len() as u64;
+        let sent = parallel::each(contents, SENDERS, |(context, content)| {
+            let (object, key_id) = store.keys().seal(context, content)?;
+            let hash = hash(&object);
+            let bytes = object.len() as u64;
             let first = (0..).find(|copy| !leave.contains(&names::file(log_id, &hash, *copy)));
             let first = first.unwrap_or_default();
             let name = |copy| names::file(log_id, &hash, first + copy);
-            let known = there.get(&name(0)).is_some_and(|one| one.bytes == length);
-            let copy = first + patiently(env, || put_and_read_back(store, bytes, name))?;
-            Ok::<_, RemoteError>((hash, copy, known))
+            let known = there.get(&name(0)).is_some_and(|one| one.bytes == bytes);
+            let copy = first + patiently(env, || put_and_read_back(store, &object, name))?;
+            Ok::<_, RemoteError>(Sent { hash, copy, bytes, key_id, known })
         })?;
         let mut fresh = 0;
-        for ((_, _, known), bytes) in sent.iter().zip(objects) {
-            let length = bytes.len() as u64;
-            if *known { self.reused += length } else { fresh += length }
+        for one in &sent {
+            if one.known { self.reused += one.bytes } else { fresh += one.bytes }
         }
         self.sent += fresh;
         if let Some(ms) = (fresh * 1_000).checked_div(self.pace) {
             let took = self.env.clock.monotonic().saturating_sub(began);
             self.env.clock.sleep(Duration::from_millis(ms).saturating_sub(took));
         }
-        Ok(sent.into_iter().map(|(hash, copy, _)| (hash, copy)).collect())
+        Ok(sent)
     }
+}
+
+/// An object that is there.
+struct Sent {
+    hash: Hash,
+    copy: u64,
+    bytes: u64,
+    key_id: Option<KeyId>,
+    /// It was there before.
+    known: bool,
 }
 
 fn listed(
@@ -655,13 +706,14 @@ pub fn list_backups(store: &dyn Store, env: &Env, log_id: LogId) -> Result<Backu
 
 /// Reads every object of a backup and compares it with the manifest: each byte is covered by a hash.
 /// Gives what is wrong, an object and a sentence each; empty: the backup is whole. Tells `progress`
-/// bytes that were read.
+/// bytes that were read. Refuses where the key to some of it is missing.
 pub fn verify_backup(
     store: &dyn Store,
     env: &Env,
     backup: &Backup,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<(String, String)>, RemoteError> {
+    backup.can_be_read(store)?;
     let mut problems = Vec::new();
     let mut at: Option<Link> = None;
     for part in &backup.parts {
@@ -679,31 +731,28 @@ pub fn verify_backup(
         let name = names::backup(backup.log_id, &backup.id);
         problems.push((name, "its parts do not end where it says".into()));
     }
-    let contents: BTreeMap<String, &PartEntry> = backup
-        .parts
-        .iter()
-        .map(|part| (names::file(backup.log_id, &part.hash, part.copy), part))
-        .collect();
     let objects = backup.objects();
     let mut done = 0;
     for some in objects.chunks(CHECKERS) {
         let found = parallel::each(some, CHECKERS, |object| {
-            let Object { name, hash, bytes } = object;
-            let fetched = fetch_hashed(store, env, name, *bytes, *hash);
-            let problem = match (fetched, contents.get(name)) {
-                (Ok(bytes), Some(part)) => match read_part(name, &bytes, &mut |_, _| Ok(())) {
-                    Ok(content) if content == part.content => None,
-                    Ok(_) => Some("something else is in it than the manifest says".to_owned()),
-                    Err(error) => Some(error.to_string()),
-                },
-                (Ok(_), None) => None,
-                (Err(RemoteError::Damaged { problem, .. }), _) => Some(problem),
-                (Err(RemoteError::Store(StoreError::Missing { .. })), _) => {
-                    Some("it is not there".to_owned())
+            let name = object.name.clone();
+            let read = match object.held {
+                Held::Part(entry) => {
+                    let needed = Needed { name: name.clone(), entry: entry.clone() };
+                    fetch(store, env, &needed).map(|_| ())
                 }
-                (Err(error), _) => return Err(error),
+                Held::File(file) => fetch_file(store, env, backup.log_id, file).map(|_| ()),
             };
-            Ok(problem.map(|problem| (name.clone(), problem)))
+            match read {
+                Ok(()) => Ok(None),
+                Err(RemoteError::Damaged { problem, .. }) => Ok(Some((name, problem))),
+                Err(RemoteError::Store(StoreError::Missing { .. })) => {
+                    Ok(Some((name, "it is not there".to_owned())))
+                }
+                // It has the hash of the manifest, and is no part.
+                Err(RemoteError::Log(error)) => Ok(Some((name, error.to_string()))),
+                Err(error) => Err(error),
+            }
         })?;
         problems.extend(found.into_iter().flatten());
         done += some.iter().map(|object| object.bytes).sum::<u64>();
@@ -715,6 +764,7 @@ pub fn verify_backup(
 /// Refuses a folder for the files of the node that holds a file which this backup does not put there,
 /// as it is: what an earlier call has left there may stay.
 pub fn check_files(
+    store: &dyn Store,
     env: &Env,
     backup: &Backup,
     to: &Path,
@@ -726,7 +776,7 @@ pub fn check_files(
         let here = to.join(&path);
         let file = backup.files.iter().find(|file| file.path == path);
         let same = match file {
-            Some(file) => is_there(env, &here, file)?,
+            Some(file) => is_there(store, env, &here, backup.log_id, file)?,
             None => false,
         };
         if !same {
@@ -739,10 +789,32 @@ pub fn check_files(
     Ok(())
 }
 
-/// Whether a file is there as it is to be.
-fn is_there(env: &Env, path: &Path, file: &FileEntry) -> Result<bool, RemoteError> {
-    let found = read_file(env, path)?;
-    Ok(found.is_some_and(|bytes| bytes.len() as u64 == file.bytes && hash(&bytes) == file.hash))
+/// Whether a file is there as it is to be. The hash of one that is encrypted says nothing of what is in
+/// it: that one is fetched.
+fn is_there(
+    store: &dyn Store,
+    env: &Env,
+    path: &Path,
+    log_id: LogId,
+    file: &FileEntry,
+) -> Result<bool, RemoteError> {
+    let Some(found) = read_file(env, path)? else { return Ok(false) };
+    if file.key_id.is_none() {
+        return Ok(found.len() as u64 == file.bytes && hash(&found) == file.hash);
+    }
+    Ok(fetch_file(store, env, log_id, file)? == found)
+}
+
+/// The bytes of a file of the node, in the clear.
+fn fetch_file(
+    store: &dyn Store,
+    env: &Env,
+    log_id: LogId,
+    file: &FileEntry,
+) -> Result<Vec<u8>, RemoteError> {
+    let name = names::file(log_id, &file.hash, file.copy);
+    let bytes = fetch_hashed(store, env, &name, file.bytes, file.hash)?;
+    store.keys().open(&name, file.key_id, &Context::file(log_id, &file.path), bytes)
 }
 
 /// Puts the files of the node below `to`, readable by their owner only. Those whose path is in
@@ -755,7 +827,8 @@ pub fn restore_files(
     to: &Path,
     leave_out: &[String],
 ) -> Result<u64, RemoteError> {
-    check_files(env, backup, to, leave_out)?;
+    backup.can_be_read(store)?;
+    check_files(store, env, backup, to, leave_out)?;
     let mut restored = 0;
     let failed = |act, path: &Path| {
         let file = path.display().to_string();
@@ -764,9 +837,8 @@ pub fn restore_files(
     for file in backup.files.iter().filter(|file| !leave_out.contains(&file.path)) {
         let path = to.join(&file.path);
         let dir = path.parent().unwrap_or(to);
-        if !is_there(env, &path, file)? {
-            let name = names::file(backup.log_id, &file.hash, file.copy);
-            let bytes = fetch_hashed(store, env, &name, file.bytes, file.hash)?;
+        if !is_there(store, env, &path, backup.log_id, file)? {
+            let bytes = fetch_file(store, env, backup.log_id, file)?;
             env.vfs.create_dir_all(dir).map_err(failed("create", dir))?;
             // Whole, or not there: what broke off has another name.
             let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -112,6 +112,13 @@ impl MapWriter {
         self.put(name, |out| cbor::bytes(out, value))
     }
 
+    pub(crate) fn optional_bytes(&mut self, name: &'static str, value: Option<&[u8]>) -> &mut Self {
+        match value {
+            Some(value) => self.bytes(name, value),
+            None => self,
+        }
+    }
+
     pub(crate) fn text(&mut self, name: &'static str, value: &str) -> &mut Self {
         self.put(name, |out| cbor::text(out, value))
     }

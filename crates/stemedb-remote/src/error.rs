@@ -4,6 +4,7 @@ use stemedb_log::LogError;
 use stemedb_model::Position;
 
 use crate::codec::BadManifest;
+use crate::encrypt::KeyId;
 use crate::store::StoreError;
 
 /// Why the archive, a backup or a restore could not go on.
@@ -47,6 +48,18 @@ pub enum RemoteError {
         first: Position,
         /// The last of them.
         last: Position,
+    },
+    /// An object is encrypted with a key that is not here.
+    #[error(
+        "{name} is encrypted with key {key_id}, and {here}: encryption.keys names the files of keys"
+    )]
+    Key {
+        /// The object.
+        name: String,
+        /// The name of the key.
+        key_id: KeyId,
+        /// The keys that there are, in words.
+        here: String,
     },
     /// What was asked for cannot be had; says why and what can.
     #[error("{0}")]

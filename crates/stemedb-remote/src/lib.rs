@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `store` | objects at an address: a folder, S3, Google Cloud Storage, Azure; in memory |
 //! | `names`, `codec`, `manifest` | names of objects, signed CBOR, what an archive says of itself |
+//! | `encrypt` | what parts and files are encrypted with; opens them again |
 //! | `catalogue` | all manifests of a branch read together, branches joined |
 //! | `archiver`, `scrub` | copies a log while it is written, and reads it again by and by |
 //! | `status` | what is in an archive, on its way, lost, damaged |
@@ -19,13 +20,15 @@
 //! - Positions of an archive have no gaps: each part names the chain hash that it begins after.
 //! - A log is never put together over another, and never from parts of two histories.
 //!
-//! Absent on purpose: encryption by this crate (manifests leave room for a key's id), and a view of
-//! what a record means.
+//! - With a key nothing but signed maps is put in the clear.
+//!
+//! Absent on purpose: a view of what a record means.
 
 mod archiver;
 mod backup;
 mod catalogue;
 mod codec;
+mod encrypt;
 mod error;
 mod manifest;
 mod names;
@@ -41,14 +44,19 @@ pub use archiver::{
     ArchiveConfig, ArchiveProgress, ArchiveState, Archiver, ArchiverHandle, Noted, Step,
 };
 pub use backup::{
-    Backup, BackupOptions, Backups, FileEntry, Made, check_files, list_backups, make_backup,
-    restore_files, verify_backup,
+    BACKUP_FORMAT, Backup, BackupOptions, Backups, FileEntry, Made, check_files, list_backups,
+    make_backup, restore_files, verify_backup,
 };
 pub use catalogue::{Catalogue, History, Placed, Problem, leaves, logs};
 pub use codec::{BadManifest, believe};
+pub use encrypt::{ENCRYPTION_FORMAT, EncryptionKey, EncryptionKeys, KeyId};
 pub use error::RemoteError;
-pub use manifest::{CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry};
+pub use manifest::{
+    ARCHIVE_FORMAT, CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry,
+};
 pub use prune::{Keep, Pruned, give_up_backup, prune_backups, prune_branch};
 pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};
 pub use status::{ArchiveStatus, archive_status, verify_archive};
-pub use store::{Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe};
+pub use store::{
+    KeyedStore, Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe,
+};

@@ -5,10 +5,12 @@ use stemedb_log::{Link, PartContent};
 use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
 
 use crate::codec::{BadManifest, Fields, MapWriter, hash, open, seal};
+use crate::encrypt::KeyId;
 use crate::names;
 
 const DOMAIN: &str = "stemedb/archive/v1/manifest";
-const VERSION: u64 = 1;
+/// Version of manifests of an archive.
+pub const ARCHIVE_FORMAT: u64 = 1;
 /// A manifest whose number is a multiple of this names the parts of all since the last such one, so
 /// that a reader needs one manifest in so many.
 pub const CHECKPOINT_EVERY: u64 = 256;
@@ -28,6 +30,8 @@ pub struct PartEntry {
     pub copy: u64,
     /// The log went on in the next segment behind it.
     pub ends_segment: bool,
+    /// What the object is encrypted with; `None`: it is in the clear.
+    pub key_id: Option<KeyId>,
 }
 
 /// Where a branch left another one, as far as its archive goes: the first part begins there.
@@ -74,7 +78,7 @@ impl Manifest {
     /// Its bytes, signed.
     pub fn seal(&self, key: &SigningKey) -> Vec<u8> {
         let mut map = MapWriter::default();
-        map.uint("v", VERSION)
+        map.uint("v", ARCHIVE_FORMAT)
             .bytes("log_id", &self.log_id.0)
             .bytes("timeline", &self.timeline.0)
             .uint("number", self.number)
@@ -98,7 +102,7 @@ impl Manifest {
     pub fn open(bytes: &[u8]) -> Result<(Self, AgentId), BadManifest> {
         let (body, key) = open(DOMAIN, bytes)?;
         let mut fields = Fields::new(body)?;
-        fields.version(VERSION)?;
+        fields.version(ARCHIVE_FORMAT)?;
         let log_id = LogId(fields.array("log_id")?);
         let manifest = Self {
             log_id,
@@ -161,8 +165,9 @@ impl PartEntry {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self { content, bytes, hash, copy, ends_segment } = self;
+        let Self { content, bytes, hash, copy, ends_segment, key_id } = self;
         MapWriter::default()
+            .optional_bytes("key_id", key_id.as_ref().map(|id| id.0.as_slice()))
             .bytes("timeline", &content.timeline.0)
             .uint("segment", content.segment)
             .uint("salt", content.salt)
@@ -179,11 +184,6 @@ impl PartEntry {
     }
 
     pub(crate) fn decode(mut fields: Fields<'_>, log_id: LogId) -> Result<Self, BadManifest> {
-        // Said by builds that encrypt; absent: as it is.
-        if let Some(key) = fields.optional_array::<16>("key_id")? {
-            let key = hex::encode(key);
-            return Err(BadManifest::TooNew(format!("a part is encrypted with key {key}")));
-        }
         let entry = Self {
             content: PartContent {
                 log_id,
@@ -200,6 +200,7 @@ impl PartEntry {
             hash: Hash(fields.array("hash")?),
             copy: fields.uint("copy")?,
             ends_segment: fields.boolean("ends_segment")?,
+            key_id: fields.optional_array("key_id")?.map(KeyId),
         };
         fields.end()?;
         if entry.content.start.position >= entry.content.end.position {

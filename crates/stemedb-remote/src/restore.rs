@@ -11,6 +11,7 @@ use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 
 use crate::catalogue::{Catalogue, History, Placed, Problem};
 use crate::codec::hash;
+use crate::encrypt::Context;
 use crate::error::RemoteError;
 use crate::manifest::PartEntry;
 use crate::parallel;
@@ -135,6 +136,7 @@ impl RestorePlan {
         }
         parts.retain(|part| part.entry.content.first() <= upto);
         check(&parts)?;
+        store.keys().need(parts.iter().map(|part| (part.name.as_str(), part.entry.key_id)))?;
         let Some(last) = parts.last() else {
             return Err(RemoteError::Gap { first: Position(1), last: upto });
         };
@@ -220,10 +222,11 @@ fn check(parts: &[Needed]) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// The bytes of a part, which are what its manifest says.
+/// The bytes of a part, in the clear, which are what its manifest says.
 pub(crate) fn fetch(store: &dyn Store, env: &Env, part: &Needed) -> Result<Vec<u8>, RemoteError> {
     let (name, entry) = (&part.name, &part.entry);
     let bytes = fetch_hashed(store, env, name, entry.bytes, entry.hash)?;
+    let bytes = store.keys().open(name, entry.key_id, &Context::part(&entry.content), bytes)?;
     let content = read_part(name, &bytes, &mut |_, _| Ok(()))?;
     if content == entry.content {
         return Ok(bytes);

@@ -146,7 +146,14 @@ mod tests {
             records: 1,
         };
         let hash = Hash(*blake3::hash(&[n]).as_bytes());
-        let entry = PartEntry { content, bytes: 16 << 20, hash, copy: 0, ends_segment: false };
+        let entry = PartEntry {
+            content,
+            bytes: 16 << 20,
+            hash,
+            key_id: None,
+            copy: 0,
+            ends_segment: false,
+        };
         Placed { archive: Timeline([9; 16]), entry }
     }
 

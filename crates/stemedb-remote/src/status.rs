@@ -6,6 +6,7 @@ use stemedb_io::Env;
 use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 
 use crate::catalogue::{History, Placed, Problem};
+use crate::encrypt::KeyId;
 use crate::error::RemoteError;
 use crate::manifest::PartEntry;
 use crate::names;
@@ -39,6 +40,8 @@ pub struct ArchiveStatus {
     pub problems: Vec<Problem>,
     /// Who signed the manifests.
     pub signers: BTreeSet<AgentId>,
+    /// How many of the parts are encrypted with which key; `None` stands for those in the clear.
+    pub keys: BTreeMap<Option<KeyId>, u64>,
 }
 
 impl ArchiveStatus {
@@ -68,7 +71,11 @@ pub fn archive_status(
         uploading: Vec::new(),
         problems: Vec::new(),
         signers: history.signers(),
+        keys: BTreeMap::new(),
     };
+    for part in &history.parts {
+        *status.keys.entry(part.entry.key_id).or_default() += 1;
+    }
     let there = listed(store, &history)?;
     let missing = missing_parts(&history, &there);
     for part in history.parts.iter().filter(|part| !missing.contains(part)) {

@@ -784,6 +784,9 @@ fn a_store_that_overwrites_is_refused() {
         fn place(&self) -> String {
             "careless".into()
         }
+        fn keys(&self) -> &stemedb_remote::EncryptionKeys {
+            self.0.keys()
+        }
     }
     let rng = SimRng::new(1);
     let error = probe(&Careless(MemoryStore::default()), &rng).unwrap_err();

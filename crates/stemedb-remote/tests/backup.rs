@@ -12,9 +12,9 @@ use stemedb_io::{Clock, Open, Vfs};
 use stemedb_log::{Cutter, Log, Wal};
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Keep, Listed, Made, MemoryStore, Put, RemoteError, RestoreTo, Store,
-    StoreError, Target, give_up_backup, list_backups, make_backup, prune_backups, prune_branch,
-    restore, restore_files, verify_backup,
+    Backup, BackupOptions, EncryptionKeys, Keep, Listed, Made, MemoryStore, Put, RemoteError,
+    RestoreTo, Store, StoreError, Target, give_up_backup, list_backups, make_backup, prune_backups,
+    prune_branch, restore, restore_files, verify_backup,
 };
 use support::*;
 
@@ -356,6 +356,9 @@ impl Store for Meanwhile {
     }
     fn place(&self) -> String {
         "meanwhile".into()
+    }
+    fn keys(&self) -> &EncryptionKeys {
+        self.store.keys()
     }
 }
 

@@ -14,7 +14,8 @@ use stemedb_io::Clock;
 use stemedb_log::{Link, Log, read_part};
 use stemedb_model::{Hash, LogId, Millis, Position, SigningKey, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, BadManifest, Manifest, Parent, RestorePlan, Store, Target, make_backup,
+    Backup, BackupOptions, BadManifest, EncryptionKey, EncryptionKeys, KeyedStore, Manifest,
+    Parent, RestorePlan, Store, Target, list_backups, make_backup, verify_backup,
 };
 use support::*;
 
@@ -123,6 +124,43 @@ fn a_manifest_says_what_was_said_and_nothing_else_is_believed() {
     assert!(Manifest::open(&longer).is_err());
     let first = Manifest { number: 1, previous: None, parent: None, void: vec![], ..manifest };
     assert_eq!(Manifest::open(&first.seal(&key)), Ok((first, key.agent_id())));
+}
+
+#[test]
+fn a_backup_is_encrypted_as_it_was_and_read() {
+    let machine = Machine::new(43);
+    let mut wal = machine.create();
+    for (pause, group) in history(43, 6) {
+        machine.clock.sleep(pause);
+        wal.append(&group).unwrap();
+    }
+    // Of two chunks, so that their order is kept, too.
+    let long = vec![b's'; 70_000];
+    machine.vfs.put(std::path::Path::new("/data/node/root.key"), long).unwrap();
+    let memory: Arc<dyn Store> = Arc::new(stemedb_remote::MemoryStore::default());
+    let secret = format!("stemedb-encryption-key-1:{}", "5a".repeat(32));
+    let keys = || EncryptionKeys::new(vec![EncryptionKey::parse(&secret).unwrap()]);
+    let store = KeyedStore::new(Arc::clone(&memory), keys());
+    let key = SigningKey::from_seed(&[8; 32]);
+    let options = BackupOptions::new("/data/node");
+    let mut cutter = wal.cutter();
+    let made = make_backup(&store, &machine.env, &mut cutter, &key, &options, &mut |_| ());
+    let made = made.unwrap().backup;
+    let kept_store: Arc<dyn Store> = Arc::new(stemedb_remote::MemoryStore::default());
+    for (n, one) in memory.list(&LOG_ID.to_string(), "").unwrap().iter().enumerate() {
+        let bytes = memory.get(&one.name, u64::MAX).unwrap();
+        let file = kept(&format!("encrypted.{n}"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, &bytes).unwrap();
+        }
+        let found = std::fs::read(&file).unwrap();
+        assert!(found == bytes, "{n}: it is written in another way");
+        kept_store.put_new(&one.name, &found).unwrap();
+    }
+    let kept_store = KeyedStore::new(kept_store, keys());
+    let found = list_backups(&kept_store, &machine.env, LOG_ID).unwrap().good;
+    assert_eq!(found, [(made.clone(), key.agent_id())]);
+    assert_eq!(verify_backup(&kept_store, &machine.env, &made, &mut |_| ()).unwrap(), []);
 }
 
 #[test]

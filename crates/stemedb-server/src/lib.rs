@@ -29,12 +29,12 @@ mod tls;
 pub mod wire;
 
 pub use audit::{
-    AuditConfig, AuditFile, AuditFinding, AuditReport, audit_dir, chain_at as audit_chain_at,
-    verify as verify_audit,
+    AUDIT_FORMAT, AuditConfig, AuditFile, AuditFinding, AuditReport, audit_dir,
+    chain_at as audit_chain_at, verify as verify_audit,
 };
 pub use auth::{
-    KeyError, Reset, Token, TrailReport, append_offline, first_key_file, keys_file, read_trail,
-    reset_keys, trail_dir,
+    KEYS_FORMAT, KeyError, Reset, Token, TrailReport, append_offline, first_key_file, keys_file,
+    read_trail, reset_keys, trail_dir,
 };
 pub use config::{
     AuthConfig, Limits, NotLoopback, Rate, RateLimits, ServerConfig, SigningConfig, TlsConfig,

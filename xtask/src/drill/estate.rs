@@ -81,7 +81,8 @@ impl Estate {
         let custodian = custodian(drill)?;
         let audited = newest_of_the_audit(drill)?;
         stemedb(drill, "backup create")?;
-        drill.tell("a backup is made beside the running node");
+        name_the_node(drill, places)?;
+        drill.tell("a backup is made beside the running node, and its key is in /etc/stemedb");
         let mut files = BTreeMap::new();
         for name in SECRETS {
             files.insert(name, fs::read(Path::new(NODE).join(name)).context(name)?);
@@ -144,6 +145,17 @@ impl Estate {
         drill.tell("quotas are as used up as before, and the audit has what the backup had");
         drill.service.stop()
     }
+}
+
+/// Says in the configuration whose archive and backups a machine without a node believes.
+fn name_the_node(drill: &Drill<'_>, places: &str) -> Result<()> {
+    let key = stemedb(drill, &format!("key show {NODE}/node.key"))?;
+    let named = format!("[archive]\ntrusted_keys = [\"{}\"]\n", key.trim());
+    let places = match places.contains("[archive]\n") {
+        true => places.replace("[archive]\n", &named),
+        false => format!("{places}\n{named}"),
+    };
+    drill.configure_with_keys(&places)
 }
 
 /// Writes as often as the key may, and once more. A stop notes that at once.

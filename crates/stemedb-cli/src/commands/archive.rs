@@ -8,7 +8,7 @@ use serde_json::json;
 use stemedb_log::Cutter;
 use stemedb_model::{LogId, Position, Timeline};
 use stemedb_remote::{
-    ArchiveConfig, ArchiveStatus, Archiver, Noted, PartEntry, Step, Store, archive_status,
+    ArchiveConfig, ArchiveStatus, Archiver, KeyId, Noted, PartEntry, Step, Store, archive_status,
     verify_archive,
 };
 
@@ -308,6 +308,9 @@ fn text(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> String {
     if let (Some(delayed), Some(durable)) = (delayed(status, here), here.durable) {
         text.push_str(&format!("  delayed    {delayed} positions: the log is at {durable}\n"));
     }
+    for (key, parts) in &status.keys {
+        text.push_str(&format!("  keys       {}\n", key_line(*key, *parts, &**store)));
+    }
     let uploading = status.uploading.len();
     text.push_str(&format!("  uploading  {uploading} objects that no manifest names\n"));
     text.push_str(&format!("  lost       {} parts\n", status.lost.len()));
@@ -324,7 +327,20 @@ fn text(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> String {
     text
 }
 
+/// What a key is needed for, and whether it is here.
+fn key_line(key: Option<KeyId>, parts: u64, store: &dyn Store) -> String {
+    match key {
+        None => format!("none: {parts} parts are in the clear"),
+        Some(id) if store.keys().has(id) => format!("{id} opens {parts} parts"),
+        Some(id) => format!("{id} opens {parts} parts, and is not in encryption.keys"),
+    }
+}
+
 fn status_json(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> serde_json::Value {
+    let of_key = |(key, parts): (&Option<KeyId>, &u64)| {
+        let here = key.is_none_or(|id| store.keys().has(id));
+        json!({ "key_id": key.map(|id| id.to_string()), "parts": parts, "here": here })
+    };
     let range = |part: &PartEntry| json!({ "first": part.content.first().0, "last": part.content.last().0 });
     json!({
         "place": store.place(),
@@ -341,6 +357,7 @@ fn status_json(status: &ArchiveStatus, here: &Here, store: &Arc<dyn Store>) -> s
         "lost": status.lost.iter().map(range).collect::<Vec<_>>(),
         "problems": status.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "signed_by": status.signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "keys": status.keys.iter().map(of_key).collect::<Vec<_>>(),
         "whole": status.whole(),
     })
 }

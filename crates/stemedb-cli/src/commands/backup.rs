@@ -1,6 +1,7 @@
 //! `backup`: copies of everything a node keeps, and the way back.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,9 +10,9 @@ use serde_json::json;
 use stemedb_log::Cutter;
 use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, Backups, Keep, Made, Pruned, RestorePlan, RestoreTo, Restored, Store, Target,
-    check_files, give_up_backup, list_backups, make_backup, prune_backups, prune_branch, restore,
-    restore_files, verify_backup,
+    Backup, BackupOptions, Backups, Keep, KeyId, Made, Pruned, RestorePlan, RestoreTo, Restored,
+    Store, Target, check_files, give_up_backup, list_backups, make_backup, prune_backups,
+    prune_branch, restore, restore_files, verify_backup,
 };
 
 use super::admin::{roots_from, roots_of};
@@ -271,6 +272,12 @@ pub(super) fn make(
             .hint(format!("stemedb wal verify {}", dir.display()))
     })?;
     let key = archive::node_key(config, env)?;
+    if store.keys().writes_with().is_none() {
+        context.say(
+            "not encrypted: whoever can read this backup has the keys of the node; encryption.keys \
+             names a key to encrypt with",
+        );
+    }
     let options = BackupOptions {
         leave_out: vec![
             archive::NOTE.into(),
@@ -336,6 +343,8 @@ fn json_of<const N: usize>(
         "log_root": one.end.chain.to_string(),
         "bytes": one.bytes(),
         "files": one.files.len(),
+        "key_ids": one.keys().into_iter().flatten().map(|id| id.to_string()).collect::<Vec<_>>(),
+        "encrypted": !one.keys().contains(&None),
     });
     if let Some(object) = value.as_object_mut() {
         object.extend(more.map(|(name, value)| (name.to_owned(), value)));
@@ -352,12 +361,13 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
             context.print_json(&json_of(one, [("signed_by", key.to_string().into())]))?;
         } else {
             context.print(&format!(
-                "{}  {}  position {}, of {}  {} bytes\n    branch {}, signed by {key}\n",
+                "{}  {}  position {}, of {}  {} bytes, {}\n    branch {}, signed by {key}\n",
                 one.id,
                 time::format(one.made_at),
                 one.end.position,
                 time::format(one.ended_at),
                 one.bytes(),
+                key_words(one, &*place.store),
                 one.timeline,
             ))?;
         }
@@ -369,6 +379,16 @@ fn list(at: &At, context: &Context) -> Result<(), Failure> {
             found.bad.len()
         ))),
     }
+}
+
+/// What opens it.
+fn key_words(one: &Backup, store: &dyn Store) -> String {
+    let words = |key: Option<KeyId>| match key {
+        None => "in the clear".to_owned(),
+        Some(id) if store.keys().has(id) => format!("key {id}"),
+        Some(id) => format!("key {id}, which is not in encryption.keys"),
+    };
+    one.keys().into_iter().map(words).collect::<Vec<_>>().join(" and ")
 }
 
 fn signers(found: &Backups) -> BTreeSet<AgentId> {
@@ -643,7 +663,7 @@ fn bring_back(args: &RestoreArgs, context: &Context) -> Result<(), Failure> {
     // The marker says which branch the log was.
     let leave_out = [database::MARKER.to_owned()];
     if let Some(one) = &backup {
-        check_files(env, one, &node, &leave_out).map_err(archive::failure)?;
+        check_files(&*store, env, one, &node, &leave_out).map_err(archive::failure)?;
     }
     if let (Some(one), true) = (&backup, args.node_only) {
         put_files(&*store, one, &node, context)?;

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::json;
 use stemedb_model::{Body, Genesis, LogId, Millis, Record, Signed, Space};
+use stemedb_remote::KeyId;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::{files, keys, time};
+use crate::{encryption, files, keys, time};
 
-/// Make and look at signing keys.
+/// Make and look at keys: those that sign, and those that archive and backups are encrypted with.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stemedb key generate alice.key
+  stemedb key generate --encryption /etc/stemedb/encryption.key
   stemedb key show alice.key
   stemedb key genesis --key root.key > genesis.json")]
 pub struct Args {
@@ -24,19 +26,29 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Make a new key. Its secret half goes to FILE (mode 0600), its public half to stdout.
-    #[command(after_help = "Examples:\n  stemedb key generate alice.key")]
+    #[command(after_help = "Examples:
+  stemedb key generate alice.key
+  stemedb key generate --encryption /etc/stemedb/encryption.key")]
     Generate {
+        /// A key to encrypt archive and backups with (encryption.keys) and no signing key; its name goes
+        /// to stdout. Keep a copy elsewhere: without it they cannot be read.
+        #[arg(long)]
+        encryption: bool,
         /// The new file.
         file: PathBuf,
     },
-    /// Print the public half of a key, or of a source's key in a keyring.
+    /// Print the public half of a key, or of a source's key in a keyring; of an encryption key its name.
     #[command(after_help = "Examples:
   stemedb key show alice.key
+  stemedb key show --encryption /etc/stemedb/encryption.key
   stemedb key show --keyring ring --source https://example.org/label")]
     Show {
         /// A key file.
         #[arg(required_unless_present = "keyring")]
         file: Option<PathBuf>,
+        /// FILE is an encryption key.
+        #[arg(long, requires = "file")]
+        encryption: bool,
         /// A folder made by `import --keyring`.
         #[arg(long, value_name = "DIR", requires = "source", conflicts_with = "file")]
         keyring: Option<PathBuf>,
@@ -67,10 +79,16 @@ enum Act {
 pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let rng = context.env.rng.as_ref();
     match args.act {
-        Act::Generate { file } => {
+        Act::Generate { encryption: true, file } => {
+            show_id(context, encryption::generate(&file, rng)?)
+        }
+        Act::Generate { encryption: false, file } => {
             let key = keys::generate(rng);
             keys::save(&file, &key)?;
             show(context, &key.agent_id().to_string())
+        }
+        Act::Show { file: Some(file), encryption: true, .. } => {
+            show_id(context, encryption::load(&file)?.id())
         }
         Act::Show { file: Some(file), .. } => {
             show(context, &keys::load(&file)?.agent_id().to_string())
@@ -111,6 +129,14 @@ pub fn genesis(
     let body = Body::Genesis(Genesis { format: stemedb_model::FORMAT_VERSION, root });
     let record = Record { space: Space::default(), agent: root, at, log_id: Some(log_id), body };
     Signed::seal(record, key).map_err(|error| Failure::error("genesis").because(error))
+}
+
+fn show_id(context: &Context, id: KeyId) -> Result<(), Failure> {
+    if context.json {
+        context.print_json(&json!({ "key_id": id.to_string() }))
+    } else {
+        context.print(&format!("{id}\n"))
+    }
 }
 
 fn show(context: &Context, public: &str) -> Result<(), Failure> {

@@ -39,6 +39,8 @@ pub struct Config {
     pub archive: Archive,
     /// Copies of everything the node keeps, each of one moment.
     pub backup: Backup,
+    /// Encryption of the archive and of backups.
+    pub encryption: Encryption,
     /// What is derived from the log.
     pub index: Index,
     /// Reads.
@@ -421,8 +423,18 @@ impl Default for Archive {
 #[serde(default, deny_unknown_fields)]
 pub struct Backup {
     /// Where `stemedb backup` puts and finds them, as `archive.url`; it may be the same. They hold the keys
-    /// of the node: keep it as secret as the node.
+    /// of the node: without `encryption.keys` keep it as secret as the node.
     pub url: Option<String>,
+}
+
+/// Encryption of the archive and of backups. The node's own disk is not encrypted by it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Encryption {
+    /// Files of keys (`stemedb key generate --encryption`). What is written is encrypted with the first, what
+    /// is read with any. Keep copies elsewhere: no backup holds them, and none can be read without. Empty:
+    /// what is written is in the clear.
+    pub keys: Vec<PathBuf>,
 }
 
 /// The longest `archive.delay`.

@@ -9,6 +9,7 @@
 )]
 
 pub mod bodies;
+pub mod records;
 
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;

@@ -11,7 +11,7 @@ const PACKED_MAGIC: [u8; 8] = *b"STEMEPAK";
 const MARK_MAGIC: [u8; 8] = *b"STEMEPRE";
 /// The format that this build writes, and the newest that it reads. Frozen: the files in
 /// `tests/golden` are read for ever. Format 0 was this one in the making.
-pub(crate) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 /// The header of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stemedb_io::Clock;
 
 use super::{Listed, Put, Store, StoreError};
+use crate::encrypt::EncryptionKeys;
 
 /// Objects in memory, for tests and simulations.
 #[derive(Default)]
@@ -102,5 +103,9 @@ impl Store for MemoryStore {
 
     fn place(&self) -> String {
         "memory".into()
+    }
+
+    fn keys(&self) -> &EncryptionKeys {
+        EncryptionKeys::none()
     }
 }

@@ -1,13 +1,17 @@
 //! Objects far away: named bytes that are written once, read, listed, and removed by pruning alone.
 
 mod folder;
+mod keyed;
 mod memory;
 mod object;
 mod probe;
 
+pub use keyed::KeyedStore;
 pub use memory::MemoryStore;
 pub use object::{ObjectStore, StoreOptions};
 pub use probe::probe;
+
+use crate::encrypt::EncryptionKeys;
 
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,4 +95,7 @@ pub trait Store: Send + Sync {
     fn remove(&self, name: &str) -> Result<(), StoreError>;
     /// Where it is, for people. Holds no secret.
     fn place(&self) -> String;
+    /// What parts and files here are encrypted with. A store in front of another one says what that
+    /// says: without keys they are put in the clear.
+    fn keys(&self) -> &EncryptionKeys;
 }

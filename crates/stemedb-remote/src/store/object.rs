@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::folder::Folder;
 use super::{Listed, Put, Store, StoreError};
+use crate::encrypt::EncryptionKeys;
 
 /// How patient a store is, and what it is told besides its address.
 #[derive(Clone, PartialEq, Eq)]
@@ -326,5 +327,9 @@ impl Store for ObjectStore {
 
     fn place(&self) -> String {
         self.place.clone()
+    }
+
+    fn keys(&self) -> &EncryptionKeys {
+        EncryptionKeys::none()
     }
 }

@@ -16,7 +16,10 @@ use stemedb_io::sim::{SimClock, SimRng, SimVfs};
 use stemedb_io::{Clock, Env, Rng, Vfs};
 use stemedb_log::{Expect, Log, LogError, MemoryLog, NewEntry, Wal, WalConfig};
 use stemedb_model::*;
-use stemedb_remote::{ArchiveConfig, Archiver, Listed, MemoryStore, Put, Store, StoreError};
+use stemedb_remote::{
+    ArchiveConfig, Archiver, EncryptionKey, EncryptionKeys, KeyedStore, Listed, MemoryStore, Put,
+    Store, StoreError,
+};
 
 pub const DIR: &str = "/data/wal";
 pub const NOTE: &str = "/data/node/archived";
@@ -208,6 +211,10 @@ impl Store for FaultyStore {
     fn place(&self) -> String {
         "a store that fails".into()
     }
+
+    fn keys(&self) -> &EncryptionKeys {
+        self.inner.keys()
+    }
 }
 
 /// Works until nothing is left to do, failures and waits included.
@@ -227,6 +234,17 @@ pub fn settle(archiver: &mut Archiver, clock: &SimClock) {
         }
     }
     panic!("it never came to rest: {:?}", archiver.progress());
+}
+
+/// Keys that are the same for the same seeds, the first to write with.
+pub fn encryption_keys(seeds: &[u64]) -> EncryptionKeys {
+    let key = |seed: &u64| EncryptionKey::generate(&SimRng::new(*seed));
+    EncryptionKeys::new(seeds.iter().map(key).collect())
+}
+
+/// What is put there is encrypted.
+pub fn keyed(store: &Arc<dyn Store>, seeds: &[u64]) -> Arc<dyn Store> {
+    Arc::new(KeyedStore::new(Arc::clone(store), encryption_keys(seeds)))
 }
 
 pub fn key(n: u8) -> SigningKey {

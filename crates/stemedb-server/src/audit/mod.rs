@@ -43,7 +43,7 @@ use shared::{Shared, State};
 use writer::Writer;
 
 /// Version of the files.
-const FORMAT: u64 = 1;
+pub const AUDIT_FORMAT: u64 = 1;
 /// Reads that wait to be taken down.
 const QUEUE: usize = 8_192;
 /// Memory that they may hold, their answers included.

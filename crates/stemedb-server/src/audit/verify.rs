@@ -138,8 +138,8 @@ fn check_header(report: &mut AuditReport, number: u64, walk: &Walk) {
         let problem = format!("{} was written as {}", name(number), name(header.file));
         report.find(number, 0, walk.first, problem);
     }
-    if header.audit != super::FORMAT {
-        let (found, known) = (header.audit, super::FORMAT);
+    if header.audit != super::AUDIT_FORMAT {
+        let (found, known) = (header.audit, super::AUDIT_FORMAT);
         let problem = format!("{} has format {found}, this build knows {known}", name(number));
         report.find(number, 0, walk.first, problem);
     }

@@ -246,7 +246,7 @@ impl Writer {
         self.current = Some(Current { number, file, first, length: 0, named: false });
         let header = AuditHeader {
             chain: HashHex(ORIGIN),
-            audit: super::FORMAT,
+            audit: super::AUDIT_FORMAT,
             file: number,
             log_id: LogIdHex(self.log_id),
             at: Time(Millis(self.env.clock.now_ms())),

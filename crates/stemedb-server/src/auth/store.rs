@@ -17,7 +17,7 @@ use crate::custodial::create_folder;
 use crate::wire::{AgentKey, HashHex, KeyInfo, KeyRole, NewKey, Quota, SpaceText, Time};
 
 /// Version of the file.
-const FORMAT: u64 = 1;
+pub const KEYS_FORMAT: u64 = 1;
 /// Keys of one node, revoked ones included.
 const KEYS_MAX: usize = 10_000;
 /// Spaces of one key.
@@ -511,7 +511,7 @@ impl KeyStore {
 
     fn save(&self, keys: &Keys) -> Result<(), KeyError> {
         let keys = keys.values().map(|key| key.stored.clone()).collect();
-        sealed::write(&*self.env.vfs, &self.file, &File { format: FORMAT, keys })
+        sealed::write(&*self.env.vfs, &self.file, &File { format: KEYS_FORMAT, keys })
             .map_err(|source| KeyError::File { file: self.file.clone(), source })
     }
 }
@@ -614,8 +614,8 @@ fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Keys>, KeyError> {
         Unreadable::Damaged(problem) => damaged(problem),
     })?;
     let Some(read) = read else { return Ok(None) };
-    if read.format != FORMAT {
-        return Err(damaged(format!("its format is {}, expected {FORMAT}", read.format)));
+    if read.format != KEYS_FORMAT {
+        return Err(damaged(format!("its format is {}, expected {KEYS_FORMAT}", read.format)));
     }
     let mut keys = Keys::new();
     for stored in read.keys {

@@ -9,6 +9,7 @@
 mod course;
 mod report;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +26,9 @@ use stemedb_server::wire;
 use self::course::Course;
 use self::report::{Pair, Report};
 use super::admin::{roots_from, roots_in};
-use super::backup;
+use super::backup::{self, Wanted};
 use super::serve::PlaceArgs;
-use crate::archive::{self, BackupArgs, StoreArgs};
+use crate::archive::{self, BackupArgs, StoreArgs, TrustArgs};
 use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -92,6 +93,8 @@ struct With {
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
     remote: RemoteArgs,
@@ -152,7 +155,8 @@ impl<'a> Drill<'a> {
     }
 
     fn backups(&self) -> BackupArgs {
-        BackupArgs { store: self.with.store.clone(), log: Some(self.identity.0) }
+        let (store, trust) = (self.with.store.clone(), self.with.trust.clone());
+        BackupArgs { store, log: Some(self.identity.0), trust }
     }
 
     fn backup(&self) -> Result<(), Failure> {
@@ -171,14 +175,19 @@ impl<'a> Drill<'a> {
         let (loss, mut course) = (self.loss()?, self.course());
         let source = match id {
             None => {
-                let place = StoreArgs { store: self.with.store.clone(), log: None, branch: None };
-                let store = place.open(&self.config)?;
+                let (store, trust) = (self.with.store.clone(), self.with.trust.clone());
+                let store =
+                    StoreArgs { store, log: None, branch: None, trust }.open(&self.config)?;
                 let plan = RestorePlan::of_archive(&*store, env, self.identity, Target::Newest);
-                Source { plan: plan.map_err(refused)?, store, backup: None }
+                let plan = plan.map_err(refused)?;
+                self.with.trust.believe(&*store, &self.config, env, &plan.signers)?;
+                Source { plan, store, backup: None }
             }
             Some(id) => {
                 let store = self.backups().open(&self.config)?;
-                let one = backup::find(&*store, self.context, self.identity.0, Some(id))?;
+                let wanted = Wanted { log_id: self.identity.0, id: Some(id), branch: None };
+                let (one, signer) = wanted.find(&*store, &self.config, self.context)?;
+                self.with.trust.believe(&*store, &self.config, env, &BTreeSet::from([signer]))?;
                 let plan = one.plan(&*store, env, Target::Newest).map_err(refused)?;
                 Source { plan, store, backup: Some(one) }
             }

@@ -9,6 +9,7 @@ mod certificate;
 mod clock;
 mod config;
 mod disks;
+mod encryption;
 mod errors;
 mod folders;
 mod index;
@@ -37,6 +38,7 @@ pub(super) const ALL: &[Check] = &[
     Check { name: "build", look: build::look, patience: SOON },
     Check { name: "config", look: config::look, patience: SOON },
     Check { name: "certificate", look: certificate::look, patience: SOON },
+    Check { name: "encryption", look: encryption::look, patience: SOON },
     Check { name: "folders", look: folders::look, patience: SOON },
     Check { name: "mounts", look: mounts::look, patience: SOON },
     Check { name: "space", look: space::look, patience: SOON },

@@ -26,7 +26,7 @@ pub(super) fn ask(site: &Site, url: &str) -> Place {
     let ours = site.marker.as_ref().ok().copied().flatten();
     let address = url.to_owned();
     let asked = within(PATIENCE, move || {
-        let store = archive::open(&address)?;
+        let store = archive::open_to_look(&address)?;
         stemedb_remote::logs(&*store).map_err(archive::failure)
     });
     match asked {
