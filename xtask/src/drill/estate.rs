@@ -81,7 +81,7 @@ impl Estate {
         let custodian = custodian(drill)?;
         let audited = newest_of_the_audit(drill)?;
         stemedb(drill, "backup create")?;
-        name_the_node(drill, places)?;
+        name_the_node(drill)?;
         drill.tell("a backup is made beside the running node, and its key is in /etc/stemedb");
         let mut files = BTreeMap::new();
         for name in SECRETS {
@@ -148,14 +148,15 @@ impl Estate {
 }
 
 /// Says in the configuration whose archive and backups a machine without a node believes.
-fn name_the_node(drill: &Drill<'_>, places: &str) -> Result<()> {
+fn name_the_node(drill: &Drill<'_>) -> Result<()> {
     let key = stemedb(drill, &format!("key show {NODE}/node.key"))?;
     let named = format!("[archive]\ntrusted_keys = [\"{}\"]\n", key.trim());
-    let places = match places.contains("[archive]\n") {
-        true => places.replace("[archive]\n", &named),
-        false => format!("{places}\n{named}"),
+    let text = fs::read_to_string(room::CONFIG)?;
+    let text = match text.contains("[archive]\n") {
+        true => text.replace("[archive]\n", &named),
+        false => format!("{text}\n{named}"),
     };
-    drill.configure_with_keys(&places)
+    Ok(fs::write(room::CONFIG, text)?)
 }
 
 /// Writes as often as the key may, and once more. A stop notes that at once.
