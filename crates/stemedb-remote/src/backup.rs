@@ -631,7 +631,7 @@ pub struct Backups {
 
 impl Backups {
     /// The newest one. Refuses if there are some of several branches: which of them is meant, only a
-    /// person can say; and as [`Backups::newest_of`] does.
+    /// person can say; and where a newer map cannot be read.
     pub fn newest(&self) -> Result<Option<&(Backup, AgentId)>, RemoteError> {
         let newest = self.newest_of_each();
         if newest.len() < 2 {

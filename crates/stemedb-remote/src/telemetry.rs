@@ -35,6 +35,18 @@ fn describe() {
         ("stemedb_archive_parts_total", Unit::Count, "parts of the log archived by this process"),
         ("stemedb_archive_bytes_total", Unit::Bytes, "bytes of these parts"),
         ("stemedb_archive_lost_parts_total", Unit::Count, "parts and manifests found missing"),
+        (
+            "stemedb_archive_damaged_parts_total",
+            Unit::Count,
+            "parts that were read again and are not what was uploaded",
+        ),
+        (
+            "stemedb_archive_replaced_parts_total",
+            Unit::Count,
+            "parts, lost or damaged, that were archived again from the log",
+        ),
+        ("stemedb_archive_scrub_parts_total", Unit::Count, "parts that were read again"),
+        ("stemedb_archive_scrub_bytes_total", Unit::Bytes, "bytes of these parts"),
     ] {
         describe_counter!(name, unit, text);
     }
