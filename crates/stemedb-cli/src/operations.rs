@@ -5,9 +5,7 @@
 //! belongs, so that a server reads what root has written. Backups leave the folder out: what it says is
 //! of this machine.
 
-use std::fs::{Metadata, metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,22 +117,10 @@ fn path(node: &Path, name: &str) -> PathBuf {
 
 fn write(env: &Env, node: &Path, name: &str, note: &impl Serialize) -> io::Result<()> {
     let (dir, path) = (node.join(FOLDER), path(node, name));
-    let owner = metadata(node)?;
     env.vfs.create_dir_all(&dir)?;
-    give(&dir, &owner)?;
     let text = serde_json::to_string(note)? + "\n";
     replace(&*env.vfs, &path, text.as_bytes())?;
-    give(&path, &owner)?;
     env.vfs.sync_dir(node)
-}
-
-/// Root works for the user of the node.
-fn give(path: &Path, owner: &Metadata) -> io::Result<()> {
-    let whose = metadata(path)?;
-    if (whose.uid(), whose.gid()) == (owner.uid(), owner.gid()) {
-        return Ok(());
-    }
-    chown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn read<T: DeserializeOwned>(node: &Path, name: &str) -> Result<Option<T>, Failure> {
@@ -220,6 +206,9 @@ pub fn keep_exported(config: &Config, runtime: &Runtime) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::metadata;
+    use std::os::unix::fs::{MetadataExt, chown};
+
     use super::*;
 
     fn note(id: &str) -> BackupNote {

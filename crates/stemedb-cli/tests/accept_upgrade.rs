@@ -190,7 +190,7 @@ fn the_newest_that_is_kept_has_the_formats_of_this_build() {
 }
 
 #[test]
-#[ignore = "make golden"]
+#[ignore = "writes what is kept of this version, once before a release; `make golden` runs it"]
 fn keep_what_this_version_leaves() {
     let version = env!("CARGO_PKG_VERSION");
     let to = golden(&format!("{version}.tar.gz"));
