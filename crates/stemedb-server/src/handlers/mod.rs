@@ -25,9 +25,13 @@ use serde::Serialize;
 
 use crate::error::{ApiError, ApiResult};
 
+/// Most answers are shorter: they are written without being moved.
+const ANSWER_BYTES: usize = 4 << 10;
+
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> ApiResult<Response> {
-    let bytes = serde_json::to_vec(body)
+    let mut bytes = Vec::with_capacity(ANSWER_BYTES);
+    serde_json::to_writer(&mut bytes, body)
         .map_err(|error| ApiError::internal(format!("the answer cannot be written: {error}")))?;
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
