@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stemedb_engine::{Archive, ArchiveView};
 use stemedb_io::Env;
-use stemedb_log::Cutter;
-use stemedb_model::{AgentId, LogId, SigningKey, Timeline};
+use stemedb_log::{Cutter, Removed, Trimmer};
+use stemedb_model::{AgentId, LogId, Position, SigningKey, Timeline};
 use stemedb_remote::{
-    ArchiveConfig, Archiver, ArchiverHandle, KeyedStore, ObjectStore, RemoteError, Store,
-    StoreOptions, believe, leaves, logs,
+    ArchiveConfig, ArchiveState, Archiver, ArchiverHandle, Earlier, KeyedStore, ObjectStore,
+    RemoteError, Retention, RetentionHandle, Store, StoreOptions, believe, leaves, logs,
 };
 
 use crate::config::Config;
@@ -24,6 +25,8 @@ const NODE_KEY: &str = "node.key";
 pub const NOTE: &str = "archived";
 /// Name of the file that says that there are backups.
 pub const BACKUP_NOTE: &str = "backed-up";
+/// Name of the file that says which backup was verified last.
+pub const VERIFIED: &str = "verified";
 
 /// Which archive.
 #[derive(Debug, Clone, clap::Args)]
@@ -237,24 +240,90 @@ fn cannot_use(key: &Path, error: std::io::Error) -> Failure {
     Failure::error(format!("cannot use the key {}", key.display())).because(error)
 }
 
+/// With `archive.sync` a store that is back is noticed soon.
+const SYNC_RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// The archiver, for the engine.
+struct Archiving(ArchiverHandle);
+
+impl Archive for Archiving {
+    fn view(&self) -> ArchiveView {
+        let progress = self.0.progress();
+        let (position, state) = (progress.archived, progress.state.as_str());
+        let problem = match progress.state {
+            ArchiveState::Starting | ArchiveState::Running => None,
+            ArchiveState::Failing { problem } | ArchiveState::Stopped { problem } => Some(problem),
+        };
+        ArchiveView { position, state, problem }
+    }
+
+    fn flush(&self, position: Position, bound: Duration) -> bool {
+        self.0.flush(position, bound)
+    }
+}
+
 /// Starts to archive, if that is configured. A store that cannot be reached is tried again: it does not
 /// keep the node from serving.
 pub fn start(
     config: &Config,
     env: &Env,
     cutter: Cutter,
-) -> Result<Option<ArchiverHandle>, Failure> {
+) -> Result<Option<Arc<dyn Archive>>, Failure> {
     let Some(url) = &config.archive.url else { return Ok(None) };
     let store = open(url, config)?;
     let key = node_key(config, env)?;
-    let settings = ArchiveConfig {
+    let mut settings = ArchiveConfig {
         delay: delay(config),
         scrub_every: Duration::from_secs(config.archive.scrub_days * 24 * 3_600),
         keys: config.trusted_keys(),
         ..ArchiveConfig::new(note(config))
     };
+    if config.archive.sync {
+        settings.retry_most = SYNC_RETRY_MOST;
+    }
     let archiver = Archiver::new(store, cutter, key, env.clone(), settings).map_err(failure)?;
-    archiver.start().map(Some).map_err(failure)
+    let started = archiver.start().map_err(failure)?;
+    Ok(Some(Arc::new(Archiving(started))))
+}
+
+/// Where what was removed from the log is read, if there is an archive. Opens it when it is needed.
+pub fn earlier(
+    config: &Config,
+    env: &Env,
+    identity: (LogId, Timeline),
+) -> Result<Option<Arc<dyn Removed>>, Failure> {
+    let Some(url) = config.archive.url.clone() else { return Ok(None) };
+    let keys = encryption::keys(config)?;
+    let open = move || -> Result<Arc<dyn Store>, RemoteError> {
+        let store = Arc::new(ObjectStore::open(&url, &StoreOptions::default())?);
+        Ok(Arc::new(KeyedStore::new(store, keys.clone())))
+    };
+    Ok(Some(Arc::new(Earlier::new(Box::new(open), env.clone(), identity))))
+}
+
+/// Where it is noted which backup was verified last.
+pub fn verified_note(config: &Config) -> PathBuf {
+    config.node_dir().join(VERIFIED)
+}
+
+/// Starts to remove segments that are safe elsewhere, if that is configured.
+pub fn start_retention(
+    config: &Config,
+    env: &Env,
+    trimmer: Trimmer,
+    cutter: Cutter,
+) -> Result<Option<RetentionHandle>, Failure> {
+    let places = (&config.archive.url, &config.backup.url);
+    let (crate::config::Retention::Archived, (Some(archive), Some(backups))) =
+        (config.wal.retention, places)
+    else {
+        return Ok(None);
+    };
+    let (archive, backups) = (open(archive, config)?, open(backups, config)?);
+    let mut keys = config.trusted_keys();
+    keys.push(node_key(config, env)?.agent_id());
+    let retention = Retention { trimmer, cutter, archive, backups, keys, env: env.clone() };
+    retention.start(verified_note(config)).map(Some).map_err(failure)
 }
 
 fn delay(config: &Config) -> Duration {

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use stemedb_engine::{Engine, EngineError, Progress};
 use stemedb_index::{Index, IndexError};
 use stemedb_io::{Env, make_private_folder, replace};
-use stemedb_log::{Cutter, Expect, Log, LogError, Recovery, Wal};
+use stemedb_log::{Cutter, Expect, Log, LogError, Recovery, Trimmer, Wal};
 use stemedb_model::{AgentId, LogId, Millis, Principal, Signed, SigningKey, Timeline};
 
 use crate::commands::key::genesis;
 use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::{files, keys, restoring};
+use crate::{archive, files, keys, restoring};
 
 /// Who is named in the envelope of genesis.
 const PRINCIPAL: &str = "local";
@@ -47,6 +47,8 @@ pub struct Database {
     pub recovery: Recovery,
     /// Reads the log for its archive.
     pub cutter: Cutter,
+    /// Removes segments that are safe elsewhere.
+    pub trimmer: Trimmer,
     /// The root key, if it is here.
     pub root: Option<SigningKey>,
     /// Whether this start made the database.
@@ -113,9 +115,9 @@ pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Databas
         Some(index) => index,
         None => open_index(config, identity)?,
     };
-    let cutter = wal.cutter();
-    let engine = start_engine(config, env, wal, index)?;
-    Ok(Database { engine, recovery, cutter, root, created: new.is_some() })
+    let (cutter, trimmer) = (wal.cutter(), wal.trimmer());
+    let engine = open_engine_with(config, env, wal, identity, index)?;
+    Ok(Database { engine, recovery, cutter, trimmer, root, created: new.is_some() })
 }
 
 struct Opened {
@@ -303,15 +305,19 @@ pub fn open_engine(
     identity: (LogId, Timeline),
 ) -> Result<Arc<Engine>, Failure> {
     let index = open_index(config, identity)?;
-    start_engine(config, env, log, index)
+    open_engine_with(config, env, log, identity, index)
 }
 
-fn start_engine(
+fn open_engine_with(
     config: &Config,
     env: &Env,
     log: Wal,
+    identity: (LogId, Timeline),
     index: Index,
 ) -> Result<Arc<Engine>, Failure> {
+    if let Some(earlier) = archive::earlier(config, env, identity)? {
+        log.read_removed_from(earlier);
+    }
     Engine::open(config.engine(), env.clone(), Box::new(log), index).map_err(|error| {
         let dir = config.server.data_dir.display();
         let hint = match &error {

@@ -234,6 +234,7 @@ mod tests {
             progress: Progress { applied: Position(3), durable: Position(5) },
             in_flight: 0,
             lost: Lost::default(),
+            archive: None,
             rebuild: None,
         }
     }

@@ -11,7 +11,7 @@ use stemedb_engine::{DrainReport, Engine};
 use stemedb_io::Env;
 use stemedb_log::LogState;
 use stemedb_model::SigningKey;
-use stemedb_remote::ArchiverHandle;
+use stemedb_remote::RetentionHandle;
 use stemedb_server::Server;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -52,7 +52,8 @@ pub struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     server: Server,
-    archiver: Option<ArchiverHandle>,
+    /// Ends when it is dropped.
+    _retention: Option<RetentionHandle>,
     config: Config,
 }
 
@@ -134,8 +135,8 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     let address = listener
         .local_addr()
         .map_err(|error| Failure::error("cannot tell the address").because(error))?;
-    let Database { engine, recovery, cutter, root, created } =
-        database::open(config, env, Some(first))?;
+    let database = database::open(config, env, Some(first))?;
+    let Database { engine, recovery, cutter, trimmer, root, created } = database;
     for warning in &recovery.warnings {
         tracing::warn!("{warning}");
     }
@@ -146,10 +147,16 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     if in_the_clear && stemedb_server::check_loopback(address).is_err() {
         tracing::warn!(%address, "API keys cross the network unencrypted: set tls.certificate, or put TLS in front");
     }
+    let retention = archive::start_retention(config, env, trimmer, cutter.clone())?;
+    // Before anybody writes.
+    if let Some(archive) = archive::start(config, env, cutter)? {
+        engine
+            .archive_with(archive, config.archive.sync)
+            .map_err(|error| Failure::error("cannot archive").because(error))?;
+    }
     if let Some(root) = &root {
         register_custodial(&server, root.clone(), created)?;
     }
-    let archiver = archive::start(config, env, cutter)?;
     operations::keep_exported(config, &runtime);
     let socket = match config.admin_socket() {
         Some(path) => Some(bind_socket(&path, env, &runtime)?),
@@ -172,7 +179,7 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
         stop,
         serving,
         server,
-        archiver,
+        _retention: retention,
         config,
     };
     Ok(running)
@@ -321,34 +328,16 @@ impl Running {
     pub fn stop(self) -> Result<DrainReport, Failure> {
         let bound = self.config.server().drain_timeout;
         // First, so that probes say `draining` while the last requests are answered.
-        let begun = self.engine.monotonic();
         self.engine.drain(bound);
         let _ = self.stop.send(());
         let served = self.runtime.block_on(self.serving);
-        let left = bound.saturating_sub(self.engine.monotonic().saturating_sub(begun));
-        let unarchived =
-            self.archiver.and_then(|archiver| unarchived(&self.engine, &archiver, left));
-        let mut report = self.engine.close(bound);
-        report.problems.extend(unarchived);
+        let report = self.engine.close(bound);
         match served {
             Ok(Ok(())) => Ok(report),
             Ok(Err(error)) => Err(Failure::error("the server broke off").because(error)),
             Err(error) => Err(Failure::error("the server broke off").because(error)),
         }
     }
-}
-
-/// Archives what is not archived yet, within a bound; says what is left.
-fn unarchived(engine: &Engine, archiver: &ArchiverHandle, bound: Duration) -> Option<String> {
-    let durable = engine.node().progress.durable;
-    if archiver.flush(durable, bound) {
-        return None;
-    }
-    let progress = archiver.progress();
-    Some(format!(
-        "positions {} to {durable} are not archived yet: the next start goes on with them",
-        progress.archived.next()
-    ))
 }
 
 /// The keys that differ and cannot be changed while a node runs.

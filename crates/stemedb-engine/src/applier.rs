@@ -104,7 +104,7 @@ impl Applier {
         self.answer(&entries, items);
     }
 
-    /// Durable and readable: everybody is told.
+    /// Durable and readable: everybody is told, or will be once it is archived.
     fn answer(&self, entries: &[Entry], items: Vec<Item>) {
         let shared = &self.shared;
         let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
@@ -134,7 +134,7 @@ impl Applier {
             };
             (item, result)
         };
-        shared.finish_all(items.into_iter().map(answer).collect());
+        shared.acknowledge(items.into_iter().map(answer).collect());
     }
 
     /// Durable and not readable: everybody is told where the record is.
@@ -161,7 +161,7 @@ impl Applier {
             };
             (item, result)
         };
-        shared.finish_all(items.into_iter().map(answer).collect());
+        shared.acknowledge(items.into_iter().map(answer).collect());
     }
 }
 

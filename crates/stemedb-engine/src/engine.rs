@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -72,8 +72,8 @@ pub struct DrainReport {
     pub durable: Position,
     /// Newest applied position.
     pub applied: Position,
-    /// What went wrong in sealing the log or persisting the index, a sentence each. None of it
-    /// loses a record: the next start takes longer.
+    /// What went wrong in sealing the log or persisting the index, and what is not archived yet, a
+    /// sentence each. None of it loses a record: the next start takes longer, and archives it.
     pub problems: Vec<String>,
     /// How long it took.
     pub took: Duration,
@@ -163,6 +163,7 @@ impl Engine {
             trust: Tables::new(config.trust_dir.clone(), env.vfs),
             appending: Mutex::default(),
             pulse: Pulse::default(),
+            archiving: OnceLock::new(),
             stopping: AtomicBool::new(false),
             clock: env.clock,
             log: reader,
@@ -274,7 +275,11 @@ impl Engine {
             let refused = shared.gate.enter(&*shared.clock).err();
             return Err(Err(refused.unwrap_or(WriteError::NotReady { state })));
         }
-        let absent_at = self.known_already(&submission)?;
+        let absent_at = match self.known_already(&submission) {
+            Ok(position) => position,
+            Err(Ok(ack)) => return shared.acknowledge_known(ack, deadline, reply),
+            Err(error) => return Err(error),
+        };
         let pass = shared.gate.enter(&*shared.clock).map_err(Err)?;
         let (at, now) = (submission.signed.record().at, self.now());
         if at.0.saturating_sub(now.0) > AT_AHEAD_MAX_MS {
@@ -399,6 +404,7 @@ impl Engine {
             timeline: self.shared.timeline,
             progress: self.progress(),
             in_flight: self.shared.intake.unfinished(),
+            archive: self.shared.archive_status(),
             lost: self.shared.applied.newest().lost().clone(),
             rebuild: self.shared.rebuild().clone(),
         }
@@ -422,10 +428,15 @@ impl Engine {
         jump
     }
 
-    /// Refuses new writes, lets those on their way finish, seals the log and persists the index,
-    /// all within `bound`. Reads go on. A node that is not ready yet has nothing to drain and
-    /// stays as it is. Drain again to go on after the bound has passed.
+    /// Refuses new writes, lets those on their way finish, seals the log, persists the index and
+    /// archives what is not archived yet, all within `bound`. Reads go on. A node that is not ready yet
+    /// has nothing to drain and stays as it is. Drain again to go on after the bound has passed.
     pub fn drain(&self, bound: Duration) -> DrainReport {
+        self.drain_log(bound, true)
+    }
+
+    /// With `archive`, archives what is left; without, only says what that is.
+    fn drain_log(&self, bound: Duration, archive: bool) -> DrainReport {
         let shared = &self.shared;
         let since = shared.clock.monotonic();
         let from = [Phase::Running, Phase::Draining, Phase::Drained];
@@ -434,8 +445,10 @@ impl Engine {
         if shared.gate.step(&from, Phase::Draining).is_ok() {
             unfinished = self.wait_idle(bound);
             if unfinished == 0 || unfinished == shared.given_up() {
-                let spent = shared.clock.monotonic().saturating_sub(since);
-                problems = self.settle(bound.saturating_sub(spent));
+                let left = || bound.saturating_sub(shared.clock.monotonic().saturating_sub(since));
+                problems = self.settle(left());
+                let unarchived = shared.archive_rest(if archive { left() } else { Duration::ZERO });
+                problems.extend(unarchived);
                 let _ = shared.gate.step(&[Phase::Draining], Phase::Drained);
             }
         }
@@ -453,13 +466,16 @@ impl Engine {
         report
     }
 
-    /// Waits until everything let in is answered, or nobody waits for what is left; what is left.
+    /// Waits until everything let in is answered, or waits for the archive alone, or nobody waits for
+    /// what is left; what is left, but for what waits for the archive.
     fn wait_idle(&self, bound: Duration) -> usize {
         let shared = &self.shared;
         let mut left = bound;
         loop {
             let look = left.min(DRAIN_LOOK);
             let unfinished = shared.intake.wait_idle(look);
+            // In this order: what is answered in between counts as unfinished, and is looked at again.
+            let unfinished = unfinished.saturating_sub(shared.waiting_for_archive());
             left = left.saturating_sub(look);
             if unfinished == 0 || left.is_zero() || unfinished == shared.given_up() {
                 return unfinished;
@@ -554,8 +570,9 @@ impl Engine {
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         // Without threads to wait for there is nobody to drain: closed before, or from inside.
         let bound = if threads.is_empty() { Duration::ZERO } else { bound };
-        let mut report = self.drain(bound);
+        let mut report = self.drain_log(bound, false);
         self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.stop_archiving();
         self.shared.gate.set_phase(Phase::Stopped);
         self.shared.intake.close();
         self.bell.ring();

@@ -7,6 +7,7 @@
 mod answer_root;
 mod applied;
 mod applier;
+mod archiving;
 mod committer;
 mod config;
 mod conflicts;
@@ -36,6 +37,7 @@ mod watchdog;
 mod whatif;
 
 pub use answer_root::Answers;
+pub use archiving::{Archive, ArchiveStatus, ArchiveView};
 pub use config::{
     APPEND_SLOW, APPEND_STALL_MAX, AT_AHEAD_MAX_MS, CLOCK_JUMP_MAX, EngineConfig, RETRY_EVERY,
 };

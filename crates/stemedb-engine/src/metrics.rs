@@ -28,7 +28,8 @@ const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
 
 /// Every [`WriteError::reason`].
-const REASONS: [&str; 20] = [
+const REASONS: [&str; 21] = [
+    "archive_unavailable",
     "at_ahead",
     "clock_jump",
     "conflict",

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `read_only` is not entered by anybody: it is what `ready` is called while the log or the index
-//! has failed, or the clock has jumped. Undrain leads from draining or drained back.
+//! has failed, the clock has jumped, or an archive that acknowledgements wait for takes nothing. Undrain leads from draining or drained back.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use stemedb_io::Clock;
 use stemedb_log::{LogReader, LogState, Outcome};
 use stemedb_model::{LogId, Position, Timeline};
 
+use crate::archiving::ArchiveStatus;
 use crate::config::{CLOCK_JUMP_MAX, RETRY_EVERY};
 use crate::metrics;
 use crate::rebuild::Rebuild;
@@ -67,7 +68,7 @@ impl NodeState {
 /// Why the node is not simply ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReason {
-    /// `wal_unavailable`, `index_failed`, `clock_jump` or `recovery_failed`.
+    /// `wal_unavailable`, `index_failed`, `clock_jump`, `archive_unavailable` or `recovery_failed`.
     pub code: &'static str,
     /// For people: what failed, where.
     pub detail: String,
@@ -103,6 +104,8 @@ pub struct NodeStatus {
     pub in_flight: usize,
     /// Positions that a repair of the log gave up.
     pub lost: Lost,
+    /// The archive of the log, if there is one.
+    pub archive: Option<ArchiveStatus>,
     /// How the index is being made anew, or how that ended the last time.
     pub rebuild: Option<Rebuild>,
 }
@@ -145,6 +148,8 @@ struct Inner {
     phase: Phase,
     failure: Option<Failure>,
     jump_ms: Option<i64>,
+    /// Why the archive that acknowledgements wait for takes nothing.
+    archive: Option<String>,
     /// Wall clock less monotonic clock, in ms, as last agreed on.
     clock_offset_ms: i64,
 }
@@ -156,6 +161,7 @@ impl Gate {
                 phase: Phase::Starting,
                 failure: None,
                 jump_ms: None,
+                archive: None,
                 clock_offset_ms: clock_offset_ms(clock),
             }),
             changed: Condvar::new(),
@@ -286,6 +292,7 @@ impl Gate {
             }
             Phase::Running => {}
         }
+        inner.archived()?;
         if let Some(Failure::Log { retry_at: Some(at), .. }) = &mut inner.failure {
             let now = clock.monotonic();
             if now >= *at && inner.jump_ms.is_none() {
@@ -305,6 +312,18 @@ impl Gate {
             Phase::Running => Ok(()),
             _ => Err(WriteError::Draining { state: inner.state() }),
         }
+    }
+
+    /// The archive that acknowledgements wait for does this.
+    pub(crate) fn archive(&self, problem: Option<String>) {
+        if self.lock().archive != problem {
+            self.change(|inner| inner.archive = problem);
+        }
+    }
+
+    /// Whether the archive takes anything, if acknowledgements wait for it.
+    pub(crate) fn archived(&self) -> Result<(), WriteError> {
+        self.lock().archived()
     }
 
     /// Why a write that has entered cannot go on; the phase does not matter to it any more.
@@ -341,7 +360,9 @@ impl Inner {
         match self.phase {
             Phase::Starting => NodeState::Starting,
             Phase::Recovering => NodeState::Recovering,
-            Phase::Running if self.failure.is_some() || self.jump_ms.is_some() => {
+            Phase::Running
+                if self.failure.is_some() || self.jump_ms.is_some() || self.archive.is_some() =>
+            {
                 NodeState::ReadOnly
             }
             Phase::Running => NodeState::Ready,
@@ -360,9 +381,19 @@ impl Inner {
             };
             return Some(NodeReason { code, detail: detail.clone() });
         }
-        let by_ms = self.jump_ms?;
-        let detail = format!("the wall clock left the monotonic clock by {by_ms} ms");
-        Some(NodeReason { code: "clock_jump", detail })
+        if let Some(by_ms) = self.jump_ms {
+            let detail = format!("the wall clock left the monotonic clock by {by_ms} ms");
+            return Some(NodeReason { code: "clock_jump", detail });
+        }
+        let detail = self.archive.clone()?;
+        Some(NodeReason { code: "archive_unavailable", detail })
+    }
+
+    fn archived(&self) -> Result<(), WriteError> {
+        match &self.archive {
+            None => Ok(()),
+            Some(reason) => Err(WriteError::ArchiveUnavailable { reason: reason.clone() }),
+        }
     }
 
     fn broken(&self, pass: Pass) -> Option<WriteError> {

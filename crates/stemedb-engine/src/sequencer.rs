@@ -84,11 +84,11 @@ impl Sequencer {
         loop {
             if let Some(error) = shared.gate.broken(queued.pass) {
                 let result = self.refuse(&queued.id(), error);
-                return shared.finish(&queued, result);
+                return shared.acknowledge_one(queued, result);
             }
             let Some(state) = self.caught_up() else { continue };
             let verdict = match state.decide(&shared, &queued) {
-                Decision::Now(result) => return shared.finish(&queued, result),
+                Decision::Now(result) => return shared.acknowledge_one(queued, result),
                 Decision::Later(verdict) => verdict,
                 Decision::Again => continue,
             };

@@ -1,7 +1,7 @@
 //! What the threads of one engine have in common.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use stemedb_index::Index;
@@ -10,6 +10,7 @@ use stemedb_log::{LogReader, Outcome};
 use stemedb_model::{LogId, Position, RecordId, Timeline};
 
 use crate::applied::Applied;
+use crate::archiving::Archiving;
 use crate::config::EngineConfig;
 use crate::fates::Fates;
 use crate::first_seen::FirstSeen;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) trust: Tables,
     pub(crate) appending: Mutex<Option<Appending>>,
     pub(crate) pulse: Pulse,
+    /// The archive of the log, if there is one.
+    pub(crate) archiving: OnceLock<Archiving>,
     /// The engine is being closed: replay ends early.
     pub(crate) stopping: AtomicBool,
 }

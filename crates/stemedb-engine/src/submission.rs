@@ -99,6 +99,14 @@ pub enum WriteError {
         /// How far, positive if the wall clock is ahead.
         by_ms: i64,
     },
+    /// The archive that acknowledgements wait for takes nothing now; nothing was queued.
+    #[error(
+        "the archive takes nothing now, and writes are acknowledged only once they are there: {reason}"
+    )]
+    ArchiveUnavailable {
+        /// What the archiver says.
+        reason: String,
+    },
     /// The deadline passed before the write was queued.
     #[error("the deadline passed before the write was queued")]
     DeadlineBeforeQueue,
@@ -154,6 +162,7 @@ impl WriteError {
             Self::Draining { .. } => "draining",
             Self::NotReady { .. } => "not_ready",
             Self::ClockJump { .. } => "clock_jump",
+            Self::ArchiveUnavailable { .. } => "archive_unavailable",
             Self::DeadlineBeforeQueue => "deadline",
             Self::Indeterminate { .. } | Self::Undecided { .. } => "indeterminate",
             Self::WalUnavailable { .. } => "wal_unavailable",

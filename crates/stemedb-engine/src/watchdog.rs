@@ -112,5 +112,5 @@ fn copies_of_durable(shared: &Shared, copies: Vec<Item>) {
         };
         (item, answer)
     });
-    shared.finish_all(answers.collect());
+    shared.acknowledge(answers.collect());
 }

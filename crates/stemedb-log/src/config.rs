@@ -117,13 +117,6 @@ impl WalConfig {
                 ));
             }
         }
-        if self.retention == Retention::Archived {
-            problems.push(
-                "wal.retention is \"archived\", but this version does not remove segments yet, even \
-                 archived ones; use \"keep\""
-                    .into(),
-            );
-        }
         if self.dir.as_os_str().is_empty() {
             problems.push("wal.dir is empty, expected a folder".into());
         }

@@ -104,13 +104,26 @@ pub enum LogError {
     /// The position is before the first one that this node keeps (HTTP 410).
     #[error(
         "position {position} was removed from this node, whose log begins at {first}; it is in \
-         the archive"
+         the archive: set archive.url, so that it is read there"
     )]
     Trimmed {
         /// The position that was asked for.
         position: Position,
         /// The first one that is here.
         first: Position,
+    },
+    /// Positions that were removed from this node could not be read where they are.
+    #[error(
+        "positions {first} to {last} were removed from this node and cannot be read from the \
+         archive: {problem}"
+    )]
+    Away {
+        /// First of them that was asked for.
+        first: Position,
+        /// Last of them that was asked for.
+        last: Position,
+        /// Why, and what to do.
+        problem: String,
     },
     /// Another process has the folder open.
     #[error("{dir} is in use by another process: stop it first")]
@@ -189,6 +202,7 @@ impl LogError {
             | Self::GivenUp { .. }
             | Self::Unproved { .. }
             | Self::Detached
+            | Self::Away { .. }
             | Self::Locked { .. }
             | Self::Unprepared { .. } => ErrorKind::Unavailable,
             Self::Damaged { .. }

@@ -272,6 +272,8 @@ impl Wal {
         }
         self.worker.detach();
         self.shared.health.detached(true);
+        // Whoever removes segments is done, and sees that there is nothing more to do.
+        drop(self.shared.lock_names());
         self.upkeep.rest();
         let started = self.env.clock.monotonic();
         while !self.shared.close_files() {

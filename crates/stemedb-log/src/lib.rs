@@ -12,6 +12,7 @@
 //! | `health`, `heal`, `prove` | what a failing medium does to the log, and how it goes on |
 //! | `part` | cuts a log into parts for an archive, and puts a log together from parts |
 //! | `upkeep`, `trim` | packs and scrubs sealed segments; removes what is safe elsewhere |
+//! | `removed` | where the reading end finds what was removed |
 //! | `inspect` | `verify`, `dump`, `stat`: beside a running server, never writing; `repair` of a segment into a new file |
 //!
 //! Invariants:
@@ -44,6 +45,7 @@ mod part;
 mod prove;
 mod reader;
 mod recover;
+mod removed;
 mod segment;
 mod shared;
 mod syncs;
@@ -63,11 +65,11 @@ pub use entry::{Commit, Entry, NewEntry};
 pub use error::{ErrorKind, LogError, LogState, Outcome};
 pub use format::block::{BlockHeader, GroupKind};
 pub use format::group::LostRange;
-pub use format::header::{FORMAT, Fence, SegmentHeader};
+pub use format::header::{FORMAT, Fence, SegmentHeader, segment_number};
 pub use inspect::{
     DroppedBytes, DumpItem, HeaderOrigin, LostPositions, RepairOptions, RepairReport,
-    RepairWritten, SegmentReport, StatReport, Undecided, VerifyReport, dump, repair, stat, verify,
-    verify_watched,
+    RepairWritten, RestoreOptions, RestoreReport, SegmentReport, StatReport, Undecided,
+    VerifyReport, dump, repair, restore_segment, stat, verify, verify_watched,
 };
 pub use memory::MemoryLog;
 pub use part::{
@@ -75,7 +77,8 @@ pub use part::{
     read_part,
 };
 pub use recover::judge::{DamageKind, Finding};
-pub use trim::{ArchiveProof, Trimmed};
+pub use removed::Removed;
+pub use trim::{ArchiveProof, Removable, Trimmed, Trimmer};
 pub use upkeep::{Repacked, Scrubbed};
 pub use wal::Wal;
 pub use walk::Group;

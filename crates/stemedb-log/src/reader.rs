@@ -44,7 +44,13 @@ impl LogReader for Shared {
         if position == Position::NONE {
             return Ok(None);
         }
-        let Some(place) = self.place(position)? else { return Ok(None) };
+        let place = match self.place(position) {
+            Err(LogError::Trimmed { position, first }) => {
+                return self.read_removed(position, first);
+            }
+            place => place?,
+        };
+        let Some(place) = place else { return Ok(None) };
         match place.segment.packed() {
             Some((file, packed)) => place.read_frame(self, &file, packed, position).map(Some),
             None => place.read(position).map(Some),
@@ -57,7 +63,19 @@ impl LogReader for Shared {
         visit: &mut dyn FnMut(Vec<Entry>) -> Result<bool, LogError>,
     ) -> Result<(), LogError> {
         let mut next = from.max(Position(1));
-        while let Some(place) = self.place(next)? {
+        loop {
+            let place = match self.place(next) {
+                // Before the scan, or while it went on.
+                Err(LogError::Trimmed { first, .. }) => {
+                    match self.scan_removed(next, first, visit)? {
+                        Some(first) => next = first,
+                        None => return Ok(()),
+                    }
+                    continue;
+                }
+                place => place?,
+            };
+            let Some(place) = place else { return Ok(()) };
             let before = next;
             let go_on = match place.segment.packed() {
                 Some((file, packed)) => place.scan_frames(file, packed, &mut next, visit)?,
@@ -70,7 +88,6 @@ impl LogReader for Shared {
                 return Err(place.damaged(0, next, "the position is not where it must be".into()));
             }
         }
-        Ok(())
     }
 
     fn root(&self) -> (Position, Hash) {
@@ -112,7 +129,16 @@ impl Shared {
             return Err(LogError::Trimmed { position, first: floor });
         }
         let Some((number, salt, end, among, last)) = found else { return Ok(None) };
-        let place = Place { segment: self.file(number)?, salt, end, among, last };
+        let segment = match self.file(number) {
+            Ok(segment) => segment,
+            Err(error) => {
+                // It may have been removed just now.
+                let first = self.published(|log| log.floor);
+                let trimmed = position < first;
+                return Err(if trimmed { LogError::Trimmed { position, first } } else { error });
+            }
+        };
+        let place = Place { segment, salt, end, among, last };
         if place.segment.packed.as_ref().is_some_and(|packed| packed.header.salt != salt) {
             return Err(place.damaged(0, position, "swapped: another segment".into()));
         }

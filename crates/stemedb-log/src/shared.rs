@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use stemedb_io::Env;
 use stemedb_model::{LogId, Millis, Position, Timeline};
@@ -15,6 +15,7 @@ use crate::format::header::Fence;
 use crate::health::{Concern, Health};
 use crate::packed::FrameCache;
 use crate::prove::{Suspect, prove};
+use crate::removed::Removed;
 use crate::segment::OpenSegment;
 use crate::syncs::Syncs;
 use crate::telemetry::Meters;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     bytes: AtomicU64,
     /// Recently read frames of packed segments.
     pub(crate) frames: FrameCache,
+    /// Where what was removed is read.
+    pub(crate) removed: OnceLock<Arc<dyn Removed>>,
 }
 
 /// What readers may see.
@@ -92,6 +95,7 @@ impl Shared {
             names: Mutex::new(()),
             bytes: AtomicU64::new(bytes),
             frames: FrameCache::default(),
+            removed: OnceLock::new(),
         };
         shared.tell_state();
         shared.tell_space();

@@ -1,5 +1,7 @@
 //! Removes the oldest segments, once it is proved that they are safe elsewhere.
 
+use std::sync::Arc;
+
 use stemedb_io::{Open, Vfs};
 use stemedb_model::{Hash, LogId, Position, Timeline};
 
@@ -8,14 +10,13 @@ use crate::error::LogError;
 use crate::format::header::{HeaderState, SegmentHeader, segment_name};
 use crate::recover::floor::{Floor, NAME, StoreError};
 use crate::recover::survey::{io, names, read_header};
-use crate::shared::Shared;
+use crate::shared::{SegmentEntry, Shared};
 
 /// Proof that everything up to a position may leave this disk: it is archived, was read back from
 /// the archive and compared by hash, and lies within a backup whose restore was verified.
 ///
-/// Only what has done all of that can make one, and so far nothing does: the archive reads back, and
-/// backups are restored on demand, but no segment is removed for it yet.
-/// It has no public constructor and no public field.
+/// Nothing here can check that: whoever makes one says that it was done. What is checked is that the
+/// chain hash is that of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveProof {
     log_id: LogId,
@@ -26,9 +27,9 @@ pub struct ArchiveProof {
 
 impl ArchiveProof {
     /// `through` is the last position of a segment that was read back and whose restore was
-    /// verified, `chain` the chain hash after it as computed from what was read back.
-    #[cfg(test)]
-    pub(crate) fn new(log_id: LogId, timeline: Timeline, through: Position, chain: Hash) -> Self {
+    /// verified, `chain` the chain hash after it as computed from what was read back. Never as it was
+    /// told, and never that of the log itself.
+    pub fn new(log_id: LogId, timeline: Timeline, through: Position, chain: Hash) -> Self {
         Self { log_id, timeline, through, chain }
     }
 }
@@ -43,6 +44,79 @@ pub struct Trimmed {
     pub removed: Vec<String>,
 }
 
+/// A segment that may go, if it is safe elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removable {
+    /// Its number.
+    pub number: u64,
+    /// Its last position.
+    pub last: Position,
+}
+
+/// Removes old segments of a log beside its writer, from any thread.
+#[derive(Clone)]
+pub struct Trimmer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) retention: Retention,
+    pub(crate) identity: (LogId, Timeline),
+}
+
+impl std::fmt::Debug for Trimmer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trimmer").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl Trimmer {
+    /// The log.
+    pub fn identity(&self) -> (LogId, Timeline) {
+        self.identity
+    }
+
+    /// The first position that is here.
+    pub fn first_kept(&self) -> Position {
+        self.shared.published(|log| log.floor)
+    }
+
+    /// What may go once it is safe elsewhere, oldest first: all but the newest two segments, up to the
+    /// first one with lost positions. Only the segment itself says that they were given up.
+    pub fn removable(&self) -> Vec<Removable> {
+        self.shared.published(|log| {
+            let newest = log.segments.last().map_or(0, |segment| segment.number);
+            let lost = log.lost.first().map_or(Position::MAX, |lost| lost.first);
+            let pairs = log.segments.iter().zip(log.segments.iter().skip(1));
+            let removable =
+                pairs.take_while(|(_, next)| next.number < newest && next.first <= lost);
+            let last = |next: &SegmentEntry| Position(next.first.0.saturating_sub(1));
+            removable
+                .map(|(segment, next)| Removable { number: segment.number, last: last(next) })
+                .collect()
+        })
+    }
+
+    /// See [`Wal::trim`](crate::Wal::trim).
+    pub fn trim(&self, proof: &ArchiveProof) -> Result<Trimmed, LogError> {
+        trim(&self.shared, &*self.shared.env.vfs, self.retention, self.identity, proof)
+    }
+
+    /// Removes what a trim that broke off has left: segments that are no part of the log any more.
+    pub fn remove_left(&self) -> Result<Trimmed, LogError> {
+        allowed(&self.shared, self.retention)?;
+        let _names = self.shared.lock_names();
+        self.shared.refuse_if_closed()?;
+        remove_below(&self.shared, &*self.shared.env.vfs, self.first_kept())
+    }
+}
+
+fn allowed(shared: &Shared, retention: Retention) -> Result<(), LogError> {
+    if retention != Retention::Archived {
+        return Err(LogError::Refused(
+            "wal.retention is \"keep\": no segment is removed; \"archived\" allows it".into(),
+        ));
+    }
+    shared.refuse_if_closed()
+}
+
 /// Makes the log begin behind `proof.through`, durably, then removes what is before. After an
 /// error of a removal the log begins there all the same, and the next trim removes the rest.
 pub(crate) fn trim(
@@ -52,12 +126,7 @@ pub(crate) fn trim(
     (log_id, timeline): (LogId, Timeline),
     proof: &ArchiveProof,
 ) -> Result<Trimmed, LogError> {
-    if retention != Retention::Archived {
-        return Err(LogError::Refused(
-            "wal.retention is \"keep\": no segment is removed; \"archived\" allows it".into(),
-        ));
-    }
-    shared.refuse_if_closed()?;
+    allowed(shared, retention)?;
     if (proof.log_id, proof.timeline) != (log_id, timeline) {
         return Err(LogError::Refused(format!(
             "the archive is of log {} on timeline {}, this is {log_id} on {timeline}",
@@ -65,13 +134,22 @@ pub(crate) fn trim(
         )));
     }
     let _names = shared.lock_names();
+    // Whoever takes the log off its file system waits for the names.
+    shared.refuse_if_closed()?;
     let first = proof.through.next();
-    let (floor, number, newest) = shared.published(|log| {
+    let (floor, number, newest, lost) = shared.published(|log| {
         let newest = log.segments.last().map_or(0, |segment| segment.number);
+        let lost = log.lost.first().map(|lost| (lost.first, lost.last));
         // Segments may share a first position, if one has no groups: the last of them.
         let number = log.segments.iter().rev().find(|segment| segment.first == first);
-        (log.floor, number.map(|segment| segment.number), newest)
+        (log.floor, number.map(|segment| segment.number), newest, lost)
     });
+    if let Some((first, last)) = lost.filter(|(first, _)| *first <= proof.through) {
+        return Err(LogError::Refused(format!(
+            "positions {first} to {last} were given up by a repair, and only their segment says so: it \
+             and those behind it stay"
+        )));
+    }
     let number = match number {
         Some(number) if number < newest => number,
         _ if first <= floor => return remove_below(shared, vfs, floor),

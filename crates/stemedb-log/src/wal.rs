@@ -17,10 +17,11 @@ use crate::health::Health;
 use crate::part::Cutter;
 use crate::prove::prove_header;
 use crate::recover::open::{Active, Opened, make_folder, open};
+use crate::removed::Removed;
 use crate::shared::{Published, SegmentEntry, Shared};
 use crate::syncs::{Counted, Syncs};
 use crate::telemetry::Meters;
-use crate::trim::{ArchiveProof, Trimmed, trim};
+use crate::trim::{ArchiveProof, Trimmed, Trimmer};
 use crate::upkeep::{Repacked, Scrubbed, Upkeep};
 use crate::walk::{Cursor, Marks};
 use crate::worker::{Retired, Worker};
@@ -212,8 +213,21 @@ impl Wal {
     /// the log begins behind them. The newest two segments stay. Reads of what was removed are
     /// [`LogError::Trimmed`]. Refused unless [`WalConfig::retention`] allows it.
     pub fn trim(&mut self, proof: &ArchiveProof) -> Result<Trimmed, LogError> {
-        let identity = (self.log_id, self.timeline);
-        trim(&self.shared, &*self.env.vfs, self.config.retention, identity, proof)
+        self.trimmer().trim(proof)
+    }
+
+    /// The same beside the writer, on another thread.
+    pub fn trimmer(&self) -> Trimmer {
+        Trimmer {
+            shared: Arc::clone(&self.shared),
+            retention: self.config.retention,
+            identity: (self.log_id, self.timeline),
+        }
+    }
+
+    /// Has reads of what was removed here read it there. Once; what comes later is not used.
+    pub fn read_removed_from(&self, removed: Arc<dyn Removed>) {
+        let _ = self.shared.removed.set(removed);
     }
 
     /// Cuts parts off the log, beside the writer: for an archive or a backup.

@@ -28,7 +28,7 @@ use crate::telemetry;
 
 /// The first wait after a failure; each further one is twice as long.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest wait after a failure.
+/// The longest wait after a failure, unless asked otherwise.
 const RETRY_MOST: Duration = Duration::from_secs(60);
 /// How often it is looked whether there is something to do, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub struct ArchiveConfig {
     pub delay: Duration,
     /// About how long a part is before compression. One group is never divided.
     pub part_bytes: u64,
+    /// The longest wait after a failure.
+    pub retry_most: Duration,
     /// How often all parts are looked for in the store.
     pub audit_every: Duration,
     /// Within this each part is read again and compared; zero: none is.
@@ -60,6 +62,7 @@ impl ArchiveConfig {
         Self {
             delay: Duration::from_secs(10),
             part_bytes: 16 << 20,
+            retry_most: RETRY_MOST,
             audit_every: Duration::from_secs(24 * 3_600),
             scrub_every: Duration::from_secs(30 * 24 * 3_600),
             note: note.into(),
@@ -393,6 +396,14 @@ impl Archiver {
     /// Of a branch without an archive: behind what the archive of its parent shares with it, if
     /// that is there, else from the start.
     fn first(&mut self) -> Result<Known, RemoteError> {
+        let here = self.cutter.first_kept();
+        if here > Position(1) {
+            return Err(RemoteError::Refused(format!(
+                "the log here begins with position {here}, since older segments were removed, and {} holds \
+                 no archive of it: copy the earlier archive there, all of it, or set archive.url back",
+                self.store.place()
+            )));
+        }
         let mut known = Known {
             newest: None,
             number: 1,
@@ -795,11 +806,11 @@ impl Archiver {
                     telemetry::failed(&error);
                     tracing::error!(%error, retry_in_ms = wait.as_millis(), "cannot archive");
                     let pause = wait;
-                    wait = (wait * 2).min(RETRY_MOST);
+                    wait = (wait * 2).min(self.config.retry_most);
                     if !error.passes() {
                         // Looked at again, but not often: somebody may have mended it.
                         self.known = None;
-                        RETRY_MOST
+                        self.config.retry_most
                     } else {
                         pause
                     }

@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use stemedb_io::{Env, Open};
-use stemedb_log::{Cutter, Link, Part};
+use stemedb_log::{Cutter, Link, LogError, Part};
 use stemedb_model::{AgentId, Hash, LogId, Millis, Position, SigningKey, Timeline};
 
 use crate::archiver::{Noted, put_and_read_back};
 use crate::codec::{BadManifest, Fields, MapWriter, hash, open, seal};
+use crate::earlier::removed_parts;
 use crate::encrypt::{Context, KeyId};
 use crate::error::RemoteError;
 use crate::manifest::{PartEntry, decode_link, encode_link};
@@ -24,7 +26,7 @@ const DOMAIN: &str = "stemedb/backup/v1/manifest";
 /// Version of the map of a backup.
 pub const BACKUP_FORMAT: u64 = 1;
 /// No manifest of a backup is longer.
-const BACKUP_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const BACKUP_BYTES_MAX: u64 = 256 << 20;
 /// No file of a node is longer.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Uploads at once: their bytes are in memory.
@@ -227,6 +229,8 @@ pub struct BackupOptions {
     /// Where it is noted that there is a backup: a file of this node. A place that has lost all of them
     /// may not be mounted, and is not begun anew.
     pub note: Option<PathBuf>,
+    /// Where the log is archived: what was removed from it, and no earlier backup holds, is taken there.
+    pub archive: Option<Arc<dyn Store>>,
 }
 
 impl BackupOptions {
@@ -238,6 +242,7 @@ impl BackupOptions {
             part_bytes: 16 << 20,
             bytes_per_second: 0,
             note: None,
+            archive: None,
         }
     }
 }
@@ -294,7 +299,14 @@ pub fn make_backup(
     sender.reused += parts.iter().map(|part| part.bytes).sum::<u64>();
     let mut at = match parts.last() {
         Some(last) => cutter.seek(last.content.last())?,
-        None => cutter.seek_start()?,
+        None => match cutter.seek_start() {
+            Err(LogError::Trimmed { first, .. }) => {
+                let before = cutter.seek(Position(first.0.saturating_sub(1)))?;
+                parts = sender.send_removed(options.archive.as_deref(), timeline, before)?;
+                before
+            }
+            at => at?,
+        },
     };
     progress(at.position);
     while at.position < durable.position {
@@ -391,7 +403,7 @@ fn read_back(store: &dyn Store, env: &Env, name: &str, bytes: &[u8]) -> Result<(
 }
 
 /// Every object of a backup is in a listing, in its length.
-fn all_there(store: &dyn Store, env: &Env, backup: &Backup) -> Result<(), RemoteError> {
+pub(crate) fn all_there(store: &dyn Store, env: &Env, backup: &Backup) -> Result<(), RemoteError> {
     let there = listed(store, env, backup.log_id)?;
     let is_there =
         |one: &Object<'_>| there.get(&one.name).is_some_and(|there| there.bytes == one.bytes);
@@ -498,6 +510,36 @@ impl Sender<'_> {
             key_id: sent.key_id,
         };
         Ok(parts.iter().zip(sent).map(entry).collect())
+    }
+
+    /// Takes what was removed from the log, up to `before`, from its archive.
+    fn send_removed(
+        &mut self,
+        archive: Option<&dyn Store>,
+        timeline: Timeline,
+        before: Link,
+    ) -> Result<Vec<PartEntry>, RemoteError> {
+        let Some(archive) = archive else {
+            return Err(RemoteError::Refused(format!(
+                "positions up to {} were removed from the log here, and no backup at {} that can be gone on \
+                 from holds them: set archive.url, so that they are taken from the archive",
+                before.position,
+                self.store.place()
+            )));
+        };
+        let removed =
+            removed_parts(archive, self.env, (self.log_id, timeline), Position(1), before)?;
+        let mut parts = Vec::new();
+        for some in removed.chunks(SENDERS) {
+            let fetched = parallel::each(some, SENDERS, |part| fetch(archive, self.env, part))?;
+            let part = |(needed, bytes): (&Needed, Vec<u8>)| Part {
+                content: needed.entry.content.clone(),
+                bytes,
+                ends_segment: needed.entry.ends_segment,
+            };
+            parts.extend(self.send_parts(some.iter().zip(fetched).map(part).collect())?);
+        }
+        Ok(parts)
     }
 
     fn send_files(&mut self, options: &BackupOptions) -> Result<Vec<FileEntry>, RemoteError> {

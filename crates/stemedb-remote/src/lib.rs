@@ -9,6 +9,9 @@
 //! | `archiver`, `scrub` | copies a log while it is written, and reads it again by and by |
 //! | `status` | what is in an archive, on its way, lost, damaged |
 //! | `backup`, `prune` | the log up to one position and the node's files, by content; verify, prune |
+//! | `verified`, `retention` | notes on restores that were verified; old segments go for them |
+//! | `earlier` | what was removed from a log, read from its archive |
+//! | `segment` | one segment again, in the place of a damaged one |
 //! | `restore` | from parts to a log, whole or up to a position or time |
 //!
 //! The formats are in `docs/format/archive.md`, the reasons in `docs/decisions`.
@@ -28,6 +31,7 @@ mod archiver;
 mod backup;
 mod catalogue;
 mod codec;
+mod earlier;
 mod encrypt;
 mod error;
 mod manifest;
@@ -35,10 +39,13 @@ mod names;
 mod parallel;
 mod prune;
 mod restore;
+mod retention;
 mod scrub;
+mod segment;
 mod status;
 mod store;
 mod telemetry;
+mod verified;
 
 pub use archiver::{
     ArchiveConfig, ArchiveProgress, ArchiveState, Archiver, ArchiverHandle, Noted, Step,
@@ -49,6 +56,7 @@ pub use backup::{
 };
 pub use catalogue::{Catalogue, History, Placed, Problem, leaves, logs};
 pub use codec::{BadManifest, believe};
+pub use earlier::{Earlier, OpenStore};
 pub use encrypt::{ENCRYPTION_FORMAT, EncryptionKey, EncryptionKeys, KeyId};
 pub use error::RemoteError;
 pub use manifest::{
@@ -56,7 +64,10 @@ pub use manifest::{
 };
 pub use prune::{Keep, Pruned, give_up_backup, prune_backups, prune_branch};
 pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};
+pub use retention::{Looked, Retention, RetentionHandle};
+pub use segment::restore_damaged;
 pub use status::{ArchiveStatus, archive_status, verify_archive};
 pub use store::{
     KeyedStore, Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe,
 };
+pub use verified::{VerifiedRestore, note_verified, verified_restores};

@@ -6,11 +6,12 @@
 //! <log_id>/backups/<made at, ms, 15 digits>-<16 hex digits>.cbor
 //! <log_id>/files/<BLAKE3>[.copy]
 //! <log_id>/pruning/<begun at, ms, 15 digits>-<16 hex digits>
+//! <log_id>/verified/<verified at, ms, 15 digits>-<backup>.cbor
 //! <log_id>/<timeline>/parts/<segment, 10>-<first, 20>-<last, 20>-<BLAKE3>[.copy].part
 //! ```
 
 use stemedb_log::PartContent;
-use stemedb_model::{Hash, LogId, Timeline};
+use stemedb_model::{Hash, LogId, Millis, Timeline};
 
 /// All branches and backups of a log.
 pub(crate) fn log(log_id: LogId) -> String {
@@ -76,6 +77,16 @@ pub(crate) fn prunings(log_id: LogId) -> String {
 /// A list of objects that are about to be removed.
 pub(crate) fn pruning(log_id: LogId, begun_ms: i64, chance: u64) -> String {
     format!("{}/{begun_ms:015}-{chance:016x}", prunings(log_id))
+}
+
+/// The folder of the notes on restores that were verified.
+pub(crate) fn verified_folder(log_id: LogId) -> String {
+    format!("{log_id}/verified")
+}
+
+/// A note that a backup was restored and compared.
+pub(crate) fn verified(log_id: LogId, at: Millis, backup: &str) -> String {
+    format!("{}/{:015}-{backup}.cbor", verified_folder(log_id), at.0.max(0))
 }
 
 /// The folder of what backups hold.

@@ -15,6 +15,7 @@ use crate::error::RemoteError;
 use crate::names;
 use crate::restore::patiently;
 use crate::store::{Listed, Store, StoreError};
+use crate::verified::remove_notes;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -124,6 +125,7 @@ fn prune(
     for id in &pruned.backups {
         remove(&names::backup(log_id, id))?;
     }
+    remove_notes(store, env, log_id, &pruned.backups)?;
     for some in unneeded.chunks(REMOVED_AT_ONCE) {
         let notice = announce(store, env, log_id, some)?;
         let spared = remove_announced(store, env, log_id, some);

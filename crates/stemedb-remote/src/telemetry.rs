@@ -1,6 +1,7 @@
 //! Metrics. Each series is there from the start, at 0.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use stemedb_model::Position;
 
 use crate::archiver::{ArchiveProgress, ArchiveState};
 use crate::error::RemoteError;
@@ -124,4 +125,19 @@ pub(crate) fn progress(progress: &ArchiveProgress) {
         gauge!("stemedb_archive_state", "state" => state).set(is);
     }
     debug_assert!(STATES.contains(&ArchiveState::default().as_str()));
+}
+
+/// Names the series of segments that may go.
+pub(crate) fn register_retention() {
+    counter!("stemedb_wal_segments_removed_total").increment(0);
+}
+
+/// Segments are gone.
+pub(crate) fn removed(segments: usize) {
+    counter!("stemedb_wal_segments_removed_total").increment(segments as u64);
+}
+
+/// Where the log begins.
+pub(crate) fn first_kept(position: Position) {
+    gauge!("stemedb_wal_first_position").set(position.0 as f64);
 }

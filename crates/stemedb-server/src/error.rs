@@ -88,6 +88,7 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::TrustPending => Some(Duration::from_secs(1)),
         ErrorCode::Draining
         | ErrorCode::NotReady
+        | ErrorCode::ArchiveUnavailable
         | ErrorCode::ClockJump
         | ErrorCode::Indeterminate
         | ErrorCode::KeysUnavailable => Some(Duration::from_secs(5)),
@@ -273,6 +274,9 @@ impl From<WriteError> for ApiError {
             WriteError::QueueFull { .. } => Self::new(ErrorCode::QueueFull, detail),
             WriteError::Draining { .. } => Self::new(ErrorCode::Draining, detail),
             WriteError::NotReady { .. } => Self::new(ErrorCode::NotReady, detail),
+            WriteError::ArchiveUnavailable { .. } => {
+                Self::new(ErrorCode::ArchiveUnavailable, detail).outcome("not_written")
+            }
             WriteError::ClockJump { .. } => Self::new(ErrorCode::ClockJump, detail),
             WriteError::DeadlineBeforeQueue => {
                 Self::new(ErrorCode::DeadlineExceeded, detail).outcome("not_written")

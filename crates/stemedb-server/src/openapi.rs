@@ -64,6 +64,7 @@ const THROUGH: &[ErrorCode] = &[ErrorCode::LensInvalid, ErrorCode::LensNotFound]
 const WRITING: &[ErrorCode] = &[
     ErrorCode::AgentNotBound,
     ErrorCode::AgentUnregistered,
+    ErrorCode::ArchiveUnavailable,
     ErrorCode::AtAhead,
     ErrorCode::BadSignature,
     ErrorCode::ClockJump,

@@ -180,6 +180,12 @@ fn show(node: &wire::Node, context: &Context) -> Result<(), Failure> {
     if let Some(degraded) = &node.degraded {
         text.push_str(&format!("  degraded: {degraded}\n"));
     }
+    if let Some(archive) = &node.archive {
+        let wire::NodeArchive { sync, state, position, .. } = archive;
+        let problem = archive.problem.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        let sync = if *sync { ", acknowledgements wait for it" } else { "" };
+        text.push_str(&format!("  archive {state}, at {position}{sync}{problem}\n"));
+    }
     if let Some(rebuild) = &node.rebuild {
         let problem = rebuild.problem.as_ref().map_or(String::new(), |why| format!(": {why}"));
         let wire::Rebuild { state, position, .. } = rebuild;

@@ -11,9 +11,10 @@ use stemedb_log::Cutter;
 use stemedb_model::{AgentId, LogId, Millis, Position, Timeline};
 use stemedb_remote::{
     Backup, BackupOptions, Backups, Keep, KeyId, Made, Pruned, RestorePlan, RestoreTo, Restored,
-    Store, Target, check_files, give_up_backup, list_backups, make_backup, prune_backups,
-    prune_branch, restore, restore_files, verify_backup,
+    Store, Target, VerifiedRestore, check_files, give_up_backup, list_backups, make_backup,
+    note_verified, prune_backups, prune_branch, restore, restore_files, verify_backup,
 };
+use stemedb_server::wire;
 
 use super::admin::{roots_from, roots_of};
 use super::serve::PlaceArgs;
@@ -236,7 +237,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             args.at.believe(&place, context, &BTreeSet::from([signer]))?;
             check(&*place.store, context, &one)?;
             if args.deep {
-                check_deep(&*place.store, context, &one, &args)?;
+                check_deep(&place, context, &one, &args)?;
             }
             // Of an older one it would say nothing of the one that is needed.
             if args.id.as_deref().is_none_or(|id| id == "newest") {
@@ -282,11 +283,13 @@ pub(super) fn make(
         leave_out: vec![
             archive::NOTE.into(),
             archive::BACKUP_NOTE.into(),
+            archive::VERIFIED.into(),
             SOCKET.into(),
             operations::FOLDER.into(),
         ],
         note: Some(archive::backup_note(config)),
         bytes_per_second,
+        archive: config.archive.url.as_deref().map(|url| archive::open(url, config)).transpose()?,
         ..BackupOptions::new(config.node_dir())
     };
     let (durable, _) = cutter.durable();
@@ -475,13 +478,14 @@ fn check(store: &dyn Store, context: &Context, one: &Backup) -> Result<(), Failu
     Err(Failure::no(what).hint("stemedb backup create makes another one"))
 }
 
-/// Restores it into a scratch folder, opens it, and compares the roots.
+/// Restores it into a scratch folder, opens it, compares the roots, and notes that.
 fn check_deep(
-    store: &dyn Store,
+    place: &Place,
     context: &Context,
     one: &Backup,
     args: &VerifyArgs,
 ) -> Result<(), Failure> {
+    let store = &*place.store;
     let made = match &args.scratch {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),
@@ -515,6 +519,7 @@ fn check_deep(
             )));
         }
     }
+    let noted = note(place, context, one, &roots, args.against_server);
     if context.json {
         return context.print_json(&json!({
             "id": one.id,
@@ -523,6 +528,7 @@ fn check_deep(
             "log_root": roots.log_root.0.to_string(),
             "answer_root": roots.answer_root.0.to_string(),
             "compared_with_server": args.against_server,
+            "noted": noted,
         }));
     }
     let same = if args.against_server { "; the server gives the same answer root" } else { "" };
@@ -530,6 +536,40 @@ fn check_deep(
         "restored and opened: {} records\n  log root {}\n  answer root {}{same}\n",
         restored.records, roots.log_root.0, roots.answer_root.0
     ))
+}
+
+/// Notes beside the backups, and on the node, that one was verified: segments may go for it. Whether it
+/// did; the backup is as good without.
+fn note(
+    place: &Place,
+    context: &Context,
+    one: &Backup,
+    roots: &wire::Roots,
+    compared: bool,
+) -> bool {
+    let (config, env, store) = (&place.config, &context.env, &*place.store);
+    let here = database::read_marker(&config.node_dir()).ok().flatten();
+    if here.is_none_or(|(log_id, _)| log_id != one.log_id) {
+        context.say(
+            "not noted, since the node's data is not here: segments go only for what was verified on \
+             the node",
+        );
+        return false;
+    }
+    let made = archive::node_key(config, env).and_then(|key| {
+        let answer_root = roots.answer_root.0;
+        let note = VerifiedRestore::of(store, env, one, answer_root, compared)
+            .and_then(|note| note_verified(store, env, &key, &note))
+            .map_err(archive::failure)?;
+        let path = archive::verified_note(config);
+        stemedb_io::replace(&*env.vfs, &path, &note).map_err(|error| {
+            Failure::error(format!("cannot write {}", path.display())).because(error)
+        })
+    });
+    if let Err(failure) = &made {
+        context.say(&format!("it is not noted that the backup was verified: {}", failure.report()));
+    }
+    made.is_ok()
 }
 
 fn prune(keep: Keep, dry_run: bool, at: &At, context: &Context) -> Result<(), Failure> {

@@ -347,9 +347,9 @@ pub struct Wal {
     /// Whether every failed write or sync of a segment gets a line in the log of the node; they are
     /// counted in any case.
     pub log_fsync_errors: bool,
-    /// What may become of old segments. `keep`: nothing, they are kept. `archived`: they may be
-    /// removed once they are archived, read back, and covered by a verified restore; this version
-    /// does not remove them yet, so it is an error.
+    /// What may become of old segments. `keep`: nothing, they are kept. `archived`: a segment goes once it
+    /// was read back from the archive and lies within a backup whose restore was verified (`stemedb backup
+    /// verify --deep`), never by age. Needs `archive.url` and `backup.url`.
     pub retention: Retention,
     /// How fast sealed segments are read to be packed, in bytes a second; 0: they are not packed;
     /// otherwise at least 65,536.
@@ -410,11 +410,21 @@ pub struct Archive {
     /// Each part of the archive is read again and compared within so many days, and archived anew if it is
     /// damaged; 0: never; at most 3,650.
     pub scrub_days: u64,
+    /// Whether an acknowledgement waits until its record is in the archive as well. Costs every write four
+    /// requests to the store, one after the other; those that come meanwhile share the next four. While the
+    /// archive takes nothing, writes are refused with 503 `archive_unavailable`.
+    pub sync: bool,
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { url: None, delay: "10s".into(), trusted_keys: Vec::new(), scrub_days: 30 }
+        Self {
+            url: None,
+            delay: "10s".into(),
+            trusted_keys: Vec::new(),
+            scrub_days: 30,
+            sync: false,
+        }
     }
 }
 
@@ -719,6 +729,25 @@ impl Config {
                 "archive.delay is `{}`, expected 0s to 24h, as 500ms, 10s or 5m",
                 self.archive.delay
             ));
+        }
+        if self.archive.sync && self.archive.url.is_none() {
+            problems.push("archive.sync is true, and archive.url is not set".into());
+        }
+        if self.wal.retention == Retention::Archived {
+            for (key, url, what) in [
+                ("archive.url", &self.archive.url, "segments go only once they are archived"),
+                (
+                    "backup.url",
+                    &self.backup.url,
+                    "segments go only once a verified backup holds them",
+                ),
+            ] {
+                if url.is_none() {
+                    problems.push(format!(
+                        "wal.retention is \"archived\", and {key} is not set: {what}"
+                    ));
+                }
+            }
         }
         for (key, url) in [("archive.url", &self.archive.url), ("backup.url", &self.backup.url)] {
             let is = |url: &&String| url.starts_with('/') || url.contains("://");

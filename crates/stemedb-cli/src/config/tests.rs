@@ -109,8 +109,21 @@ fn every_bound_that_fails_is_reported() {
             vec![("wal.repack_bytes_per_second", "1"), ("wal.scrub_bytes_per_second", "65535")],
             vec!["wal.repack_bytes_per_second", "wal.scrub_bytes_per_second"],
         ),
-        // There is no archive yet that could have taken them.
-        (vec![("wal.retention", "archived")], vec!["wal.retention"]),
+        (vec![("archive.sync", "true")], vec!["archive.sync"]),
+        (vec![("archive.sync", "true"), ("archive.url", "/mnt/archive")], vec![]),
+        (vec![("wal.retention", "archived")], vec!["wal.retention", "wal.retention"]),
+        (
+            vec![("wal.retention", "archived"), ("archive.url", "/mnt/archive")],
+            vec!["wal.retention"],
+        ),
+        (
+            vec![
+                ("wal.retention", "archived"),
+                ("archive.url", "/mnt/archive"),
+                ("backup.url", "/mnt/backups"),
+            ],
+            vec![],
+        ),
         (vec![("server.listen", "[::1]:1")], vec![]),
         (vec![("server.listen", "0.0.0.0:1")], vec![]),
         (vec![("server.listen", "0.0.0.0:1"), ("auth.enabled", "false")], vec!["server.listen"]),

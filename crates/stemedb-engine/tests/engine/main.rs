@@ -7,6 +7,7 @@
     reason = "helpers of tests"
 )]
 
+mod archiving;
 mod attacks;
 mod common;
 mod explain;

@@ -209,7 +209,7 @@ pub(crate) fn segment_name(number: u64) -> String {
 const NUMBER_MAX: u64 = 1 << 48;
 
 /// Number of the segment called `name`; `None` if it is not exactly such a name.
-pub(crate) fn segment_number(name: &str) -> Option<u64> {
+pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("segment.")?.strip_suffix(".wal")?;
     let number = digits.parse().ok()?;
     (segment_name(number) == name && (1..=NUMBER_MAX).contains(&number)).then_some(number)

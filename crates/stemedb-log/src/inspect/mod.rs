@@ -9,7 +9,7 @@ mod verify;
 pub use dump::{DumpItem, dump};
 pub use repair::{
     DroppedBytes, HeaderOrigin, LostPositions, RepairOptions, RepairReport, RepairWritten,
-    Undecided, repair,
+    RestoreOptions, RestoreReport, Undecided, repair, restore_segment,
 };
 pub use stat::{StatReport, stat};
 pub use verify::{SegmentReport, VerifyReport, verify, verify_watched};

@@ -16,6 +16,8 @@ pub struct StatReport {
     pub identity: Option<(LogId, Timeline)>,
     /// Newest position that is proved, with its `recorded_at`; `None` without any.
     pub last: Option<(Position, Millis)>,
+    /// The first position that is here, if older segments were removed.
+    pub first_kept: Option<Position>,
     /// Segments in use.
     pub segments: u64,
     /// Segments that are prepared and not yet used.
@@ -31,11 +33,16 @@ pub struct StatReport {
 /// Reads the names and lengths in a folder, and the newest segment in use.
 pub fn stat(dir: &Path, vfs: &dyn Vfs) -> Result<StatReport, LogError> {
     let mut names = names(vfs, dir)?;
-    if let Some(floor) = Floor::load(vfs, dir)? {
+    let floor = Floor::load(vfs, dir)?;
+    if let Some(floor) = &floor {
         floor.cut(&mut names.segments);
     }
-    let mut report =
-        StatReport { rejected: names.rejected, unknown: names.unknown, ..StatReport::default() };
+    let mut report = StatReport {
+        first_kept: floor.map(|floor| floor.first),
+        rejected: names.rejected,
+        unknown: names.unknown,
+        ..StatReport::default()
+    };
     for (_, name) in &names.segments {
         let metadata = vfs.metadata(&dir.join(name));
         report.bytes += metadata.map(|metadata| metadata.len).unwrap_or(0);

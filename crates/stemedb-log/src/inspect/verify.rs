@@ -19,6 +19,8 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
     /// Names in the folder that are not files of the log.
     pub unknown: Vec<String>,
+    /// The first position that is here, if older segments were removed.
+    pub first_kept: Option<Position>,
 }
 
 /// One segment.
@@ -78,24 +80,27 @@ pub fn verify_watched(
     // While it is looked at, a log that is in use gets new groups, and segments change from spare
     // to used to cut. Damage stays: only what two looks in a row find is believed.
     let mut before = look(path, vfs, watch);
-    let (surveys, findings, unknown) = loop {
+    let Look { surveys, findings, unknown, first_kept } = loop {
         match before {
-            Ok((surveys, findings, unknown)) if findings.is_empty() => {
-                break (surveys, findings, unknown);
-            }
-            Ok((_, before, _)) => {
-                let (surveys, mut findings, unknown) = look(path, vfs, watch)?;
-                findings.retain(|finding| before.contains(finding));
-                break (surveys, findings, unknown);
+            Ok(look) if look.findings.is_empty() => break look,
+            Ok(before) => {
+                let mut again = look(path, vfs, watch)?;
+                again.findings.retain(|finding| before.findings.contains(finding));
+                break again;
             }
             Err(_) => before = Ok(look(path, vfs, watch)?),
         }
     };
     let segments = surveys.iter().map(|survey| report(survey, &findings)).collect();
-    Ok(VerifyReport { segments, findings, unknown })
+    Ok(VerifyReport { segments, findings, unknown, first_kept })
 }
 
-type Look = (Vec<SegmentSurvey>, Vec<Finding>, Vec<String>);
+struct Look {
+    surveys: Vec<SegmentSurvey>,
+    findings: Vec<Finding>,
+    unknown: Vec<String>,
+    first_kept: Option<Position>,
+}
 
 fn look(path: &Path, vfs: &dyn Vfs, watch: &mut dyn FnMut(u64)) -> Result<Look, LogError> {
     let failed = |source| survey::io(&path.display().to_string(), "open", 0, source);
@@ -133,7 +138,8 @@ fn look(path: &Path, vfs: &dyn Vfs, watch: &mut dyn FnMut(u64)) -> Result<Look, 
         });
     }
     findings.extend(judge(&surveys, Known { single_file, floor, ..Known::default() }));
-    Ok((surveys, findings, unknown))
+    let first_kept = floor.map(|floor| floor.first);
+    Ok(Look { surveys, findings, unknown, first_kept })
 }
 
 fn report(survey: &SegmentSurvey, findings: &[Finding]) -> SegmentReport {

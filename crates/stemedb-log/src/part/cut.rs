@@ -21,6 +21,7 @@ const READ_AHEAD: u32 = 64;
 
 /// Goes along a log and cuts it into parts. Sees only what is durable, never waits for the writer
 /// and never holds it up. It keeps its place: what it has passed is not read again.
+#[derive(Clone)]
 pub struct Cutter {
     shared: Arc<Shared>,
     place: Option<Place>,
@@ -41,6 +42,7 @@ pub struct Waiting {
 type Visit<'a> = dyn FnMut(&Group, Vec<Entry>) -> Result<bool, LogError> + 'a;
 
 /// Behind the last group that was cut.
+#[derive(Clone)]
 struct Place {
     segment: Where,
     cursor: Cursor,

@@ -21,6 +21,7 @@ use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 
 pub use compose::{Composed, Composer};
 pub use cut::{Cutter, Waiting};
+pub(crate) use read::begin as begin_part;
 pub use read::{PartEnd, VisitPart, end_within, read_part};
 
 use crate::chain::ChainHasher;

@@ -84,7 +84,7 @@ pub fn end_within(name: &str, bytes: &[u8], upto: Position) -> Result<Option<Par
 }
 
 /// The header of the segment, and the point before the first group.
-pub(super) fn begin(name: &str, bytes: &[u8]) -> Result<(SegmentHeader, Cursor), LogError> {
+pub(crate) fn begin(name: &str, bytes: &[u8]) -> Result<(SegmentHeader, Cursor), LogError> {
     let header = header(name, bytes)?;
     let file = InMemory(bytes);
     let packed = PackedFile::new(&file, name, bytes.len() as u64, &header);

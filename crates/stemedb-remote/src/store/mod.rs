@@ -72,6 +72,12 @@ pub enum StoreError {
     },
 }
 
+impl std::fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.place()).finish()
+    }
+}
+
 /// A store of objects.
 ///
 /// Contract:

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use stemedb_io::sim::{SimClock, SimRng, SimVfs};
 use stemedb_io::{Clock, Env, Rng, Vfs};
-use stemedb_log::{Expect, Log, LogError, MemoryLog, NewEntry, Wal, WalConfig};
+use stemedb_log::{Expect, Log, LogError, MemoryLog, NewEntry, Retention, Wal, WalConfig};
 use stemedb_model::*;
 use stemedb_remote::{
     ArchiveConfig, Archiver, EncryptionKey, EncryptionKeys, KeyedStore, Listed, MemoryStore, Put,
@@ -50,6 +50,11 @@ impl Machine {
         Self { vfs, clock, env }
     }
 
+    /// Another one with the same disk.
+    pub fn fork(&self, seed: u64) -> Self {
+        Self::on(self.vfs.fork(), Arc::clone(&self.clock), seed)
+    }
+
     /// What is left after a loss of power.
     pub fn crash(&self, seed: u64) -> Self {
         Self::on(self.vfs.crash(), Arc::clone(&self.clock), seed)
@@ -67,6 +72,7 @@ impl Machine {
         let config = WalConfig {
             segment_bytes: SEGMENT,
             prepare_in_background: false,
+            retention: Retention::Archived,
             ..WalConfig::new(dir)
         };
         Wal::open(config, self.env.clone(), expect).map(|(wal, _)| wal)

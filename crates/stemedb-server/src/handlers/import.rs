@@ -233,7 +233,8 @@ async fn run(
 fn ends_import(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::ClockJump
+        ErrorCode::ArchiveUnavailable
+            | ErrorCode::ClockJump
             | ErrorCode::Draining
             | ErrorCode::IndexFailed
             | ErrorCode::Indeterminate

@@ -19,8 +19,9 @@ use crate::openapi::{
 };
 use crate::question::{params, view};
 use crate::wire::{
-    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, KeyRole, LogIdHex, Node, NodeReason,
-    PositionRange, ReadyFor, ReadyParams, Rebuild, RootParams, Roots, Time, TimelineHex,
+    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, KeyRole, LogIdHex, Node, NodeArchive,
+    NodeReason, PositionRange, ReadyFor, ReadyParams, Rebuild, RootParams, Roots, Time,
+    TimelineHex,
 };
 
 const DRAIN_MS_MAX: u64 = 600_000;
@@ -39,6 +40,12 @@ pub(super) fn node(status: &NodeStatus) -> Node {
         position: status.progress.applied.0,
         durable: status.progress.durable.0,
         in_flight: u64::try_from(status.in_flight).unwrap_or(u64::MAX),
+        archive: status.archive.as_ref().map(|archive| NodeArchive {
+            sync: archive.sync,
+            state: archive.view.state.to_owned(),
+            position: archive.view.position.0,
+            problem: archive.view.problem.clone(),
+        }),
         rebuild: status.rebuild.as_ref().map(|rebuild| Rebuild {
             state: rebuild.state.as_str().to_owned(),
             began_at: Time(rebuild.began_at),
@@ -204,7 +211,7 @@ pub(crate) async fn root(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Res
     answer(StatusCode::OK, &roots)
 }
 
-/// Takes no new writes, finishes those on their way, seals the log. Reads go on.
+/// Takes no new writes, finishes those on their way, seals the log, archives what is left. Reads go on.
 #[utoipa::path(
     post,
     path = "/v1/admin/node/drain",

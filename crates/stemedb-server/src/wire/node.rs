@@ -9,7 +9,7 @@ use super::scalar::{AgentKey, HashHex, LogIdHex, Time, TimeParam, TimelineHex};
 /// Why the node is not simply ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeReason {
-    /// `wal_unavailable`, `index_failed`, `clock_jump` or `recovery_failed`.
+    /// `wal_unavailable`, `index_failed`, `clock_jump`, `archive_unavailable` or `recovery_failed`.
     #[schema(example = "wal_unavailable")]
     pub code: String,
     /// For people: what failed, where.
@@ -41,9 +41,27 @@ pub struct Node {
     pub durable: u64,
     /// Records that are queued, being made durable or being applied.
     pub in_flight: u64,
+    /// The archive of the log, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<NodeArchive>,
     /// How the index is being made anew, or how that ended the last time since the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<Rebuild>,
+}
+
+/// The archive of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeArchive {
+    /// Whether acknowledgements wait until their record is there (`archive.sync`).
+    pub sync: bool,
+    /// `starting`, `running`, `failing` (it tries again) or `stopped` (somebody has to look).
+    #[schema(example = "running")]
+    pub state: String,
+    /// Everything up to here is there.
+    pub position: u64,
+    /// Why it takes nothing now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// How far the index is made anew.

@@ -63,6 +63,7 @@ codes! {
     ApiKeyMissing = "api_key_missing", 401, false, "The request shows no API key";
     ApiKeyNotFound = "api_key_not_found", 404, false, "There is no such API key";
     ApiKeyUnknown = "api_key_unknown", 401, false, "The API key is unknown here, or revoked";
+    ArchiveUnavailable = "archive_unavailable", 503, true, "The archive takes nothing, and writes wait for it";
     AtAhead = "at_ahead", 400, false, "The claimed time lies more than five minutes ahead";
     AuditEntryNotFound = "audit_entry_not_found", 404, false, "The audit holds no such entry";
     AuditUnavailable = "audit_unavailable", 503, true, "Reads cannot be taken down, or what was taken down cannot be read";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stemedb_log::{BlockHeader, DumpItem, Entry, GroupKind};
 use stemedb_model::{Kind, Position, Record};
 
-use super::{Target, unreadable};
+use super::{Target, removed, unreadable};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::time;
@@ -37,6 +37,11 @@ impl Asked {
 
 pub(super) fn dump(target: &Target, asked: &Asked, context: &Context) -> Result<(), Failure> {
     let path = target.path()?;
+    let stat = stemedb_log::stat(&path, context.env.vfs.as_ref()).ok();
+    if let Some(first) = stat.and_then(|stat| stat.first_kept).filter(|first| asked.first < *first)
+    {
+        context.say(removed(first).trim_end());
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut written = Ok(());
     let range = (asked.first, asked.last);

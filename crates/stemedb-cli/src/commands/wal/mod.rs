@@ -2,6 +2,7 @@
 
 mod dump;
 mod repair;
+mod restore;
 mod verify;
 
 use std::path::PathBuf;
@@ -16,15 +17,16 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::time;
 
-/// Check, show and repair the write-ahead log.
+/// Check, show, repair and restore the write-ahead log.
 ///
-/// All but `repair` only read, beside a running server too; `repair` reads one file and writes
-/// another.
+/// All but `repair` and `restore` only read, beside a running server too; these two read one file and
+/// write another.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stemedb wal verify --data-dir ./stemedb-data
   stemedb wal dump ./stemedb-data/wal/segment.001.wal --from 10 --to 20
   stemedb wal repair --segment ./stemedb-data/wal/segment.001.wal --plan
+  stemedb wal restore --segment ./stemedb-data/wal/segment.001.wal --plan
   stemedb wal stat --json")]
 pub struct Args {
     #[command(subcommand)]
@@ -56,6 +58,19 @@ enum Act {
   stemedb wal repair --segment ./stemedb-data/wal/segment.003.wal --output ./segment.003.wal --accept-loss
   stemedb-wal-repair --segment segment.003.wal --output repaired.wal --truncate-at 1048576 --accept-loss")]
     Repair(repair::Args),
+    /// Make a damaged or missing segment again from the archive.
+    ///
+    /// Nothing is given up: what is newer in the file than in the archive is kept, as far as it can be
+    /// proved. The input is never touched. The next segment tells where this one ended; of the newest one
+    /// nothing may tell, and then what the archive lacks and the file does not prove needs --accept-loss.
+    /// Exit 0 done, 1 refused, 2 cannot be done.
+    ///
+    /// Then stop the server and put OUTPUT where the segment was. The index stays as it is.
+    #[command(after_help = "Examples:
+  stemedb wal restore --segment /var/lib/stemedb/wal/segment.003.wal --plan
+  stemedb wal restore --segment /var/lib/stemedb/wal/segment.003.wal --output ./segment.003.wal
+  stemedb wal restore --segment ./wal/segment.003.wal --output ./new.wal --store s3://backups/stemedb")]
+    Restore(restore::Args),
     /// Show segments, groups and records in order, also behind damage.
     #[command(after_help = "Examples:
   stemedb wal dump ./stemedb-data/wal | head
@@ -114,6 +129,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match args.act {
         Act::Verify(target) => verify::verify(&target, context),
         Act::Repair(args) => repair::repair(&args, context),
+        Act::Restore(args) => restore::restore(&args, context),
         Act::Dump { target, from, to, kind, raw } => {
             let asked = dump::Asked { first: Position(from), last: Position(to), kinds: kind, raw };
             dump::dump(&target, &asked, context)
@@ -140,6 +156,7 @@ fn stat(target: &Target, context: &Context) -> Result<(), Failure> {
     if context.json {
         return context.print_json(&json!({
             "log_id": log_id,
+            "first_kept": report.first_kept.map(|first| first.0),
             "last": last,
             "recorded_at": recorded,
             "segments": report.segments,
@@ -157,8 +174,16 @@ fn stat(target: &Target, context: &Context) -> Result<(), Failure> {
         report.spares,
         report.bytes,
     ))?;
+    if let Some(first) = report.first_kept {
+        context.print(&removed(first))?;
+    }
     for name in &report.rejected {
         context.print(&format!("set aside: {name}\n"))?;
     }
     Ok(())
+}
+
+/// Of a log whose oldest segments were removed.
+fn removed(first: Position) -> String {
+    format!("begins with position {first}: older segments were removed and are in the archive\n")
 }

@@ -60,7 +60,8 @@ pub(super) fn repair(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     if report.refused {
         return Err(Failure::no(format!("{}: nothing was written", given_up(&report).join("; ")))
-            .hint("restore the segment from a backup, or accept the loss with --accept-loss"));
+            .hint("restore it from the archive with `stemedb wal restore`, or from a backup, or accept the loss \
+                   with --accept-loss"));
     }
     if let Some(written) = &report.written {
         context.say(&next(&args.segment, &written.output, &report));
@@ -80,13 +81,18 @@ fn identity(args: &Args) -> Result<Option<(LogId, Timeline)>, Failure> {
     if let Some(dir) = &args.data_dir {
         return database::read_marker(&dir.join("node"));
     }
-    let folder = match args.segment.parent() {
+    // Only asked for a header that is gone: what cannot be read here is no reason to stop.
+    Ok(beside(&args.segment))
+}
+
+/// The database of the node in whose folder of the log a segment is.
+pub(super) fn beside(segment: &Path) -> Option<(LogId, Timeline)> {
+    let folder = match segment.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Only asked for a header that is gone: what cannot be read here is no reason to stop.
-    let data_dir = folder.canonicalize().ok().and_then(|wal| wal.parent().map(Path::to_path_buf));
-    Ok(data_dir.and_then(|dir| database::read_marker(&dir.join("node")).ok().flatten()))
+    let wal = folder.canonicalize().ok()?;
+    database::read_marker(&wal.parent()?.join("node")).ok().flatten()
 }
 
 fn cannot(segment: &Path) -> impl Fn(LogError) -> Failure {
@@ -112,7 +118,7 @@ fn given_up(report: &RepairReport) -> Vec<String> {
     lost.chain(undecided).collect()
 }
 
-fn positions(first: Position, last: Position) -> String {
+pub(super) fn positions(first: Position, last: Position) -> String {
     match first == last {
         true => format!("position {first}"),
         false => format!("positions {first} to {last}"),

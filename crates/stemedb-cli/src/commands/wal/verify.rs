@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use stemedb_log::{DamageKind, Finding, SegmentReport, VerifyReport};
 
-use super::{Target, unreadable};
+use super::{Target, removed, unreadable};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::table::{Align, Table};
@@ -30,6 +30,9 @@ pub(super) fn verify(target: &Target, context: &Context) -> Result<(), Failure> 
     }
     for name in &report.unknown {
         context.say(&format!("{name} is no file of the log"));
+    }
+    if let Some(first) = report.first_kept {
+        context.say(removed(first).trim_end());
     }
     if report.whole() {
         return Ok(());
@@ -56,8 +59,8 @@ fn next(path: &Path, finding: &Finding) -> String {
         DamageKind::TooNew => "use a newer build".to_owned(),
         DamageKind::Corrupt | DamageKind::Missing | DamageKind::TornTail | DamageKind::Lost => {
             format!(
-                "restore it from a backup, or see what a repair would keep: stemedb wal repair \
-                 --segment {} --plan",
+                "restore it from the archive: stemedb wal restore --segment {0} --plan; or see what a \
+                 repair would keep: stemedb wal repair --segment {0} --plan",
                 segment.display()
             )
         }

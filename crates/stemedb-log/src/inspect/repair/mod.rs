@@ -13,6 +13,7 @@
 //! | `plan` | what the result will hold, what is lost, and whether that needs an operator's word |
 //! | `write` | writes the result, reads it back, names it |
 //! | `unpack` | gives a packed segment to all of these as blocks |
+//! | `restore` | the other way: from an archive, without giving anything up |
 //! | `patient` | reads a file of which some sectors cannot be read |
 //!
 //! Invariants:
@@ -24,12 +25,15 @@
 mod neighbours;
 mod patient;
 mod plan;
+mod restore;
 mod salvage;
 mod source;
 mod unpack;
 mod write;
 
 use std::path::PathBuf;
+
+pub use restore::{RestoreOptions, RestoreReport, restore_segment};
 
 use stemedb_io::Env;
 use stemedb_model::{LogId, Position, Timeline};

@@ -14,6 +14,7 @@ use crate::chain::chain_start;
 use crate::error::LogError;
 use crate::format::block::{BLOCK, Look, SECTOR};
 use crate::format::header::{Fence, HeaderState, SegmentHeader, marked_salt, segment_name};
+use crate::recover::floor::Floor;
 use crate::recover::survey::{SegmentSurvey, io, names, read_header, survey_segment};
 use crate::recover::tail::{Tail, Torn, claimed_salt, examine};
 use crate::segment::Groups;
@@ -28,6 +29,8 @@ pub(super) struct Neighbours<'a> {
     pub(super) number: u64,
     /// By number.
     headers: Vec<(u64, String, HeaderState)>,
+    /// Where the log begins, if older segments were removed.
+    floor: Option<Floor>,
 }
 
 impl<'a> Neighbours<'a> {
@@ -38,8 +41,19 @@ impl<'a> Neighbours<'a> {
             _ => PathBuf::from("."),
         };
         let mut headers = Vec::new();
+        let mut floor = None;
         if let Some(number) = number {
-            for (other, name) in names(vfs, &dir)?.segments {
+            let mut segments = names(vfs, &dir)?.segments;
+            // One that is damaged tells nothing; a start says so.
+            floor = match Floor::load(vfs, &dir) {
+                Err(LogError::Damaged { .. }) => None,
+                loaded => loaded?,
+            };
+            if let Some(floor) = &floor {
+                refuse_removed(number, floor)?;
+                floor.cut(&mut segments);
+            }
+            for (other, name) in segments {
                 if other == number {
                     continue;
                 }
@@ -51,7 +65,7 @@ impl<'a> Neighbours<'a> {
                 headers.push((other, name, header));
             }
         }
-        Ok(Self { vfs, dir, number: number.unwrap_or(0), headers })
+        Ok(Self { vfs, dir, number: number.unwrap_or(0), headers, floor })
     }
 
     fn header(&self, number: u64) -> Option<&HeaderState> {
@@ -207,6 +221,11 @@ impl<'a> Neighbours<'a> {
             return Ok((start, "its number".into()));
         }
         let before = segment_name(self.number.saturating_sub(1));
+        if self.floor.is_some_and(|floor| floor.number == self.number) {
+            let problem = "where it begins is known only to segments that were removed from here";
+            return Err(cannot(name, problem)
+                .hint("restore it from the archive with `stemedb wal restore`"));
+        }
         let missing = || {
             cannot(name, &format!("where it begins is known only to {before}, which is no help"))
                 .hint(format!("repair {before} first"))
@@ -362,6 +381,19 @@ impl<'a> Neighbours<'a> {
         let later = self.written().filter(|other| other.number > self.number);
         later.map(|later| later.fence.position).max().unwrap_or(Position::NONE)
     }
+}
+
+/// What was removed on purpose is not made anew.
+fn refuse_removed(number: u64, floor: &Floor) -> Result<(), LogError> {
+    if number >= floor.number {
+        return Ok(());
+    }
+    let problem = format!(
+        "was removed from the log, which begins with {} at position {}; it is in the archive",
+        segment_name(floor.number),
+        floor.first
+    );
+    Err(cannot(&segment_name(number), &problem).hint("nothing is to be done"))
 }
 
 /// The same place of the same history, whatever file it is in.

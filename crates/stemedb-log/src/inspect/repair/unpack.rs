@@ -5,8 +5,10 @@
 use std::io;
 
 use stemedb_io::VfsFile;
+use stemedb_model::Position;
 
 use super::patient::{Patient, read_only};
+use crate::entry::Entry;
 use crate::error::LogError;
 use crate::format::block::{BLOCK, GroupKind, SECTOR};
 use crate::format::group::{GroupPlace, blocks_of, encode_entries, encode_seal};
@@ -15,7 +17,7 @@ use crate::format::pack::{FRAMES_AT, Footer, TRAILER};
 use crate::packed::PackedFile;
 use crate::recover::survey::io;
 use crate::segment::Groups;
-use crate::walk::{Cursor, Step};
+use crate::walk::{Cursor, Group, Step};
 
 /// What such a block is filled with: not zero, which is what was never written.
 const UNPROVED: u8 = 0xff;
@@ -90,7 +92,6 @@ pub(super) fn unpack(
     let header = SegmentHeader { packed: true, ..header.clone() };
     let mut groups = Groups::new(&file, name, len, &header, 1)?;
     let mut places = Vec::new();
-    let mut head = Vec::new();
     let mut end = len;
     // Where the frame begins that the last group was in.
     let mut frame = FRAMES_AT;
@@ -106,32 +107,8 @@ pub(super) fn unpack(
             Step::Unwritten => break,
             Step::Group(group) => {
                 let entries = groups.take_entries();
-                let place = GroupPlace {
-                    salt: header.salt,
-                    block: number,
-                    group: group.number,
-                    first: group.first,
-                    watermark: before.last,
-                    recorded_at: group.recorded_at,
-                    chain: group.chain_before,
-                };
-                let new: Vec<_> = entries.into_iter().map(|entry| entry.new).collect();
-                let len: usize = new.iter().map(|entry| entry.encoded_len()).sum();
-                let mut blocks = vec![0; blocks_of(len) * BLOCK];
-                let made = match (&group.lost, group.kind) {
-                    (Some(lost), _) => {
-                        lost.encode(&place, &mut blocks);
-                        lost.chain_after
-                    }
-                    (None, GroupKind::Entries) => {
-                        encode_entries(&new, &place, &mut blocks, &mut head)
-                    }
-                    (None, kind) => {
-                        encode_seal(kind, &place, &mut blocks);
-                        group.chain
-                    }
-                };
-                if made == group.chain {
+                let blocks = as_blocks(&group, entries, header.salt, number, before.last);
+                if let Some(blocks) = blocks {
                     let start = if group.kind == GroupKind::Close { from } else { frame };
                     places.push(Place { block: at, file: start, problem: None });
                     bytes.extend_from_slice(&blocks);
@@ -156,6 +133,41 @@ pub(super) fn unpack(
     drop(groups);
     places.push(Place { block: bytes.len() as u64, file: end, problem: None });
     Ok((Blocks(bytes), Packed { file, len, places }))
+}
+
+/// A group as blocks, the first of them number `block`; everything up to `durable` was durable before
+/// it. `None` if that would be another group.
+pub(super) fn as_blocks(
+    group: &Group,
+    entries: Vec<Entry>,
+    salt: u64,
+    block: u32,
+    durable: Position,
+) -> Option<Vec<u8>> {
+    let place = GroupPlace {
+        salt,
+        block,
+        group: group.number,
+        first: group.first,
+        watermark: durable,
+        recorded_at: group.recorded_at,
+        chain: group.chain_before,
+    };
+    let new: Vec<_> = entries.into_iter().map(|entry| entry.new).collect();
+    let len: usize = new.iter().map(|entry| entry.encoded_len()).sum();
+    let mut blocks = vec![0; blocks_of(len) * BLOCK];
+    let made = match (&group.lost, group.kind) {
+        (Some(lost), _) => {
+            lost.encode(&place, &mut blocks);
+            lost.chain_after
+        }
+        (None, GroupKind::Entries) => encode_entries(&new, &place, &mut blocks, &mut Vec::new()),
+        (None, kind) => {
+            encode_seal(kind, &place, &mut blocks);
+            group.chain
+        }
+    };
+    (made == group.chain).then_some(blocks)
 }
 
 /// The blocks, as a file that is only read.

@@ -67,9 +67,15 @@ pub(super) fn write(
     let _ = file.evict();
     file.close().map_err(failed("close"))?;
     check(vfs, &unfinished, source, plan)?;
-    vfs.rename(&unfinished, &options.output).map_err(failed("rename"))?;
-    sync_folder(vfs, &options.output)?;
+    name_result(vfs, &unfinished, &options.output)?;
     Ok(RepairWritten { output: options.output.clone(), rejected })
+}
+
+/// Gives a result its name, durably.
+pub(super) fn name_result(vfs: &dyn Vfs, unfinished: &Path, output: &Path) -> Result<(), LogError> {
+    let failed = |source| io(&unfinished.display().to_string(), "rename", 0, source);
+    vfs.rename(unfinished, output).map_err(failed)?;
+    sync_folder(vfs, output)
 }
 
 fn sync_folder(vfs: &dyn Vfs, path: &Path) -> Result<(), LogError> {

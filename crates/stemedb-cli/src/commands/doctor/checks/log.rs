@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use stemedb_io::Vfs;
 use stemedb_log::{DamageKind, StatReport, VerifyReport};
-use stemedb_model::LogId;
+use stemedb_model::{LogId, Position};
 
 use super::super::finding::{Finding, quoted};
 use super::super::site::Site;
@@ -25,6 +25,8 @@ struct Facts {
     log: Result<Option<StatReport>, String>,
     checked: Vec<Checked>,
     running: bool,
+    /// What was removed can be read.
+    archive: bool,
     /// How the whole log is checked.
     verify: String,
 }
@@ -48,6 +50,7 @@ pub(super) fn look(site: &Site) -> Vec<Finding> {
         log: site.log.clone(),
         checked,
         running: site.running() == Some(true),
+        archive: site.config.archive.url.is_some(),
     })
 }
 
@@ -121,6 +124,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         (Ok(Some(stat)), _) => stat,
     };
     findings.push(judge_stat(facts, stat, expected));
+    findings.extend(stat.first_kept.map(|first| judge_floor(facts, first)));
     findings.extend(facts.checked.iter().flat_map(|checked| judge_segment(facts, checked)));
     if facts.checked.is_empty() && stat.segments > 0 {
         let why = format!(
@@ -169,6 +173,18 @@ fn judge_stat(facts: &Facts, stat: &StatReport, expected: Option<LogId>) -> Find
     Finding::ok("the log is there", evidence)
 }
 
+/// Of a log whose oldest segments were removed.
+fn judge_floor(facts: &Facts, first: Position) -> Finding {
+    let dir = facts.dir.display();
+    let evidence = format!("{dir}: the log begins with position {first}");
+    if facts.archive {
+        return Finding::ok("older segments were removed, and are in the archive", evidence);
+    }
+    let what =
+        "older segments were removed, and archive.url is not set: the index cannot be made anew";
+    Finding::warning(what, evidence).next("stemedb config print")
+}
+
 fn judge_segment(facts: &Facts, checked: &Checked) -> Vec<Finding> {
     let file = &checked.file;
     let report = match &checked.outcome {
@@ -213,9 +229,9 @@ fn judge_segment(facts: &Facts, checked: &Checked) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use stemedb_log::Finding as Damage;
-    use stemedb_model::{Millis, Position, Timeline};
+    use stemedb_model::{Millis, Timeline};
 
-    use super::super::super::finding::Severity::{Critical, Note, Ok as Fine};
+    use super::super::super::finding::Severity::{Critical, Note, Ok as Fine, Warning};
     use super::super::super::finding::testing::severities;
     use super::*;
 
@@ -232,7 +248,8 @@ mod tests {
             problem: "a sector does not match its checksum".into(),
         };
         let findings = kinds.iter().map(damage).collect();
-        let report = VerifyReport { segments: Vec::new(), findings, unknown: Vec::new() };
+        let (segments, unknown) = (Vec::new(), Vec::new());
+        let report = VerifyReport { segments, findings, unknown, first_kept: None };
         let checked = Checked { file: "segment.001.wal".into(), outcome: Ok(report) };
         Facts {
             dir: "/d/wal".into(),
@@ -240,6 +257,7 @@ mod tests {
             checked: if log.is_some() { vec![checked] } else { Vec::new() },
             log: Ok(log),
             running: false,
+            archive: false,
             verify: "stemedb wal verify /d/wal".into(),
         }
     }
@@ -255,12 +273,15 @@ mod tests {
 
     #[test]
     fn a_log_is_there_and_ours_and_whole_or_not() {
+        let trimmed = || StatReport { first_kept: Some(Position(5)), ..stat() };
         let aside = || StatReport { rejected: vec!["segment.001.wal.rejected".into()], ..stat() };
         for (facts, expected) in [
             (facts(None, None, &[]), vec![Note]),
             (facts(Some(OURS), None, &[]), vec![Critical]),
             (facts(Some(OURS), Some(stat()), &[]), vec![Fine, Fine]),
             (facts(None, Some(stat()), &[]), vec![Fine, Fine]),
+            (facts(None, Some(trimmed()), &[]), vec![Fine, Warning, Fine]),
+            (Facts { archive: true, ..facts(None, Some(trimmed()), &[]) }, vec![Fine, Fine, Fine]),
             (facts(Some(LogId([8; 16])), Some(stat()), &[]), vec![Critical, Fine]),
             (facts(Some(OURS), Some(aside()), &[]), vec![Fine, Fine, Note]),
             (facts(Some(OURS), Some(stat()), &[DamageKind::TornTail]), vec![Fine, Note]),
