@@ -163,7 +163,7 @@ pub fn identity(
     Ok((log_id, timeline))
 }
 
-fn only<T: ToString>(
+pub(crate) fn only<T: ToString>(
     found: Vec<T>,
     what: &str,
     flag: &str,

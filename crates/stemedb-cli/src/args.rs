@@ -88,6 +88,7 @@ commands! {
     Archive(archive),
     Backup(backup),
     Drill(drill),
+    Rejoin(rejoin),
     Doctor(doctor),
     Config(config),
     Completions(completions),

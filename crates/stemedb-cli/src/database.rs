@@ -6,23 +6,25 @@
 //! <data_dir>/node/root.key  the key that signed genesis (mode 0600), unless it is kept elsewhere
 //! <data_dir>/node/database  which log belongs here: says that data is expected
 //! <data_dir>/restoring      only while a restore is under way, or after it broke off
+//! <data_dir>/node/role      of a standby, and of a node that was one
 //! ```
 
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use stemedb_engine::{Engine, EngineError, Progress};
+use stemedb_engine::{Engine, EngineConfig, EngineError, Fence, Progress};
 use stemedb_index::{Index, IndexError};
 use stemedb_io::{Env, make_private_folder, replace};
 use stemedb_log::{Cutter, Expect, Log, LogError, Recovery, Trimmer, Wal};
 use stemedb_model::{AgentId, LogId, Millis, Principal, Signed, SigningKey, Timeline};
 
+use crate::cluster::{self, Role};
 use crate::commands::key::genesis;
 use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::{archive, files, keys, restoring};
+use crate::{archive, files, keys, restoring, standby};
 
 /// Who is named in the envelope of genesis.
 const PRINCIPAL: &str = "local";
@@ -64,8 +66,25 @@ struct Marker {
 
 /// Opens the database that `config` describes; makes it if nothing is there and `first` allows it.
 pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Database, Failure> {
+    open_fenced(config, env, first, &mut |_, _| Ok(None))
+}
+
+/// Asked for what must hold for the database with this log to acknowledge.
+pub type AskFence<'a> =
+    dyn FnMut(&Wal, (LogId, Timeline)) -> Result<Option<Arc<dyn Fence>>, Failure> + 'a;
+
+/// The same; `fence` gives what must hold for it to acknowledge.
+pub fn open_fenced(
+    config: &Config,
+    env: &Env,
+    first: Option<&First>,
+    fence: &mut AskFence<'_>,
+) -> Result<Database, Failure> {
     restoring::refuse(config)?;
     let node = config.node_dir();
+    if matches!(cluster::role(config)?, Some(Role::Standby { .. } | Role::Promoting { .. })) {
+        return Err(standby::no_database(config));
+    }
     let known = read_marker(&node)?;
     if known.is_none() && first.is_none() && !has_entries(env, &config.wal_dir())? {
         return Err(nothing(&config.wal_dir()));
@@ -116,7 +135,8 @@ pub fn open(config: &Config, env: &Env, first: Option<&First>) -> Result<Databas
         None => open_index(config, identity)?,
     };
     let (cutter, trimmer) = (wal.cutter(), wal.trimmer());
-    let engine = open_engine_with(config, env, wal, identity, index)?;
+    let fence = fence(&wal, identity)?;
+    let engine = open_engine_with(config, env, wal, identity, index, fence)?;
     Ok(Database { engine, recovery, cutter, trimmer, root, created: new.is_some() })
 }
 
@@ -183,7 +203,7 @@ fn first_record(
 /// A damaged one, and that of an earlier version, is removed and begun anew: everything in it comes
 /// from the log, and a power cut may tear what its storage had not synced. What is lost is its word
 /// on how far the log went.
-fn open_index(config: &Config, identity: (LogId, Timeline)) -> Result<Index, Failure> {
+pub(crate) fn open_index(config: &Config, identity: (LogId, Timeline)) -> Result<Index, Failure> {
     let opened = match Index::open(&config.index(), Some(identity)) {
         Err(error) if rebuilt(&error) => {
             tracing::warn!(%error, "the index cannot be used; rebuilding it from the log");
@@ -240,7 +260,11 @@ pub fn read_marker(node: &Path) -> Result<Option<(LogId, Timeline)>, Failure> {
 }
 
 /// After this a missing log is an error, never a new database.
-fn write_marker(node: &Path, (log, timeline): (LogId, Timeline), env: &Env) -> Result<(), Failure> {
+pub(crate) fn write_marker(
+    node: &Path,
+    (log, timeline): (LogId, Timeline),
+    env: &Env,
+) -> Result<(), Failure> {
     let marker = Marker { log_id: log.to_string(), timeline: timeline.to_string() };
     let text = serde_json::to_string(&marker).unwrap_or_default() + "\n";
     let path = node.join(MARKER);
@@ -286,6 +310,9 @@ fn random<const N: usize>(env: &Env) -> [u8; N] {
 pub fn open_log(config: &Config, env: &Env) -> Result<(Wal, (LogId, Timeline)), Failure> {
     restoring::refuse(config)?;
     let known = read_marker(&config.node_dir())?;
+    if matches!(cluster::role(config)?, Some(Role::Standby { .. } | Role::Promoting { .. })) {
+        return Err(standby::no_database(config));
+    }
     if !has_entries(env, &config.wal_dir())? {
         return Err(nothing(&config.wal_dir()));
     }
@@ -305,7 +332,7 @@ pub fn open_engine(
     identity: (LogId, Timeline),
 ) -> Result<Arc<Engine>, Failure> {
     let index = open_index(config, identity)?;
-    open_engine_with(config, env, log, identity, index)
+    open_engine_with(config, env, log, identity, index, None)
 }
 
 fn open_engine_with(
@@ -314,11 +341,13 @@ fn open_engine_with(
     log: Wal,
     identity: (LogId, Timeline),
     index: Index,
+    fence: Option<Arc<dyn Fence>>,
 ) -> Result<Arc<Engine>, Failure> {
     if let Some(earlier) = archive::earlier(config, env, identity)? {
         log.read_removed_from(earlier);
     }
-    Engine::open(config.engine(), env.clone(), Box::new(log), index).map_err(|error| {
+    let settings = EngineConfig { fence, ..config.engine() };
+    Engine::open(settings, env.clone(), Box::new(log), index).map_err(|error| {
         let dir = config.server.data_dir.display();
         let hint = match &error {
             EngineError::IndexBeforeRepair { .. } => {

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod args;
 pub mod claim_line;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod context;
@@ -28,6 +29,7 @@ pub mod remote;
 pub mod restoring;
 pub mod serve;
 mod socket;
+pub mod standby;
 pub mod table;
 pub mod telemetry;
 pub mod time;

@@ -7,11 +7,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stemedb_engine::{DrainReport, Engine};
-use stemedb_io::Env;
-use stemedb_log::LogState;
-use stemedb_model::SigningKey;
-use stemedb_remote::RetentionHandle;
+use stemedb_engine::{DrainReport, Engine, Fence, NodeState};
+use stemedb_io::{Clock as _, Env, RealClock};
+use stemedb_log::{Log as _, LogState, Wal};
+use stemedb_model::{LogId, SigningKey, Timeline};
+use stemedb_remote::{RetentionHandle, Writer};
 use stemedb_server::Server;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -23,18 +23,22 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::archive;
+use crate::cluster::{self, Duties, Lease, Role};
 use crate::config::{self, Config, Log, LogFormat};
 use crate::context::Context;
 use crate::database::{self, Database, First};
 use crate::failure::Failure;
 use crate::notify::{self, Manager, Report};
 use crate::operations;
+use crate::standby::{self, Begin, Follow, Following, Promoted};
 use crate::telemetry::Traces;
 
 /// How often it is looked whether something failed that ends the process.
 const FAILURE_LOOK: Duration = Duration::from_millis(200);
 /// How often the node is looked at for the service manager.
 const MANAGER_LOOK: Duration = Duration::from_millis(100);
+/// How long an end waits for the lease to be given back.
+const LEASE_BOUND: Duration = Duration::from_secs(5);
 
 /// A server that answers.
 pub struct Running {
@@ -52,9 +56,24 @@ pub struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     server: Server,
+    /// Of a node that follows another.
+    standby: Option<Arc<Follow>>,
+    /// Of one that could be followed.
+    lease: Option<Lease>,
+    duties: Option<Duties>,
     /// Ends when it is dropped.
     _retention: Option<RetentionHandle>,
     config: Config,
+}
+
+/// Why a server is to end.
+pub enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// It cannot go on.
+    Failed(Failure),
+    /// It goes on as something else: the standby was promoted, or follows another branch.
+    Anew,
 }
 
 /// Serves until a signal asks to stop, then drains. SIGHUP has it take what `read` gives then, as far
@@ -69,7 +88,44 @@ pub fn run(
     let logging = start_logging(&config.log, traces.as_ref())?;
     let manager = Arc::new(Manager::of_this_process()?);
     manager.tell(&[notify::status("opening the log")]);
-    let running = start(config, first, &context.env)?;
+    let (mut config, mut lease) = (config.clone(), None);
+    let failed = loop {
+        let running = start_with(&config, first, &context.env, lease.take())?;
+        announce(&running, &config, context);
+        show_recovery(&running, context)?;
+        running.keep_told(&manager);
+        let hang_up = || running.reload(&logging, read());
+        let end = running.wait_for_end(manager.listens(), hang_up)?;
+        if !matches!(end, End::Anew) {
+            manager.tell(&[notify::stopping()]);
+        }
+        // Whatever port it was: callers find it there again.
+        config.server.listen = running.address;
+        let (report, promoted) = running.stop_all()?;
+        if report.unfinished > 0 {
+            context.say(&format!("{} records were still on their way", report.unfinished));
+        }
+        for problem in &report.problems {
+            context.say(problem);
+        }
+        match (end, promoted) {
+            (End::Failed(failure), _) => break Some(failure),
+            (End::Asked, _) => break None,
+            (End::Anew, None) => {}
+            (End::Anew, Some(promoted)) => {
+                lease = standby::finish(&config, &context.env, promoted)?;
+                context.say("promoted: this node takes writes");
+            }
+        }
+    };
+    if let Some(traces) = traces {
+        traces.stop();
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Says what was begun.
+fn announce(running: &Running, config: &Config, context: &Context) {
     if running.created {
         let key = config.node_dir().join("root.key");
         match &running.root {
@@ -88,21 +144,10 @@ pub fn run(
         running.url(),
         config.server.data_dir.display()
     ));
-    show_recovery(&running, context)?;
-    running.keep_told(&manager);
-    let failed = running.wait_for_end(manager.listens(), || running.reload(&logging, read()))?;
-    manager.tell(&[notify::stopping()]);
-    let report = running.stop()?;
-    if report.unfinished > 0 {
-        context.say(&format!("{} records were still on their way", report.unfinished));
+    if running.standby.is_some() {
+        let of = config.cluster.standby_of.as_deref().unwrap_or_default();
+        context.say(&format!("a standby of {of}: it takes no writes"));
     }
-    for problem in &report.problems {
-        context.say(problem);
-    }
-    if let Some(traces) = traces {
-        traces.stop();
-    }
-    failed.map_or(Ok(()), Err)
 }
 
 /// Shows how far the replay is, beside the server that answers probes meanwhile. Why it failed, if
@@ -120,6 +165,16 @@ fn show_recovery(running: &Running, context: &Context) -> Result<(), Failure> {
 /// Listens, opens the database, answers. Returns while the index may still be replaying: probes
 /// tell when the node is ready.
 pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failure> {
+    start_with(config, first, env, None)
+}
+
+/// The same, with the lease that a promotion has taken.
+fn start_with(
+    config: &Config,
+    first: &First,
+    env: &Env,
+    lease: Option<Lease>,
+) -> Result<Running, Failure> {
     // Before the log and the engine name their first metric.
     stemedb_server::install_recorder();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -135,7 +190,46 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
     let address = listener
         .local_addr()
         .map_err(|error| Failure::error("cannot tell the address").because(error))?;
-    let database = database::open(config, env, Some(first))?;
+    let mut config = config.clone();
+    let begin = match standby::begin(&config)? {
+        // The promotion of an earlier process had come so far.
+        Begin::Standby(Some((log_id, followed)), Some(branch))
+            if standby::is_branch(&config.wal_dir(), env, (log_id, branch)) =>
+        {
+            standby::own(&config, env, log_id, (followed, branch))?;
+            Begin::Primary
+        }
+        begin => begin,
+    };
+    if let Begin::Standby(known, promoting) = begin {
+        let following = standby::open(&config, env, known, promoting)?;
+        let running = start_standby(&config, env, (runtime, listener, address), following)?;
+        if let (Some(follow), Some(branch)) = (&running.standby, promoting) {
+            standby::go_on(follow, branch)?;
+        }
+        return Ok(running);
+    }
+    if matches!(cluster::role(&config)?, Some(Role::Promoted { .. }))
+        && config.archive.url.is_none()
+    {
+        // It goes on where the one before it has archived.
+        config.archive.url.clone_from(&config.cluster.standby_of);
+    }
+    let config = &config;
+    let mut lease = lease;
+    let mut fence = |wal: &Wal,
+                     (log_id, timeline): (LogId, Timeline)|
+     -> Result<Option<Arc<dyn Fence>>, Failure> {
+        if lease.as_ref().is_none_or(|lease| lease.timeline != timeline) {
+            let parent = wal.cutter().parent();
+            let parent =
+                parent.map_err(|error| Failure::error("cannot read the log").because(error))?;
+            let parent = parent.map(|(timeline, _)| timeline);
+            lease = cluster::of_primary(config, env, Writer { log_id, timeline, parent })?;
+        }
+        Ok(lease.as_ref().map(|lease| lease.fence(wal.reader())))
+    };
+    let database = database::open_fenced(config, env, Some(first), &mut fence)?;
     let Database { engine, recovery, cutter, trimmer, root, created } = database;
     for warning in &recovery.warnings {
         tracing::warn!("{warning}");
@@ -148,26 +242,22 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
         tracing::warn!(%address, "API keys cross the network unencrypted: set tls.certificate, or put TLS in front");
     }
     let retention = archive::start_retention(config, env, trimmer, cutter.clone())?;
+    let mut duties = None;
     // Before anybody writes.
     if let Some(archive) = archive::start(config, env, cutter)? {
         engine
-            .archive_with(archive, config.archive.sync)
+            .archive_with(Arc::clone(&archive), config.archive.sync)
             .map_err(|error| Failure::error("cannot archive").because(error))?;
+        if let Some(lease) = &lease {
+            duties = Duties::begin(config, env, lease.view(), &engine, archive)?;
+        }
     }
     if let Some(root) = &root {
-        register_custodial(&server, root.clone(), created)?;
+        // Who waits for a lease need not wait here.
+        register_custodial(&server, &engine, root.clone(), created && lease.is_none())?;
     }
     operations::keep_exported(config, &runtime);
-    let socket = match config.admin_socket() {
-        Some(path) => Some(bind_socket(&path, env, &runtime)?),
-        None => None,
-    };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async move {
-        // An end of the sender is a stop, too.
-        let _ = stopped.await;
-    };
-    let serving = runtime.spawn(server.clone().serve(listener, socket, shutdown));
+    let (stop, serving) = begin_to_serve(config, env, (&runtime, listener), &server)?;
     let config = config.clone();
     let running = Running {
         address,
@@ -179,10 +269,64 @@ pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failu
         stop,
         serving,
         server,
+        standby: None,
+        lease,
+        duties,
         _retention: retention,
         config,
     };
     Ok(running)
+}
+
+/// The same for a node that follows another.
+fn start_standby(
+    config: &Config,
+    env: &Env,
+    (runtime, listener, address): (Runtime, TcpListener, SocketAddr),
+    following: Following,
+) -> Result<Running, Failure> {
+    let Following { engine, replica } = following;
+    let asked = Arc::clone(&replica) as Arc<dyn stemedb_server::Replica>;
+    let server = Server::of_replica(Arc::clone(&engine), env, config.server(), asked)
+        .map_err(|error| Failure::error("cannot start the server").because(error))?;
+    replica.serve(server.clone());
+    let first_key = server.first_key().map(Path::to_owned);
+    let (stop, serving) = begin_to_serve(config, env, (&runtime, listener), &server)?;
+    Ok(Running {
+        address,
+        engine,
+        root: None,
+        created: false,
+        first_key,
+        runtime,
+        stop,
+        serving,
+        server,
+        standby: Some(replica),
+        lease: None,
+        duties: None,
+        _retention: None,
+        config: config.clone(),
+    })
+}
+
+/// Answers from now on, until the sender is used or gone.
+fn begin_to_serve(
+    config: &Config,
+    env: &Env,
+    (runtime, listener): (&Runtime, TcpListener),
+    server: &Server,
+) -> Result<(oneshot::Sender<()>, JoinHandle<std::io::Result<()>>), Failure> {
+    let socket = match config.admin_socket() {
+        Some(path) => Some(bind_socket(&path, env, runtime)?),
+        None => None,
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async move {
+        // An end of the sender is a stop, too.
+        let _ = stopped.await;
+    };
+    Ok((stop, runtime.spawn(server.clone().serve(listener, socket, shutdown))))
 }
 
 /// A socket that only its owner may open: it gets its name once it has its mode.
@@ -208,9 +352,21 @@ fn bind_socket(path: &Path, env: &Env, runtime: &Runtime) -> Result<UnixListener
 
 /// Makes the key by which the server signs for its callers an agent. Waits for it only where
 /// there is nothing to replay first: the server must answer probes while it recovers.
-fn register_custodial(server: &Server, root: SigningKey, wait: bool) -> Result<(), Failure> {
-    let server = server.clone();
+fn register_custodial(
+    server: &Server,
+    engine: &Arc<Engine>,
+    root: SigningKey,
+    wait: bool,
+) -> Result<(), Failure> {
+    let (server, engine) = (server.clone(), Arc::clone(engine));
     let registration = std::thread::Builder::new().name("custodial".into()).spawn(move || {
+        let clock = RealClock::new();
+        while engine.may_write().is_err() {
+            if engine.node().state == NodeState::Stopped {
+                return;
+            }
+            clock.sleep(FAILURE_LOOK);
+        }
         if let Err(problem) = server.register_custodial(&root) {
             tracing::error!(%problem, "the server's signing key is not registered");
         }
@@ -294,30 +450,29 @@ impl Running {
 
     /// Returns on SIGTERM or Ctrl-C, or with the reason why the process should end by itself. On SIGHUP
     /// does what it is told.
-    pub fn wait_for_end(
-        &self,
-        managed: bool,
-        hang_up: impl Fn(),
-    ) -> Result<Option<Failure>, Failure> {
-        let failure = async {
+    pub fn wait_for_end(&self, managed: bool, hang_up: impl Fn()) -> Result<End, Failure> {
+        let end = async {
             loop {
                 tokio::time::sleep(FAILURE_LOOK).await;
+                if self.standby.as_ref().is_some_and(|standby| standby.over()) {
+                    return End::Anew;
+                }
                 if let Some(failure) = self.broken(managed) {
-                    return failure;
+                    return End::Failed(failure);
                 }
             }
         };
-        let waited: std::io::Result<Option<Failure>> = self.runtime.block_on(async {
+        let waited: std::io::Result<End> = self.runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut hung_up = signal(SignalKind::hangup())?;
-            let mut failure = pin!(failure);
+            let mut end = pin!(end);
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => return Ok(None),
-                    _ = interrupt.recv() => return Ok(None),
+                    _ = terminate.recv() => return Ok(End::Asked),
+                    _ = interrupt.recv() => return Ok(End::Asked),
                     _ = hung_up.recv() => hang_up(),
-                    failure = &mut failure => return Ok(Some(failure)),
+                    end = &mut end => return Ok(end),
                 }
             }
         });
@@ -326,14 +481,25 @@ impl Running {
 
     /// Refuses new writes, finishes what is under way, closes everything.
     pub fn stop(self) -> Result<DrainReport, Failure> {
+        self.stop_all().map(|(report, _)| report)
+    }
+
+    /// The same; what is to become of a standby that was promoted.
+    fn stop_all(self) -> Result<(DrainReport, Option<Promoted>), Failure> {
         let bound = self.config.server().drain_timeout;
         // First, so that probes say `draining` while the last requests are answered.
         self.engine.drain(bound);
         let _ = self.stop.send(());
         let served = self.runtime.block_on(self.serving);
+        let promoted = self.standby.as_ref().and_then(|standby| standby.stop());
         let report = self.engine.close(bound);
+        drop(self.duties);
+        // Nothing is acknowledged any more.
+        if let Some(lease) = self.lease {
+            lease.release(LEASE_BOUND);
+        }
         match served {
-            Ok(Ok(())) => Ok(report),
+            Ok(Ok(())) => Ok((report, promoted)),
             Ok(Err(error)) => Err(Failure::error("the server broke off").because(error)),
             Err(error) => Err(Failure::error("the server broke off").because(error)),
         }

@@ -33,5 +33,6 @@ fn every_example_is_a_valid_configuration() {
         names.push(path.file_name().unwrap().to_owned());
     }
     names.sort();
-    assert_eq!(names, ["single-node-wal-disk.toml", "single-node.toml"]);
+    let pair = ["warm-standby-primary.toml", "warm-standby.toml"];
+    assert_eq!(names, ["single-node-wal-disk.toml", "single-node.toml", pair[0], pair[1]]);
 }

@@ -152,8 +152,17 @@ impl HeldAnswers {
         };
         let items = self.items.into_iter();
         shared.finish_all(items.map(|(item, result)| (item, told(result))).collect());
+        if self.known.is_empty() {
+            return;
+        }
+        // Asked again: what has waited may be another node's by now.
+        let fenced = shared.fenced();
+        let told = |ack| match &fenced {
+            Some(error) => Err(error.clone()),
+            None => told(Ok(ack)),
+        };
         let known = self.known.into_iter();
-        shared.waiters.answer_all(known.map(|(ticket, ack)| (ticket, told(Ok(ack)))));
+        shared.waiters.answer_all(known.map(|(ticket, ack)| (ticket, told(ack))));
     }
 }
 

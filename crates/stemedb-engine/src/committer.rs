@@ -150,6 +150,8 @@ impl Committer {
             Some(Appending { since, ids, tickets, items, last, given_up: false, held: false });
         // The log stamps the time: not one more record after the clock has jumped.
         shared.gate.check_clock(&*shared.clock);
+        // Nor one that nobody could acknowledge.
+        let _ = shared.fenced();
         if let Some(error) = shared.gate.broken(Pass { probe: group.probe() }) {
             shared.appending().take();
             return self.give_up(group.items, shared.cut(), &error);

@@ -2,6 +2,7 @@
 //! its reason.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stemedb_model::Policy;
@@ -22,6 +23,14 @@ pub const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// While the log takes no writes it is asked this often whether it can again; it knows by itself
 /// when that is too early.
 pub(crate) const RESUME_EVERY: Duration = Duration::from_millis(250);
+
+/// What must hold besides log and index for this node to acknowledge: a lease, where another node could
+/// write the same log.
+pub trait Fence: Send + Sync + std::fmt::Debug {
+    /// Whether it holds now; if not, why. Asked after each sync and before each acknowledgement, so it
+    /// must be quick.
+    fn check(&self) -> Result<(), String>;
+}
 
 /// Settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
@@ -47,6 +56,11 @@ pub struct EngineConfig {
     pub trust_statements_max: usize,
     /// Keeps learned tables, so that a start need not learn them again. Default: none does.
     pub trust_dir: Option<PathBuf>,
+    /// What must hold for this node to acknowledge. Default: nothing but log and index.
+    pub fence: Option<Arc<dyn Fence>>,
+    /// Whether the log is that of another node, which is followed: no write is taken, and the index
+    /// goes on with [`Engine::catch_up`](crate::Engine::catch_up). Default false.
+    pub standby: bool,
 }
 
 impl Default for EngineConfig {
@@ -61,6 +75,8 @@ impl Default for EngineConfig {
             resolve_claims_max: 100_000,
             trust_statements_max: 4_000_000,
             trust_dir: None,
+            fence: None,
+            standby: false,
         }
     }
 }

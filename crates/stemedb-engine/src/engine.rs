@@ -25,8 +25,9 @@ use crate::fates::{Fate, Fates};
 use crate::first_seen::FirstSeen;
 use crate::intake::{Intake, Queued};
 use crate::metrics::{self, Operation};
-use crate::node::{Gate, NodeState, NodeStatus, Phase, Progress};
+use crate::node::{Failure, Gate, NodeState, NodeStatus, Phase, Progress};
 use crate::pulse::Pulse;
+use crate::replay::replay;
 use crate::sequencer::{Sequencer, first_of_key};
 use crate::shared::{Shared, index_error};
 use crate::slot::{Command, Order, Slot};
@@ -150,7 +151,7 @@ impl Engine {
         }
         metrics::register();
         let shared = Arc::new(Shared {
-            gate: Gate::new(&*env.clock),
+            gate: Gate::new(&*env.clock, config.standby),
             waiters: Waiters::default(),
             intake: Intake::new(config.queue_records_max, config.queue_bytes_max),
             slot: Slot::new(
@@ -274,6 +275,10 @@ impl Engine {
             // The door knows the right words, and without an index nothing else can be said.
             let refused = shared.gate.enter(&*shared.clock).err();
             return Err(Err(refused.unwrap_or(WriteError::NotReady { state })));
+        }
+        // Also of a record that is here: to say so is to acknowledge it.
+        if let Some(refused) = self.elsewhere() {
+            return Err(Err(refused));
         }
         let absent_at = match self.known_already(&submission) {
             Ok(position) => position,
@@ -416,6 +421,39 @@ impl Engine {
     /// hangs; that is in [`Engine::node`].
     pub fn pulse(&self) -> u64 {
         self.shared.pulse.beats()
+    }
+
+    /// Whether this node may take writes, and tell anybody that a record is written, as far as another
+    /// node could.
+    pub fn may_write(&self) -> Result<(), WriteError> {
+        self.elsewhere().map_or(Ok(()), Err)
+    }
+
+    /// Another node takes writes, or may.
+    fn elsewhere(&self) -> Option<WriteError> {
+        self.shared.gate.standby().or_else(|| self.shared.fenced())
+    }
+
+    /// Of a standby: brings the index to where the log is, on the thread of whoever makes the log
+    /// longer; the position it is at then.
+    pub fn catch_up(&self) -> Result<Position, EngineError> {
+        let shared = &self.shared;
+        let mut failed = shared.index_failed();
+        if let Some(reason) = &*failed {
+            return Err(EngineError::Recovery(reason.clone()));
+        }
+        let index = shared.index();
+        if let Err(reason) = replay(shared, &index, &|| shared.applied.set(index.snapshot())) {
+            shared.gate.fail(Failure::Index { reason: reason.clone() });
+            *failed = Some(reason.clone());
+            return Err(EngineError::Recovery(reason));
+        }
+        Ok(shared.applied.position())
+    }
+
+    /// Of a standby: where the node is that takes writes.
+    pub fn tell_primary(&self, address: &str) {
+        self.shared.gate.tell_primary(address);
     }
 
     /// An operator says that the wall clock is right: writes go on. By how many milliseconds it

@@ -39,7 +39,8 @@ mod whatif;
 pub use answer_root::Answers;
 pub use archiving::{Archive, ArchiveStatus, ArchiveView};
 pub use config::{
-    APPEND_SLOW, APPEND_STALL_MAX, AT_AHEAD_MAX_MS, CLOCK_JUMP_MAX, EngineConfig, RETRY_EVERY,
+    APPEND_SLOW, APPEND_STALL_MAX, AT_AHEAD_MAX_MS, CLOCK_JUMP_MAX, EngineConfig, Fence,
+    RETRY_EVERY,
 };
 pub use engine::{Checkpoint, DrainReport, Engine};
 pub use error::{EngineError, ReadError};

@@ -28,7 +28,7 @@ const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
 
 /// Every [`WriteError::reason`].
-const REASONS: [&str; 21] = [
+const REASONS: [&str; 23] = [
     "archive_unavailable",
     "at_ahead",
     "clock_jump",
@@ -36,6 +36,7 @@ const REASONS: [&str; 21] = [
     "cycle",
     "deadline",
     "draining",
+    "fenced",
     "forbidden",
     "idempotency_conflict",
     "indeterminate",
@@ -44,6 +45,7 @@ const REASONS: [&str; 21] = [
     "key_revoked",
     "not_ready",
     "queue_full",
+    "standby",
     "unknown_reference",
     "unregistered",
     "wal_unavailable",

@@ -5,7 +5,9 @@
 //! ```
 //!
 //! `read_only` is not entered by anybody: it is what `ready` is called while the log or the index
-//! has failed, the clock has jumped, or an archive that acknowledgements wait for takes nothing. Undrain leads from draining or drained back.
+//! has failed, the clock has jumped, the lease is not held, or an archive that acknowledgements wait for
+//! takes nothing. `standby` is what it is called on a node that follows another. Undrain leads from
+//! draining or drained back.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub enum NodeState {
     Recovering,
     Ready,
     ReadOnly,
+    Standby,
     Draining,
     Drained,
     Stopped,
@@ -36,11 +39,12 @@ pub enum NodeState {
 
 impl NodeState {
     /// All states.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Starting,
         Self::Recovering,
         Self::Ready,
         Self::ReadOnly,
+        Self::Standby,
         Self::Draining,
         Self::Drained,
         Self::Stopped,
@@ -53,6 +57,7 @@ impl NodeState {
             Self::Recovering => "recovering",
             Self::Ready => "ready",
             Self::ReadOnly => "read_only",
+            Self::Standby => "standby",
             Self::Draining => "draining",
             Self::Drained => "drained",
             Self::Stopped => "stopped",
@@ -68,7 +73,8 @@ impl NodeState {
 /// Why the node is not simply ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeReason {
-    /// `wal_unavailable`, `index_failed`, `clock_jump`, `archive_unavailable` or `recovery_failed`.
+    /// `wal_unavailable`, `index_failed`, `fenced`, `clock_jump`, `archive_unavailable` or
+    /// `recovery_failed`.
     pub code: &'static str,
     /// For people: what failed, where.
     pub detail: String,
@@ -150,18 +156,24 @@ struct Inner {
     jump_ms: Option<i64>,
     /// Why the archive that acknowledgements wait for takes nothing.
     archive: Option<String>,
+    /// Why the lease is not held.
+    fenced: Option<String>,
+    /// The log is another node's; where that one is, if it is known.
+    standby: Option<String>,
     /// Wall clock less monotonic clock, in ms, as last agreed on.
     clock_offset_ms: i64,
 }
 
 impl Gate {
-    pub(crate) fn new(clock: &dyn Clock) -> Self {
+    pub(crate) fn new(clock: &dyn Clock, standby: bool) -> Self {
         let gate = Self {
             inner: Mutex::new(Inner {
                 phase: Phase::Starting,
                 failure: None,
                 jump_ms: None,
                 archive: None,
+                fenced: None,
+                standby: standby.then(String::new),
                 clock_offset_ms: clock_offset_ms(clock),
             }),
             changed: Condvar::new(),
@@ -269,6 +281,31 @@ impl Gate {
         }
     }
 
+    /// What the fence says now.
+    pub(crate) fn fence(&self, held: Result<(), String>) {
+        let fenced = held.err();
+        if self.lock().fenced == fenced {
+            return;
+        }
+        self.change(|inner| inner.fenced = fenced);
+    }
+
+    /// Where the node is whose log this is.
+    pub(crate) fn tell_primary(&self, address: &str) {
+        let mut inner = self.lock();
+        if let Some(known) = &mut inner.standby
+            && known != address
+        {
+            address.clone_into(known);
+        }
+    }
+
+    /// A standby takes no write, and says who does.
+    pub(crate) fn standby(&self) -> Option<WriteError> {
+        let primary = self.lock().standby.clone()?;
+        Some(WriteError::Standby { primary })
+    }
+
     /// Another index took everything that is durable.
     pub(crate) fn index_works(&self) {
         self.change(|inner| {
@@ -365,6 +402,8 @@ impl Inner {
             {
                 NodeState::ReadOnly
             }
+            Phase::Running if self.standby.is_some() => NodeState::Standby,
+            Phase::Running if self.fenced.is_some() => NodeState::ReadOnly,
             Phase::Running => NodeState::Ready,
             Phase::Draining => NodeState::Draining,
             Phase::Drained => NodeState::Drained,
@@ -380,6 +419,9 @@ impl Inner {
                 Failure::Recovery { reason } => ("recovery_failed", reason),
             };
             return Some(NodeReason { code, detail: detail.clone() });
+        }
+        if let Some(detail) = &self.fenced {
+            return Some(NodeReason { code: "fenced", detail: detail.clone() });
         }
         if let Some(by_ms) = self.jump_ms {
             let detail = format!("the wall clock left the monotonic clock by {by_ms} ms");
@@ -409,6 +451,9 @@ impl Inner {
                 return Some(WriteError::IndexFailed { position: None, reason });
             }
             Some(Failure::Log { .. }) | None => {}
+        }
+        if let Some(reason) = &self.fenced {
+            return Some(WriteError::Fenced { reason: reason.clone() });
         }
         self.jump_ms.map(|by_ms| WriteError::ClockJump { by_ms })
     }

@@ -116,6 +116,13 @@ impl Shared {
         }
     }
 
+    /// Asks the fence. What it says is the state of the node from then on.
+    pub(crate) fn fenced(&self) -> Option<WriteError> {
+        let reason = self.config.fence.as_ref()?.check().err()?;
+        self.gate.fence(Err(reason.clone()));
+        Some(WriteError::Fenced { reason })
+    }
+
     pub(crate) fn appending(&self) -> MutexGuard<'_, Option<Appending>> {
         self.appending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,15 +142,24 @@ impl Shared {
 
     /// Answers one that was let in.
     pub(crate) fn finish(&self, queued: &Queued, result: Result<Ack, WriteError>) {
+        let result = result.and_then(|ack| self.fenced().map_or(Ok(ack), Err));
         self.intake.decided(&[queued.id()]);
         self.waiters.answer(queued.ticket, result);
         self.intake.finished(1);
     }
 
-    /// Answers many, in order.
-    pub(crate) fn finish_all(&self, answers: Vec<(Item, Result<Ack, WriteError>)>) {
+    /// Answers many, in order. What is durable and readable here is acknowledged only while no other
+    /// node may write: asked after the sync and all that took time, before anybody is told.
+    pub(crate) fn finish_all(&self, mut answers: Vec<(Item, Result<Ack, WriteError>)>) {
         if answers.is_empty() {
             return;
+        }
+        if answers.iter().any(|(_, result)| result.is_ok())
+            && let Some(error) = self.fenced()
+        {
+            let good = answers.iter_mut().map(|(_, result)| result).filter(|one| one.is_ok());
+            let records = good.map(|result| *result = Err(error.clone())).count();
+            tracing::error!(%error, records, "not acknowledged");
         }
         let ids: Vec<RecordId> = answers.iter().map(|(item, _)| item.queued.id()).collect();
         self.intake.decided(&ids);

@@ -107,6 +107,19 @@ pub enum WriteError {
         /// What the archiver says.
         reason: String,
     },
+    /// The lease that lets this node write is not held, or was lost before the write could be
+    /// acknowledged. Another node may have gone on without the record, or with it.
+    #[error("this node does not hold the lease: {reason}")]
+    Fenced {
+        /// Who does, or why not.
+        reason: String,
+    },
+    /// The log is that of another node. Nothing was written.
+    #[error("this node is a standby{}", at(.primary))]
+    Standby {
+        /// Where that node is; empty if it is not known.
+        primary: String,
+    },
     /// The deadline passed before the write was queued.
     #[error("the deadline passed before the write was queued")]
     DeadlineBeforeQueue,
@@ -142,6 +155,13 @@ pub enum WriteError {
     },
 }
 
+fn at(primary: &str) -> String {
+    match primary {
+        "" => ": it takes no writes".to_owned(),
+        primary => format!(": {primary} takes writes"),
+    }
+}
+
 /// The name of an outcome in answers.
 pub fn outcome_str(outcome: Outcome) -> &'static str {
     match outcome {
@@ -163,6 +183,8 @@ impl WriteError {
             Self::NotReady { .. } => "not_ready",
             Self::ClockJump { .. } => "clock_jump",
             Self::ArchiveUnavailable { .. } => "archive_unavailable",
+            Self::Fenced { .. } => "fenced",
+            Self::Standby { .. } => "standby",
             Self::DeadlineBeforeQueue => "deadline",
             Self::Indeterminate { .. } | Self::Undecided { .. } => "indeterminate",
             Self::WalUnavailable { .. } => "wal_unavailable",

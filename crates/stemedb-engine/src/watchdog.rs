@@ -48,6 +48,9 @@ pub(crate) fn run(shared: &Arc<Shared>, bell: &Bell) {
         let now = shared.clock.monotonic();
         shared.waiters.release(now, "the deadline passed while the write was on its way");
         shared.gate.check_clock(&*shared.clock);
+        if let Some(fence) = &shared.config.fence {
+            shared.gate.fence(fence.check());
+        }
         // The log's own threads may have found the medium failing while nobody wrote.
         if matches!(shared.log.state(), LogState::ReadOnly { .. })
             && shared.gate.state() == NodeState::Ready

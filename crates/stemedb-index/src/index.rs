@@ -224,6 +224,18 @@ impl Index {
         open::identify(&self.store, genesis, (log, timeline))
     }
 
+    /// The log goes on as the branch `timeline` behind `upto`: from the next opening on this is the index
+    /// of that branch. `false`, and nothing is changed, if it holds something from behind `upto`.
+    pub fn go_on_as(&self, timeline: Timeline, upto: Position) -> Result<bool, IndexError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.check_alive()?;
+        if self.current().applied.position > upto {
+            return Ok(false);
+        }
+        open::rename(&self.store, timeline)?;
+        Ok(true)
+    }
+
     /// Applies a group: all of it or, on error, nothing. On return new snapshots show it.
     ///
     /// Positions continue densely from [`Index::applied`] and `recorded_at` never goes back, else

@@ -239,6 +239,11 @@ pub(crate) fn identify(
     Ok(())
 }
 
+/// Has the index be that of another branch, durably.
+pub(crate) fn rename(store: &Store, timeline: Timeline) -> Result<(), IndexError> {
+    write_meta(store, &[(meta::TIMELINE, timeline.0.to_vec())])
+}
+
 /// An index that knows its database does not serve a log without genesis.
 fn refuse_identity(store: &Store, genesis: Option<LogId>) -> Result<(), IndexError> {
     match read_identity(store, genesis)?.0 {

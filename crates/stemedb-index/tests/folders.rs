@@ -48,6 +48,21 @@ fn tamper(dir: &Path, change: impl FnOnce(&dyn Fn(Table) -> fjall::Keyspace)) {
 }
 
 #[test]
+fn an_index_goes_on_as_that_of_a_branch_that_has_all_of_it() {
+    let (folder, branch) = (Folder::new(), Timeline([1; 16]));
+    let index = folder.open();
+    index.apply(&some_claims(3)).unwrap();
+    let applied = index.applied();
+    assert!(!index.go_on_as(branch, Position(applied.0 - 1)).unwrap());
+    drop(index);
+    assert!(folder.open().go_on_as(branch, applied).unwrap());
+    let error = refusal(&folder.path(), Some((LOG, TIMELINE)));
+    assert!(matches!(error, IndexError::Foreign { what: "timeline", .. }), "{error}");
+    let index = Index::open(&config(&folder.path()), Some((LOG, branch))).unwrap();
+    assert_eq!(index.applied(), applied);
+}
+
+#[test]
 fn another_database_and_another_branch_are_refused_by_name() {
     let folder = Folder::new();
     folder.open().apply(&some_claims(3)).unwrap();

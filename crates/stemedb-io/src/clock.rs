@@ -9,6 +9,11 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> i64;
     /// Time since some fixed moment of this clock's life. Never goes back.
     fn monotonic(&self) -> Duration;
+    /// Like [`Clock::monotonic`], and goes on while the machine is suspended: for what others count
+    /// on meanwhile. Of another fixed moment. By default the machine is never suspended.
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
     /// Returns after at least `duration`. A simulated clock steps forward instead of waiting.
     fn sleep(&self, duration: Duration);
 }
@@ -45,6 +50,16 @@ impl Clock for RealClock {
         self.start.elapsed()
     }
 
+    #[expect(unsafe_code, reason = "no safe call asks for this clock")]
+    fn boottime(&self) -> Duration {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` outlives the call, which writes within it. The clock is there since Linux 2.6.39,
+        // so it cannot fail; if it did, the time would stand at 0, and a lease would never be held.
+        unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+    }
+
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
     }
@@ -77,6 +92,17 @@ pub fn clock_discipline() -> io::Result<ClockDiscipline> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_since_the_machine_began_goes_on() {
+        let clock = RealClock::new();
+        let before = clock.boottime();
+        clock.sleep(Duration::from_millis(5));
+        let passed = clock.boottime() - before;
+        assert!(passed >= Duration::from_millis(5), "{passed:?}");
+        // The process is younger than the machine.
+        assert!(before > clock.monotonic());
+    }
 
     #[test]
     fn the_kernel_says_how_right_its_clock_is() {

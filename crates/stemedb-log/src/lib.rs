@@ -73,8 +73,8 @@ pub use inspect::{
 };
 pub use memory::MemoryLog;
 pub use part::{
-    Composed, Composer, Cutter, Link, Part, PartContent, PartEnd, VisitPart, Waiting, end_within,
-    read_part,
+    Composed, Composer, Cutter, Follower, Link, Part, PartContent, PartEnd, VisitPart, Waiting,
+    end_within, read_part,
 };
 pub use recover::judge::{DamageKind, Finding};
 pub use removed::Removed;

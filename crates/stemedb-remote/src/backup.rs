@@ -35,7 +35,7 @@ const SENDERS: usize = 4;
 const CHECKERS: usize = 4;
 
 /// A file of the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileEntry {
     /// Its path below the folder of the node, with `/`.
     pub path: String,
@@ -181,7 +181,7 @@ impl Held<'_> {
 }
 
 impl FileEntry {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         MapWriter::default()
             .optional_bytes("key_id", self.key_id.as_ref().map(|id| id.0.as_slice()))
             .text("path", &self.path)
@@ -191,7 +191,7 @@ impl FileEntry {
             .finish()
     }
 
-    fn decode(mut fields: Fields<'_>) -> Result<Self, BadManifest> {
+    pub(crate) fn decode(mut fields: Fields<'_>) -> Result<Self, BadManifest> {
         let path = fields.text("path")?;
         if !is_plain(path) {
             return Err(BadManifest::Damaged(format!("{path} is no path below a folder")));
@@ -606,7 +606,7 @@ fn listed(
 }
 
 /// The files below a folder, by path, but for temporary ones.
-fn walk(
+pub(crate) fn walk(
     env: &Env,
     root: &Path,
     below: &str,
@@ -645,7 +645,7 @@ fn walk(
 }
 
 /// The bytes of a file; `None` if it is gone: audits are rotated, files replaced meanwhile.
-fn read_file(env: &Env, path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
+pub(crate) fn read_file(env: &Env, path: &Path) -> Result<Option<Vec<u8>>, RemoteError> {
     let failed =
         |source| RemoteError::File { act: "read", file: path.display().to_string(), source };
     let file = match env.vfs.open(path, Open::Read) {

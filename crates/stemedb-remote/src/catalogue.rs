@@ -86,7 +86,7 @@ impl std::fmt::Display for Problem {
 }
 
 /// A manifest, or why there is none of a number.
-type Found = Result<(Manifest, AgentId, Hash), Problem>;
+pub(crate) type Found = Result<(Manifest, AgentId, Hash), Problem>;
 
 /// The numbers that manifests call void. What one says counts only if no later one voids it: it may
 /// have been misread when the later one was written, and its parts are named there again.
@@ -276,7 +276,7 @@ fn gaps<'a>(
     gaps
 }
 
-fn read(
+pub(crate) fn read(
     store: &dyn Store,
     log_id: LogId,
     timeline: Timeline,

@@ -231,10 +231,19 @@ impl EncryptionKeys {
         content: &'a [u8],
     ) -> Result<(Cow<'a, [u8]>, Option<KeyId>), RemoteError> {
         let Some(key) = self.0.first() else { return Ok((Cow::Borrowed(content), None)) };
-        let sealed = key.seal(&context.0, content).map_err(|_| {
-            RemoteError::Refused(format!("{} bytes are too long to be encrypted", content.len()))
-        })?;
-        Ok((Cow::Owned(sealed), Some(key.id)))
+        Ok((Cow::Owned(sealed(key, context, content)?), Some(key.id)))
+    }
+
+    /// What was put for `content`, if its manifest says that it is encrypted with this key.
+    pub(crate) fn seal_with<'a>(
+        &self,
+        name: &str,
+        key_id: Option<KeyId>,
+        context: &Context,
+        content: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, RemoteError> {
+        let Some(id) = key_id else { return Ok(Cow::Borrowed(content)) };
+        sealed(self.of(name, id)?, context, content).map(Cow::Owned)
     }
 
     /// The content of an object, of which its manifest says that it is encrypted with this key.
@@ -252,6 +261,12 @@ impl EncryptionKeys {
             problem: format!("key {id} does not open it: it is another object, or was put wrong"),
         })
     }
+}
+
+fn sealed(key: &EncryptionKey, context: &Context, content: &[u8]) -> Result<Vec<u8>, RemoteError> {
+    key.seal(&context.0, content).map_err(|_| {
+        RemoteError::Refused(format!("{} bytes are too long to be encrypted", content.len()))
+    })
 }
 
 /// What an object is. It does not open in the place of another.

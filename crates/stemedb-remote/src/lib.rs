@@ -12,6 +12,10 @@
 //! | `verified`, `retention` | notes on restores that were verified; old segments go for them |
 //! | `earlier` | what was removed from a log, read from its archive |
 //! | `segment` | one segment again, in the place of a damaged one |
+//! | `lease` | of the nodes that could write a log one acknowledges |
+//! | `node_state` | what a primary keeps beside its log, for the node that takes its place |
+//! | `follow` | a log that follows its archive |
+//! | `rejoin` | what a log has that the branch which went on without it has not |
 //! | `restore` | from parts to a log, whole or up to a position or time |
 //!
 //! The formats are in `docs/format/archive.md`, the reasons in `docs/decisions`.
@@ -34,10 +38,14 @@ mod codec;
 mod earlier;
 mod encrypt;
 mod error;
+mod follow;
+mod lease;
 mod manifest;
 mod names;
+mod node_state;
 mod parallel;
 mod prune;
+mod rejoin;
 mod restore;
 mod retention;
 mod scrub;
@@ -59,10 +67,17 @@ pub use codec::{BadManifest, believe};
 pub use earlier::{Earlier, OpenStore};
 pub use encrypt::{ENCRYPTION_FORMAT, EncryptionKey, EncryptionKeys, KeyId};
 pub use error::RemoteError;
+pub use follow::{FollowConfig, FollowHandle, FollowProgress, FollowState, FollowView, Standby};
+pub use lease::{
+    ADDRESS_BYTES_MAX, Lease, LeaseConfig, LeaseHandle, LeaseKeeper, LeaseState, LeaseView, Take,
+    Writer, newest_lease,
+};
 pub use manifest::{
     ARCHIVE_FORMAT, CHECKPOINT_EVERY, MANIFEST_BYTES_MAX, Manifest, Parent, PartEntry,
 };
+pub use node_state::{Carrier, NodeState, fetch_node_state, newest_node_state};
 pub use prune::{Keep, Pruned, give_up_backup, prune_backups, prune_branch};
+pub use rejoin::{Apart, only_here};
 pub use restore::{Needed, RestorePlan, RestoreTo, Restored, Target, restore};
 pub use retention::{Looked, Retention, RetentionHandle};
 pub use segment::restore_damaged;

@@ -7,6 +7,9 @@
 //! <log_id>/files/<BLAKE3>[.copy]
 //! <log_id>/pruning/<begun at, ms, 15 digits>-<16 hex digits>
 //! <log_id>/verified/<verified at, ms, 15 digits>-<backup>.cbor
+//! <log_id>/lease/<number, 20 digits>.cbor
+//! <log_id>/node/<number, 20 digits>.cbor
+//! <log_id>/node/files/<BLAKE3>[.copy]
 //! <log_id>/<timeline>/parts/<segment, 10>-<first, 20>-<last, 20>-<BLAKE3>[.copy].part
 //! ```
 
@@ -38,7 +41,32 @@ pub(crate) fn manifest(log_id: LogId, timeline: Timeline, number: u64) -> String
     format!("{}/{number:020}.cbor", manifests(log_id, timeline))
 }
 
-/// The number of the manifest that has this name.
+/// The folder of the leases of a log.
+pub(crate) fn leases(log_id: LogId) -> String {
+    format!("{log_id}/lease")
+}
+
+/// A lease.
+pub(crate) fn lease(log_id: LogId, number: u64) -> String {
+    format!("{}/{number:020}.cbor", leases(log_id))
+}
+
+/// The folder of what the primary keeps beside its log.
+pub(crate) fn node_states(log_id: LogId) -> String {
+    format!("{log_id}/node")
+}
+
+/// What the primary keeps beside its log, at one moment.
+pub(crate) fn node_state(log_id: LogId, number: u64) -> String {
+    format!("{}/{number:020}.cbor", node_states(log_id))
+}
+
+/// A file that such a state names, by its content.
+pub(crate) fn node_file(log_id: LogId, hash: &Hash, copy: u64) -> String {
+    format!("{}/files/{hash}{}", node_states(log_id), suffix(copy))
+}
+
+/// The number of the manifest, lease or state that has this name.
 pub(crate) fn manifest_number(name: &str) -> Option<u64> {
     let file = name.rsplit_once('/').map_or(name, |(_, file)| file);
     let digits = file.strip_suffix(".cbor")?;

@@ -5,6 +5,8 @@ use stemedb_model::Position;
 
 use crate::archiver::{ArchiveProgress, ArchiveState};
 use crate::error::RemoteError;
+use crate::follow::FollowProgress;
+use crate::lease::LeaseState;
 
 const STATES: [&str; 4] = ["starting", "running", "failing", "stopped"];
 const ERRORS: [&str; 4] = ["store", "log", "damaged", "diverged"];
@@ -140,4 +142,49 @@ pub(crate) fn removed(segments: usize) {
 /// Where the log begins.
 pub(crate) fn first_kept(position: Position) {
     gauge!("stemedb_wal_first_position").set(position.0 as f64);
+}
+
+const LEASE_STATES: [&str; 6] = ["looking", "waiting", "held", "over", "lost", "released"];
+
+/// Names the series of a lease.
+pub(crate) fn lease_registered() {
+    counter!("stemedb_lease_renewals_total").increment(0);
+    counter!("stemedb_lease_errors_total").increment(0);
+    lease(&LeaseState::default());
+}
+
+/// A lease was taken or renewed.
+pub(crate) fn lease_renewed() {
+    counter!("stemedb_lease_renewals_total").increment(1);
+}
+
+/// It was tried in vain.
+pub(crate) fn lease_failed() {
+    counter!("stemedb_lease_errors_total").increment(1);
+}
+
+pub(crate) fn lease(state: &LeaseState) {
+    for one in LEASE_STATES {
+        let is = if state.as_str() == one { 1.0 } else { 0.0 };
+        gauge!("stemedb_lease_state", "state" => one).set(is);
+    }
+    debug_assert!(LEASE_STATES.contains(&state.as_str()));
+}
+
+const REPLICA_STATES: [&str; 4] = ["catching_up", "following", "failing", "stopped"];
+
+/// It could not be followed.
+pub(crate) fn replica_failed() {
+    counter!("stemedb_replica_errors_total").increment(1);
+}
+
+pub(crate) fn replica(progress: &FollowProgress) {
+    counter!("stemedb_replica_errors_total").increment(0);
+    gauge!("stemedb_replica_lag_positions").set(progress.lag_positions() as f64);
+    gauge!("stemedb_replica_lag_seconds").set(progress.lag.as_secs_f64());
+    for one in REPLICA_STATES {
+        let is = if progress.state.as_str() == one { 1.0 } else { 0.0 };
+        gauge!("stemedb_replica_state", "state" => one).set(is);
+    }
+    debug_assert!(REPLICA_STATES.contains(&progress.state.as_str()));
 }

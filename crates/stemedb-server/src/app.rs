@@ -21,6 +21,7 @@ use crate::custodial;
 use crate::error::{ApiError, ApiResult};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
+use crate::replica::Replica;
 use crate::tls::Tls;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
@@ -30,6 +31,8 @@ const LOCAL: &str = "local";
 /// Shared by all handlers.
 pub(crate) struct App {
     pub(crate) engine: Arc<Engine>,
+    /// This node follows another.
+    pub(crate) replica: Option<Arc<dyn Replica>>,
     pub(crate) config: ServerConfig,
     pub(crate) metrics: Metrics,
     /// Takes down what is read.
@@ -64,7 +67,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(engine: Arc<Engine>, env: &Env, config: ServerConfig) -> io::Result<Self> {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        env: &Env,
+        config: ServerConfig,
+        replica: Option<Arc<dyn Replica>>,
+    ) -> io::Result<Self> {
         config
             .validate()
             .map_err(|problems| io::Error::new(io::ErrorKind::InvalidInput, problems.join("; ")))?;
@@ -108,6 +116,7 @@ impl App {
             root: OnceLock::new(),
             root_key: OnceLock::new(),
             engine,
+            replica,
             config,
         };
         app.tell_certificate();

@@ -91,7 +91,8 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::ArchiveUnavailable
         | ErrorCode::ClockJump
         | ErrorCode::Indeterminate
-        | ErrorCode::KeysUnavailable => Some(Duration::from_secs(5)),
+        | ErrorCode::KeysUnavailable
+        | ErrorCode::Standby => Some(Duration::from_secs(5)),
         ErrorCode::AgentNotBound
         | ErrorCode::AgentUnregistered
         | ErrorCode::ApiKeyExists
@@ -109,6 +110,7 @@ fn retry_after(code: ErrorCode) -> Option<Duration> {
         | ErrorCode::CursorMismatch
         | ErrorCode::Cycle
         | ErrorCode::DeadlineExceeded
+        | ErrorCode::Fenced
         | ErrorCode::Forbidden
         | ErrorCode::ForeignHost
         | ErrorCode::HeadersTooLarge
@@ -278,6 +280,12 @@ impl From<WriteError> for ApiError {
                 Self::new(ErrorCode::ArchiveUnavailable, detail).outcome("not_written")
             }
             WriteError::ClockJump { .. } => Self::new(ErrorCode::ClockJump, detail),
+            WriteError::Fenced { .. } => {
+                Self::new(ErrorCode::Fenced, detail).outcome("indeterminate")
+            }
+            WriteError::Standby { .. } => {
+                Self::new(ErrorCode::Standby, detail).outcome("not_written")
+            }
             WriteError::DeadlineBeforeQueue => {
                 Self::new(ErrorCode::DeadlineExceeded, detail).outcome("not_written")
             }

@@ -18,7 +18,7 @@ use crate::auth::{Access, Caller, Done, access, authorize, class};
 use crate::body::{check_encoding, discard};
 use crate::client::Client;
 use crate::error::{ApiError, ApiResult, Sent};
-use crate::limiter::Allowance;
+use crate::limiter::{Allowance, Class};
 use crate::span;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
@@ -98,10 +98,18 @@ async fn answer(
                 request.extensions_mut().insert(caller);
                 act
             });
+            let writes = class(request.method(), endpoint) == Some(Class::Write);
             let mut response = match act {
                 Some(act) => act.done(app, next.run(request)).await,
                 None => next.run(request).await,
             };
+            // Once more, as late as it can be: the process may have stood still since.
+            if writes
+                && response.status().is_success()
+                && let Err(error) = app.engine.may_write()
+            {
+                response = ApiError::from(error).into_response();
+            }
             if let Some(allowance) = allowance {
                 allowance.tell(response.headers_mut());
             }

@@ -20,6 +20,10 @@ const NEW_PART: u64 = 20;
 pub(crate) async fn run(app: Arc<App>) {
     let may = |role: &Role| matches!(role, Role::Trust | Role::Registrar);
     let Some(every) = app.config.learn_every else { return };
+    // What a standby learns, nobody may put in force.
+    if app.replica.is_some() {
+        return;
+    }
     if app.custodial.is_none() || !app.config.signing.roles.iter().any(may) {
         return;
     }

@@ -22,6 +22,7 @@ mod limiter;
 mod metrics;
 mod openapi;
 mod question;
+mod replica;
 mod routes;
 mod serve;
 mod span;
@@ -42,6 +43,7 @@ pub use config::{
 };
 pub use custodial::{custodial_dir, open_key, read_key, write_key};
 pub use metrics::install_recorder;
+pub use replica::{Replica, ReplicaStatus};
 pub use routes::openapi;
 pub use serve::Server;
 pub use tls::{TlsError, certificate_ends};

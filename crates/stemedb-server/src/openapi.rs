@@ -72,6 +72,7 @@ const WRITING: &[ErrorCode] = &[
     ErrorCode::Cycle,
     ErrorCode::DeadlineExceeded,
     ErrorCode::Draining,
+    ErrorCode::Fenced,
     ErrorCode::Forbidden,
     ErrorCode::IdMismatch,
     ErrorCode::IdempotencyConflict,
@@ -85,6 +86,7 @@ const WRITING: &[ErrorCode] = &[
     ErrorCode::QuotaExceeded,
     ErrorCode::SigningDisabled,
     ErrorCode::SpaceForbidden,
+    ErrorCode::Standby,
     ErrorCode::UnknownReference,
     ErrorCode::WalUnavailable,
     ErrorCode::WrongKind,
@@ -119,21 +121,23 @@ problems! {
     /// Error answers of a key that is made or rotated.
     MakeKeyProblems: LIMITED, ASKING, SENDING, &[
         ErrorCode::ApiKeyExists, ErrorCode::ApiKeyNotFound, ErrorCode::KeysUnavailable,
-        ErrorCode::NotFound
+        ErrorCode::NotFound, ErrorCode::Standby
     ];
     /// Error answers of a key that is revoked.
     OneKeyProblems: LIMITED, ASKING, &[
         ErrorCode::ApiKeyNotFound, ErrorCode::KeysUnavailable, ErrorCode::LastAdminKey,
-        ErrorCode::NotFound
+        ErrorCode::NotFound, ErrorCode::Standby
     ];
     /// Error answers of what administrators did.
     AdminAuditProblems: LIMITED, AUDITED, ASKING, &[ErrorCode::DeadlineExceeded];
     /// Error answers of `/readyz`.
-    ReadyProblems: ASKING, &[ErrorCode::Draining, ErrorCode::NotReady];
+    ReadyProblems: ASKING, &[ErrorCode::Draining, ErrorCode::NotReady, ErrorCode::Standby];
     /// Error answers of a drain.
     DrainProblems: LIMITED, ASKING, &[ErrorCode::WrongState];
     /// Error answers of an undrain.
     UndrainProblems: LIMITED, &[ErrorCode::WrongState];
+    /// Error answers of a promotion.
+    PromoteProblems: LIMITED, ASKING, &[ErrorCode::WrongState];
     /// Error answers of what operators ask of the log.
     WalProblems: LIMITED, &[ErrorCode::WalUnavailable, ErrorCode::WrongState];
     /// Error answers of a checkpoint.
@@ -145,7 +149,9 @@ problems! {
     /// Error answers of the endpoints that write one record.
     WriteProblems: LIMITED, ASKING, SENDING, WRITING;
     /// Error answers of an import, before it begins.
-    ImportProblems: LIMITED, ASKING, &[ErrorCode::Draining, ErrorCode::NotReady];
+    ImportProblems: LIMITED, ASKING, &[
+        ErrorCode::Draining, ErrorCode::Fenced, ErrorCode::NotReady, ErrorCode::Standby
+    ];
     /// Error answers of an export, before it begins.
     ExportProblems: LIMITED, AUDITED, ASKING, READING;
     /// Error answers of a feed, before it begins.

@@ -73,6 +73,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(node::root))
         .routes(routes!(node::drain))
         .routes(routes!(node::undrain))
+        .routes(routes!(node::promote))
         .routes(routes!(index::checkpoint))
         .routes(routes!(index::reindex))
         .routes(routes!(wal::seal))

@@ -32,6 +32,7 @@ use crate::config::{Limits, ServerConfig, check_loopback};
 use crate::crowd::{Crowd, Place};
 use crate::learner;
 use crate::metrics::UPKEEP_EVERY;
+use crate::replica::Replica;
 use crate::routes::router;
 use crate::wire::ErrorCode;
 
@@ -60,7 +61,26 @@ impl Server {
     /// Makes the routes, and the custodial key if there is none yet. The node need not be ready:
     /// until it is, probes say so and everything else is answered 503.
     pub fn new(engine: Arc<Engine>, env: &Env, config: ServerConfig) -> io::Result<Self> {
-        let app = Arc::new(App::new(engine, env, config)?);
+        Self::of(engine, env, config, None)
+    }
+
+    /// The same of a node that follows another.
+    pub fn of_replica(
+        engine: Arc<Engine>,
+        env: &Env,
+        config: ServerConfig,
+        replica: Arc<dyn Replica>,
+    ) -> io::Result<Self> {
+        Self::of(engine, env, config, Some(replica))
+    }
+
+    fn of(
+        engine: Arc<Engine>,
+        env: &Env,
+        config: ServerConfig,
+        replica: Option<Arc<dyn Replica>>,
+    ) -> io::Result<Self> {
+        let app = Arc::new(App::new(engine, env, config, replica)?);
         let router = router(&app).map_err(io::Error::other)?;
         Ok(Self { app, router })
     }
@@ -68,6 +88,14 @@ impl Server {
     /// Where the secret of the first API key is, if this start made it.
     pub fn first_key(&self) -> Option<&Path> {
         self.app.first_key.as_deref()
+    }
+
+    /// Reads the API keys again: those of a standby are its primary's, and were fetched anew.
+    pub fn reload_keys(&self) -> Result<(), String> {
+        let Some(keys) = &self.app.keys else { return Ok(()) };
+        keys.reload().map_err(|error| error.to_string())?;
+        self.app.count_keys();
+        Ok(())
     }
 
     /// Takes from a configuration what can be changed while requests are answered: certificates and rate

@@ -14,7 +14,7 @@ use crate::mount::run;
 const EXPOSURE_MAX: u32 = 15;
 
 /// What an installation with `PREFIX=/usr` must have, with its mode; pages come from the folder.
-const FILES: [(&str, u32); 28] = [
+const FILES: [(&str, u32); 30] = [
     ("etc/stemedb/api.toml", 0o644),
     ("usr/bin/stemedb", 0o755),
     ("usr/bin/stemedb-api", 0o755),
@@ -36,6 +36,8 @@ const FILES: [(&str, u32); 28] = [
     ("usr/share/stemedb/environment.example", 0o644),
     ("usr/share/stemedb/examples/single-node-wal-disk.toml", 0o644),
     ("usr/share/stemedb/examples/single-node.toml", 0o644),
+    ("usr/share/stemedb/examples/warm-standby-primary.toml", 0o644),
+    ("usr/share/stemedb/examples/warm-standby.toml", 0o644),
     ("usr/share/stemedb/haproxy/haproxy.cfg", 0o644),
     ("usr/share/stemedb/nginx/stemedb.conf", 0o644),
     ("usr/share/stemedb/prometheus/prometheus.yml", 0o644),

@@ -13,6 +13,10 @@ use crate::failure::Failure;
 use crate::remote::RemoteArgs;
 use crate::{database, time};
 
+/// How often it is asked how far a promotion is.
+const PROMOTE_LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+/// So often in a row nobody need answer: the log is opened meanwhile.
+const PROMOTE_SILENT: u32 = 300;
 /// How often it is asked how far an index is.
 const REBUILD_LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -21,6 +25,7 @@ const REBUILD_LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 #[command(after_help = "Examples:
   stemedb admin status
   stemedb admin drain
+  stemedb admin promote --url https://standby.example:18180
   stemedb admin wal acknowledge
   stemedb admin keys create ingest --role writer
   stemedb admin checkpoint
@@ -38,6 +43,22 @@ enum Act {
     Drain(RemoteArgs),
     /// Take writes again.
     Undrain(RemoteArgs),
+    /// Have a standby take the place of its primary, and wait for that.
+    ///
+    /// It takes the lease, so that the primary cannot renew its own, waits until that one is over, fetches
+    /// what the primary has left in the archive, and goes on from there on a branch of its own. What the
+    /// primary has acknowledged and not archived is not in it: `stemedb rejoin` lists that on the old
+    /// primary.
+    #[command(after_help = "Examples:
+  stemedb admin promote --url https://standby.example:18180
+  stemedb admin promote --socket /var/lib/stemedb/node/admin.sock --force")]
+    Promote {
+        /// Also where the primary keeps no lease: only you keep it from writing.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
     /// The log: acknowledge a failure, take it off its file system and put it back.
     Wal {
         #[command(subcommand)]
@@ -136,6 +157,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
             let answer = remote.connect()?.post_json("/v1/admin/node/undrain", &json!({}))?;
             show(&answer.read()?, context)
         }
+        Act::Promote { force, remote } => promote(force, &remote, context),
         Act::Wal { act } => {
             let (remote, act) = match act {
                 WalAct::Acknowledge(remote) => (remote, "acknowledge"),
@@ -177,6 +199,16 @@ fn show(node: &wire::Node, context: &Context) -> Result<(), Failure> {
     if let Some(reason) = &node.reason {
         text.push_str(&format!("  {}: {}\n", reason.code, reason.detail));
     }
+    if let Some(replica) = &node.replica {
+        let wire::Replica { of, state, lag_positions, lag_seconds, .. } = replica;
+        text.push_str(&format!(
+            "  {state} {of}: {lag_positions} positions and {lag_seconds:.1} s behind{}\n",
+            replica.primary.as_ref().map_or(String::new(), |primary| format!(" {primary}"))
+        ));
+        if let Some(problem) = &replica.problem {
+            text.push_str(&format!("  {problem}\n"));
+        }
+    }
     if let Some(degraded) = &node.degraded {
         text.push_str(&format!("  degraded: {degraded}\n"));
     }
@@ -192,6 +224,48 @@ fn show(node: &wire::Node, context: &Context) -> Result<(), Failure> {
         text.push_str(&format!("  index rebuild {state}, at {position}{problem}\n"));
     }
     context.print(&text)
+}
+
+/// Asks for it, and waits until the node has begun anew.
+fn promote(force: bool, remote: &RemoteArgs, context: &Context) -> Result<(), Failure> {
+    let remote = remote.connect()?;
+    let path = if force { "/v1/admin/promote?force=true" } else { "/v1/admin/promote" };
+    let before: wire::Node = remote.post_json(path, &json!({}))?.read()?;
+    let bar = context.progress(None, "");
+    let mut silent = 0;
+    let node = loop {
+        context.env.clock.sleep(PROMOTE_LOOK);
+        let asked = remote.get("/v1/admin/node", &[]).and_then(|answer| answer.read());
+        let node: wire::Node = match asked {
+            Ok(node) => node,
+            // It begins anew: for a moment nobody answers.
+            Err(failure) if silent >= PROMOTE_SILENT => break Err(failure),
+            Err(_) => {
+                silent += 1;
+                continue;
+            }
+        };
+        silent = 0;
+        let Some(replica) = &node.replica else {
+            if matches!(node.state.as_str(), "starting" | "recovering") {
+                continue;
+            }
+            break Ok(node);
+        };
+        let waits = replica.problem.clone().unwrap_or_default();
+        bar.set_message(waits.clone());
+        if waits.starts_with("not promoted") {
+            break Err(Failure::no(waits));
+        }
+    };
+    bar.finish_and_clear();
+    let node = node?;
+    if node.timeline == before.timeline {
+        return Err(Failure::no(
+            "the node was started again, and goes on as the standby that it was",
+        ));
+    }
+    show(&node, context)
 }
 
 fn show_checkpoint(checkpoint: &wire::Checkpoint, context: &Context) -> Result<(), Failure> {

@@ -29,6 +29,7 @@ pub mod lifecycle;
 pub mod predicate;
 pub mod query;
 pub mod record;
+pub mod rejoin;
 pub mod replay;
 pub mod resolve;
 pub mod retract;

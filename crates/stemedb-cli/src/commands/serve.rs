@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use stemedb_model::{AgentId, Signed};
 use stemedb_server::wire;
 
+use crate::archive::TrustArgs;
 use crate::config::{self, Loaded, Once, Setting};
 use crate::context::Context;
 use crate::database::First;
@@ -20,6 +21,7 @@ use crate::{files, serve};
 #[command(after_help = "Examples:
   stemedb serve --data-dir ./stemedb-data
   stemedb serve --data-dir ./d --listen 127.0.0.1:28180 --no-auth
+  stemedb serve --data-dir ./standby --standby-of s3://archive/stemedb --trust-key 5f1c…
   stemedb serve --config /etc/stemedb/api.toml --verify full")]
 pub struct Args {
     #[command(flatten)]
@@ -36,6 +38,11 @@ pub struct Args {
     /// First record of a new database, made by `stemedb key genesis`.
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
+    /// Archive of another node, which this one follows: it answers reads, and writes once it is promoted.
+    #[arg(long, value_name = "URL")]
+    standby_of: Option<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Give up a last group of which nothing says whether it was durable, for this start.
     ///
     /// A start that finds one refuses and asks. Its bytes are kept beside the log as `.rejected`.
@@ -99,10 +106,17 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let flags = [
         no_auth,
         flag("server.listen", args.listen.map(|listen| listen.to_string())),
+        flag("cluster.standby_of", args.standby_of),
         flag("server.root_public_key", args.root_public_key.map(|key| key.to_string())),
     ];
     let flags: Vec<Setting> = flags.into_iter().flatten().collect();
-    let mut loaded = args.place.load(flags.clone())?;
+    let trusted: Vec<String> = args.trust.keys.iter().map(ToString::to_string).collect();
+    let load = || -> Result<Loaded, Failure> {
+        let mut loaded = args.place.load(flags.clone())?;
+        loaded.config.archive.trusted_keys.extend_from_slice(&trusted);
+        Ok(loaded)
+    };
+    let mut loaded = load()?;
     loaded.config.once =
         Once { void_tail: args.void_tail, verify_all: args.verify == Verify::Full };
     let root = match &loaded.config.server.root_public_key {
@@ -112,7 +126,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
         None => None,
     };
     let genesis = args.genesis.as_deref().map(read_genesis).transpose()?;
-    let read = || Ok(args.place.load(flags.clone())?.config);
+    let read = || Ok(load()?.config);
     serve::run(&loaded.config, &First { root, genesis }, context, read)
 }
 

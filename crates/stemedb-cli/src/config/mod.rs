@@ -11,8 +11,8 @@ mod schema;
 pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load, sections};
 pub use reference::{environment, print, reference};
 pub use schema::{
-    Archive, Backup, Class, Config, Encryption, Index, Limits, Log, LogFormat, Once, Query,
-    Retention, Server, Signing, Telemetry, Wal, duration,
+    Archive, Backup, Class, Cluster, Config, Encryption, Index, Limits, Log, LogFormat, Once,
+    Query, Retention, Server, Signing, Telemetry, Wal, duration,
 };
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub struct Config {
     pub backup: Backup,
     /// Encryption of the archive and of backups.
     pub encryption: Encryption,
+    /// More than one node with the same log.
+    pub cluster: Cluster,
     /// What is derived from the log.
     pub index: Index,
     /// Reads.
@@ -447,6 +449,29 @@ pub struct Encryption {
     pub keys: Vec<PathBuf>,
 }
 
+/// More than one node with the same log, of which one writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// The archive of another node, as its `archive.url`: this node follows it as a standby, answers reads,
+    /// and takes no writes until it is promoted.
+    pub standby_of: Option<String>,
+    /// How long this node acknowledges writes after it has last renewed its lease in `archive.url`, as `10s`;
+    /// 1s to 1h. Not set: it keeps no lease, and nothing stops it when another node takes its place.
+    pub lease: Option<String>,
+    /// How much longer than a lease its taker waits: for clocks that do not run alike. 100ms to 10m.
+    pub skew: String,
+    /// Where callers reach this node, as `https://node1.example:18180`: told to those who ask another node
+    /// to write.
+    pub address: Option<String>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { standby_of: None, lease: None, skew: "2s".into(), address: None }
+    }
+}
+
 /// The longest `archive.delay`.
 const DELAY_MAX: Duration = Duration::from_secs(24 * 3_600);
 
@@ -563,6 +588,31 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+impl Cluster {
+    fn problems(&self, archive: &Archive) -> Vec<String> {
+        let mut problems = Vec::new();
+        let bounds = |key: &str, text: &str, least: Duration, most: Duration, shown: &str| {
+            let fits = duration(text).is_some_and(|time| (least..=most).contains(&time));
+            (!fits).then(|| format!("{key} is `{text}`, expected {shown}, as 500ms, 10s or 5m"))
+        };
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+        if let Some(lease) = &self.lease {
+            problems.extend(bounds("cluster.lease", lease, second, hour, "1s to 1h"));
+            if archive.url.is_none() && self.standby_of.is_none() {
+                problems
+                    .push("cluster.lease is set, and archive.url, where it is kept, is not".into());
+            }
+        }
+        let (least, most) = (second / 10, hour / 6);
+        problems.extend(bounds("cluster.skew", &self.skew, least, most, "100ms to 10m"));
+        let most = stemedb_remote::ADDRESS_BYTES_MAX;
+        if self.address.as_ref().is_some_and(|address| address.len() > most) {
+            problems.push(format!("cluster.address is longer than {most} bytes"));
+        }
+        problems
+    }
 }
 
 impl Config {
@@ -749,7 +799,12 @@ impl Config {
                 }
             }
         }
-        for (key, url) in [("archive.url", &self.archive.url), ("backup.url", &self.backup.url)] {
+        problems.extend(self.cluster.problems(&self.archive));
+        for (key, url) in [
+            ("archive.url", &self.archive.url),
+            ("backup.url", &self.backup.url),
+            ("cluster.standby_of", &self.cluster.standby_of),
+        ] {
             let is = |url: &&String| url.starts_with('/') || url.contains("://");
             if let Some(url) = url.as_ref().filter(|url| !is(url)) {
                 problems.push(format!(

@@ -147,6 +147,23 @@ impl Medium {
         state.durable -= lost.len() as u64;
     }
 
+    /// Another node makes the log longer.
+    pub(crate) fn add(&self, signed: &Signed) {
+        let mut state = self.state.lock().unwrap();
+        let position = Position(state.durable + 1);
+        let new = NewEntry {
+            id: signed.id(),
+            signature: signed.signature(),
+            principal: principal("other"),
+            custodial: false,
+            idempotency: None,
+            body: Arc::clone(signed.bytes()),
+        };
+        let recorded_at = Millis(state.recorded_at);
+        state.groups.push(vec![Entry { position, registry: position, recorded_at, new }]);
+        state.durable += 1;
+    }
+
     pub(crate) fn open(self: &Arc<Self>) -> Box<dyn Log> {
         let mut state = self.state.lock().unwrap();
         if let Some(group) = state.undecided.take() {
@@ -376,8 +393,14 @@ impl World {
 
     /// Starts an engine on what there is, ready.
     pub(crate) fn start(&self) -> Arc<Engine> {
+        self.start_with(self.config.clone())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn start_with(&self, config: EngineConfig) -> Arc<Engine> {
+        let config = EngineConfig { idle_seal: self.config.idle_seal, ..config };
         let log = self.medium.open();
-        let engine = Engine::open(self.config.clone(), self.env(), log, self.index()).unwrap();
+        let engine = Engine::open(config, self.env(), log, self.index()).unwrap();
         engine.wait_ready(|_| ()).unwrap();
         engine
     }

@@ -12,6 +12,7 @@ mod attacks;
 mod common;
 mod explain;
 mod failing;
+mod fence;
 mod metrics;
 mod node;
 mod outcomes;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use stemedb_io::{Env, FolderLock, Open, VfsFile};
@@ -14,6 +15,7 @@ use crate::config::WalConfig;
 use crate::entry::Entry;
 use crate::error::LogError;
 use crate::format::block::SECTOR;
+use crate::format::group::LostRange;
 use crate::format::header::{SegmentHeader, segment_name};
 use crate::format::packer::{PackedEnd, Packer};
 use crate::recover::floor::Floor;
@@ -33,8 +35,8 @@ const PIECE: usize = 1 << 20;
 ///
 /// A segment has its name once it is whole and durable. So a composer that ended early is followed
 /// by another one, which proves what is there and goes on behind it: see [`Composer::end`].
-pub struct Composer<'a> {
-    env: &'a Env,
+pub struct Composer {
+    env: Env,
     dir: PathBuf,
     /// Nobody else has the folder.
     _lock: Box<dyn FolderLock>,
@@ -42,7 +44,13 @@ pub struct Composer<'a> {
     last: Option<SegmentHeader>,
     open: Option<OpenFile>,
     end: Cursor,
-    segments: u64,
+    /// The segments that have their names, and where the newest of them ends.
+    pub(super) named: Vec<SegmentHeader>,
+    pub(super) named_end: Cursor,
+    /// What was given up by repairs, of all that is there.
+    pub(super) lost: Vec<LostRange>,
+    /// The groups that were added, for somebody who takes them.
+    pub(super) added: Option<Vec<Vec<Entry>>>,
     upto: Position,
     cut_group: bool,
     /// An earlier composer has ended the log: the branch on which it goes on.
@@ -72,34 +80,40 @@ pub struct Composed {
     pub segments: u64,
     /// The end is inside of what was one group: the root is that of the shorter one.
     pub cut_group: bool,
+    /// Number and salt of the last segment before the empty one.
+    pub(super) last: (u64, u64),
 }
 
-impl std::fmt::Debug for Composer<'_> {
+impl std::fmt::Debug for Composer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Composer").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
-impl<'a> Composer<'a> {
+impl Composer {
     /// Begins in `dir`, which is made if it is not there. It must be empty or hold what a composer
     /// has left; that is proved. No position beyond `upto` will be in the log.
-    pub fn new(env: &'a Env, dir: &Path, upto: Position) -> Result<Self, LogError> {
+    pub fn new(env: &Env, dir: &Path, upto: Position) -> Result<Self, LogError> {
         make_folder(&*env.vfs, dir)?;
         let lock = lock_folder(&WalConfig::new(dir), env)?;
+        let start = Cursor {
+            block: 0,
+            group: 0,
+            last: Position::NONE,
+            recorded_at: Millis(i64::MIN),
+            chain: Hash([0; 32]),
+        };
         let mut composer = Self {
-            env,
+            env: env.clone(),
             dir: dir.into(),
             _lock: lock,
             last: None,
             open: None,
-            end: Cursor {
-                block: 0,
-                group: 0,
-                last: Position::NONE,
-                recorded_at: Millis(i64::MIN),
-                chain: Hash([0; 32]),
-            },
-            segments: 0,
+            end: start,
+            named: Vec::new(),
+            named_end: start,
+            lost: Vec::new(),
+            added: None,
             upto,
             cut_group: false,
             ended: None,
@@ -113,15 +127,31 @@ impl<'a> Composer<'a> {
         (self.end.last > Position::NONE).then(|| self.end.into())
     }
 
+    /// When the last record so far was committed.
+    pub(super) fn recorded_at(&self) -> Millis {
+        self.end.recorded_at
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The outside.
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// Takes up what an earlier composer has left. Removes nothing before all that is there is proved to
     /// be a composer's.
     fn resume(&mut self) -> Result<(), LogError> {
-        let vfs = &*self.env.vfs;
+        let vfs = Arc::clone(&self.env.vfs);
+        let vfs = &*vfs;
         let found = names(vfs, &self.dir)?;
+        let dir = self.dir.display().to_string();
         let busy = |name: &str| {
             LogError::Refused(format!(
-                "{} is not empty: {name} is there; a log is put together in an empty folder",
-                self.dir.display()
+                "{dir} is not empty: {name} is there; a log is put together in an empty folder"
             ))
         };
         // What a log writes beside its segments once it is opened: no composer does.
@@ -150,9 +180,8 @@ impl<'a> Composer<'a> {
             let Some((header, end)) = self.whole(&segment, number) else {
                 return Err(busy(&segment.name));
             };
-            self.last = Some(header);
-            self.end = end;
-            self.segments += 1;
+            self.lost.extend(segment.groups.into_iter().flat_map(|groups| groups.lost));
+            self.named(header, end);
         }
         if self.end.last > self.upto {
             return Err(LogError::Refused(format!(
@@ -167,6 +196,13 @@ impl<'a> Composer<'a> {
             vfs.remove_file(&path).map_err(|source| io(name, "remove", 0, source))?;
         }
         Ok(())
+    }
+
+    /// A segment has its name, and ends here.
+    fn named(&mut self, header: SegmentHeader, end: Cursor) {
+        self.named.push(header.clone());
+        (self.named_end, self.end) = (end, end);
+        self.last = Some(header);
     }
 
     /// Whether `segment` is the empty one with which a composer has ended the log, at the same place.
@@ -287,7 +323,13 @@ impl<'a> Composer<'a> {
             .add(&to_pack(&group, before), &entries)
             .map_err(|too_long| too_long.in_file(&open.name))?;
         open.lost += u32::from(group.lost.is_some());
+        self.lost.extend(group.lost.clone());
         self.end = super::after(&group);
+        if let Some(added) = &mut self.added
+            && !entries.is_empty()
+        {
+            added.push(entries);
+        }
         if open.packer.ready() >= PIECE { open.flush() } else { Ok(()) }
     }
 
@@ -317,8 +359,7 @@ impl<'a> Composer<'a> {
         let vfs = &*self.env.vfs;
         vfs.rename(&self.dir.join(&name), &path).map_err(failed("rename"))?;
         vfs.sync_dir(&self.dir).map_err(failed("sync folder after"))?;
-        self.last = Some(header);
-        self.segments += 1;
+        self.named(header, self.end);
         Ok(())
     }
 
@@ -339,7 +380,7 @@ impl<'a> Composer<'a> {
         }
         let never = AtomicBool::new(false);
         let number = last.number + 1;
-        let spare = prepare(self.env, &self.dir, number, segment_bytes, &never)?;
+        let spare = prepare(&self.env, &self.dir, number, segment_bytes, &never)?;
         let header = SegmentHeader {
             timeline,
             parent: Some((last.timeline, end.position)),
@@ -367,8 +408,9 @@ impl<'a> Composer<'a> {
             end,
             recorded_at: self.end.recorded_at,
             timeline,
-            segments: self.segments,
+            segments: self.named.len() as u64,
             cut_group: self.cut_group,
+            last: self.last.as_ref().map_or((0, 0), |last| (last.number, last.salt)),
         }
     }
 }

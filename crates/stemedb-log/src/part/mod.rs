@@ -11,16 +11,19 @@
 //! | `folder` | the same of a folder that another process writes to |
 //! | `read` | proves the bytes of a part |
 //! | `compose` | puts a log together from parts, whole or up to a position |
+//! | `follow` | the same without an end, of a log that can be read meanwhile |
 
 mod compose;
 mod cut;
 mod folder;
+mod follow;
 mod read;
 
 use stemedb_model::{Hash, LogId, Millis, Position, Timeline};
 
 pub use compose::{Composed, Composer};
 pub use cut::{Cutter, Waiting};
+pub use follow::Follower;
 pub(crate) use read::begin as begin_part;
 pub use read::{PartEnd, VisitPart, end_within, read_part};
 

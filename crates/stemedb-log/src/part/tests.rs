@@ -449,3 +449,100 @@ fn a_folder_is_cut_beside_its_writer() {
     vfs.take(&Path::new(DIR).join("segment.002.wal")).unwrap();
     assert!(Cutter::of_folder(Path::new(DIR), &env).is_err());
 }
+
+/// Every position, and what is read of it.
+fn all_of(log: &dyn crate::LogReader) -> Vec<crate::Entry> {
+    let mut found = Vec::new();
+    log.scan(Position(1), &mut |group| {
+        found.extend(group);
+        Ok(true)
+    })
+    .unwrap();
+    for entry in &found {
+        assert_eq!(log.read(entry.position).unwrap().as_ref(), Some(entry));
+    }
+    found
+}
+
+#[test]
+fn a_follower_is_read_while_it_goes_and_ends_as_a_branch() {
+    for seed in 0..6 {
+        let vfs = SimVfs::new(seed);
+        let mut wal = new_log(&vfs);
+        let groups = groups(seed, 40);
+        let mut cutter = wal.cutter();
+        let mut begun = false;
+        let mut parts = Vec::new();
+        for (n, group) in groups.iter().enumerate() {
+            wal.append(group).unwrap();
+            if !begun {
+                cutter.seek(Position::NONE).unwrap();
+                begun = true;
+            }
+            if n % 3 == 0 || n == 39 {
+                while let Some(part) = cutter.next(8_192).unwrap() {
+                    parts.push(part);
+                }
+            }
+        }
+        let segments = parts.last().unwrap().content.segment;
+        assert!(segments > 3, "{segments} segments");
+
+        let env = env_on(&vfs);
+        let begin = || Follower::new(&env, Path::new(TO), (LOG_ID, TIMELINE), SEGMENT);
+        let mut follower = begin().unwrap();
+        let mut log = follower.log().reader();
+        assert_eq!((log.identity(), log.durable().0), (None, Position::NONE));
+        let mut count = 0;
+        for (n, part) in parts.iter().enumerate() {
+            if n == parts.len() / 2 {
+                // It ends as power does; the segment in the making is fetched again.
+                drop(follower);
+                follower = begin().unwrap();
+                log = follower.log().reader();
+                let there = follower.end().unwrap().position;
+                for again in parts.iter().take(n) {
+                    if again.content.start.position >= there {
+                        follower.add("again", &again.bytes).unwrap();
+                    }
+                }
+            }
+            follower.add("part", &part.bytes).unwrap();
+            count += part.content.records as usize;
+            assert_eq!(log.root(), (part.content.last(), part.content.end.chain));
+            assert_eq!(log.identity(), Some((LOG_ID, TIMELINE)));
+            if n % 5 == 0 {
+                let found = all_of(&*log);
+                let expected: Vec<_> = groups.iter().flatten().take(count).collect();
+                assert_eq!(found.iter().map(|entry| &entry.new).collect::<Vec<_>>(), expected);
+            }
+        }
+        // Not the next, or of another log.
+        assert!(follower.log().append(&[sample(1, 1)]).is_err());
+        let composed = follower.finish(BRANCH).unwrap();
+        assert_eq!(composed.end, parts.last().unwrap().content.end);
+        check(&vfs, &groups, count);
+    }
+}
+
+#[test]
+fn a_follower_takes_nothing_but_the_next_part() {
+    let vfs = SimVfs::new(4);
+    let mut wal = new_log(&vfs);
+    let groups = groups(4, 12);
+    for group in &groups {
+        wal.append(group).unwrap();
+    }
+    let mut cutter = wal.cutter();
+    cutter.seek(Position::NONE).unwrap();
+    let mut parts = Vec::new();
+    cut_all(&mut cutter, 4_096, &mut parts);
+    let env = env_on(&vfs);
+    let mut follower = Follower::new(&env, Path::new(TO), (LOG_ID, TIMELINE), SEGMENT).unwrap();
+    follower.add("first", &parts[0].bytes).unwrap();
+    assert!(follower.add("third", &parts[2].bytes).is_err());
+    drop((follower, wal));
+    // A log that goes on by itself is not followed into.
+    let other = Follower::new(&env, Path::new(DIR), (LOG_ID, TIMELINE), SEGMENT);
+    assert!(other.is_err());
+}

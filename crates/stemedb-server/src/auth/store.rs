@@ -284,6 +284,16 @@ impl KeyStore {
         Ok((store, Some(path)))
     }
 
+    /// Takes the keys that the file holds now.
+    pub(crate) fn reload(&self) -> Result<(), KeyError> {
+        let mut unwritten = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keys) = read(&*self.env.vfs, &self.file)? {
+            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            *unwritten = false;
+        }
+        Ok(())
+    }
+
     fn lock(env: &Env, data_dir: &Path) -> Result<Self, KeyError> {
         let (file, lock) = (keys_file(data_dir), hold(env, data_dir)?);
         let keys = RwLock::default();

@@ -96,6 +96,7 @@ pub(crate) const TABLE: &[(&str, &str, Access, Option<Class>)] = &[
     ("GET", "/v1/admin/root", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/node/drain", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/node/undrain", OPERATOR, ADMINISTER),
+    ("POST", "/v1/admin/promote", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/checkpoint", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/reindex", OPERATOR, ADMINISTER),
     ("POST", "/v1/admin/wal/seal", OPERATOR, ADMINISTER),

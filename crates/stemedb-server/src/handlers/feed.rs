@@ -261,7 +261,10 @@ impl Stream {
                     return pieces.abort("the feed was not read in time".into());
                 }
             }
-            if !matches!(engine.node().state, NodeState::Ready | NodeState::ReadOnly) {
+            if !matches!(
+                engine.node().state,
+                NodeState::Ready | NodeState::ReadOnly | NodeState::Standby
+            ) {
                 return;
             }
             if let Err(error) = self.caller.still(&self.app) {

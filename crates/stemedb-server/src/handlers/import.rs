@@ -94,7 +94,7 @@ fn begin(app: &App, request: &Request<Body>) -> ApiResult<(OwnedSemaphorePermit,
     let asked = params(request.uri())?;
     let state = app.engine.node().state;
     match state {
-        NodeState::Ready | NodeState::ReadOnly => {}
+        NodeState::Ready | NodeState::ReadOnly | NodeState::Standby => app.engine.may_write()?,
         NodeState::Starting | NodeState::Recovering => {
             return Err(WriteError::NotReady { state }.into());
         }
@@ -236,12 +236,14 @@ fn ends_import(code: ErrorCode) -> bool {
         ErrorCode::ArchiveUnavailable
             | ErrorCode::ClockJump
             | ErrorCode::Draining
+            | ErrorCode::Fenced
             | ErrorCode::IndexFailed
             | ErrorCode::Indeterminate
             | ErrorCode::NotReady
             | ErrorCode::OutcomeUnknown
             | ErrorCode::QueueFull
             | ErrorCode::QuotaExceeded
+            | ErrorCode::Standby
             | ErrorCode::WalUnavailable
     )
 }

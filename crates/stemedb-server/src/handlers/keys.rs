@@ -50,6 +50,14 @@ impl From<KeyError> for ApiError {
     }
 }
 
+/// The keys of a standby are its primary's.
+fn changeable(app: &App) -> ApiResult<()> {
+    match &app.replica {
+        Some(_) => app.engine.may_write().map_err(ApiError::from),
+        None => Ok(()),
+    }
+}
+
 /// Does something with the keys on a thread that may block.
 async fn with_keys<T: Send + 'static>(
     app: &Arc<App>,
@@ -119,6 +127,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> ApiResult<Response> {
+    changeable(&app)?;
     let limits = &app.config.limits;
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let new: NewKey = from_json(&body)?;
@@ -160,6 +169,7 @@ pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
 ) -> ApiResult<Response> {
+    changeable(&app)?;
     let Path(id) = path.map_err(|error| ApiError::parameter("id", error.body_text()))?;
     let key = with_keys(&app, move |app, keys| {
         let key = keys.revoke(&id)?;
@@ -188,6 +198,7 @@ pub(crate) async fn rotate(
     path: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> ApiResult<Response> {
+    changeable(&app)?;
     let Path(id) = path.map_err(|error| ApiError::parameter("id", error.body_text()))?;
     let limits = &app.config.limits;
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;

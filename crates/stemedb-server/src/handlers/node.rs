@@ -15,13 +15,15 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::{
-    DrainProblems, NodeProblems, ProbeProblems, ReadyProblems, RootProblems, UndrainProblems,
+    DrainProblems, NodeProblems, ProbeProblems, PromoteProblems, ReadyProblems, RootProblems,
+    UndrainProblems,
 };
 use crate::question::{params, view};
+use crate::replica::ReplicaStatus;
 use crate::wire::{
-    AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, KeyRole, LogIdHex, Node, NodeArchive,
-    NodeReason, PositionRange, ReadyFor, ReadyParams, Rebuild, RootParams, Roots, Time,
-    TimelineHex,
+    self, AgentKey, Drain, DrainParams, ErrorCode, HashHex, Health, KeyRole, LogIdHex, Node,
+    NodeArchive, NodeReason, PositionRange, PromoteParams, ReadyFor, ReadyParams, Rebuild,
+    RootParams, Roots, Time, TimelineHex,
 };
 
 const DRAIN_MS_MAX: u64 = 600_000;
@@ -46,6 +48,7 @@ pub(super) fn node(status: &NodeStatus) -> Node {
             position: archive.view.position.0,
             problem: archive.view.problem.clone(),
         }),
+        replica: None,
         rebuild: status.rebuild.as_ref().map(|rebuild| Rebuild {
             state: rebuild.state.as_str().to_owned(),
             began_at: Time(rebuild.began_at),
@@ -53,6 +56,24 @@ pub(super) fn node(status: &NodeStatus) -> Node {
             problem: rebuild.problem.clone(),
         }),
     }
+}
+
+/// The same with what it follows.
+fn whole(app: &App, status: &NodeStatus) -> Node {
+    let replica = app.replica.as_ref().map(|replica| {
+        let ReplicaStatus { of, state, problem, primary, primary_position, lag_positions, lag } =
+            replica.status();
+        wire::Replica {
+            of,
+            state: state.to_owned(),
+            problem,
+            primary,
+            primary_position,
+            lag_positions,
+            lag_seconds: lag.as_secs_f64(),
+        }
+    });
+    Node { replica, ..node(status) }
 }
 
 fn why(status: &NodeStatus) -> String {
@@ -87,8 +108,8 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
     let status = app.engine.node();
     let ready = match (status.state, asked.what) {
         (NodeState::Ready, _) => true,
-        (NodeState::ReadOnly, Some(ReadyFor::Read)) => true,
-        (NodeState::ReadOnly, Some(ReadyFor::Write) | None) => false,
+        (NodeState::ReadOnly | NodeState::Standby, Some(ReadyFor::Read)) => true,
+        (NodeState::ReadOnly | NodeState::Standby, Some(ReadyFor::Write) | None) => false,
         (
             NodeState::Starting
             | NodeState::Recovering
@@ -103,6 +124,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<R
     }
     let code = match status.state {
         NodeState::Draining | NodeState::Drained | NodeState::Stopped => ErrorCode::Draining,
+        NodeState::Standby => ErrorCode::Standby,
         NodeState::Starting | NodeState::Recovering | NodeState::Ready | NodeState::ReadOnly => {
             ErrorCode::NotReady
         }
@@ -129,6 +151,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, caller: Caller) -> ApiRe
         (NodeState::Ready, false) => (StatusCode::OK, "ok"),
         (NodeState::Ready, true) => (StatusCode::OK, "degraded"),
         (NodeState::ReadOnly, _) => (StatusCode::SERVICE_UNAVAILABLE, "read_only"),
+        (NodeState::Standby, _) => (StatusCode::OK, "standby"),
         (
             NodeState::Starting
             | NodeState::Recovering
@@ -147,7 +170,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, caller: Caller) -> ApiRe
     };
     let health = Health {
         status: word.to_owned(),
-        node: node(&status),
+        node: whole(&app, &status),
         root_public_key: app.root().map(AgentKey),
         custodial_agent,
         audit,
@@ -173,7 +196,32 @@ pub(crate) async fn health(State(app): State<Arc<App>>, caller: Caller) -> ApiRe
     responses((status = 200, description = "The node", body = Node), NodeProblems)
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>) -> ApiResult<Response> {
-    answer(StatusCode::OK, &node(&app.engine.node()))
+    answer(StatusCode::OK, &whole(&app, &app.engine.node()))
+}
+
+/// Begins to take the place of the primary, on a branch of its own. The answer comes at once; `replica` in
+/// the answer of `GET /v1/admin/node` tells how that goes. Once it is done the node begins anew, as the
+/// primary: connections break, and the next ones find it.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/promote",
+    tag = "admin",
+    params(PromoteParams),
+    responses((status = 202, description = "The node; it has begun", body = Node), PromoteProblems)
+)]
+pub(crate) async fn promote(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
+    let asked: PromoteParams = params(&uri)?;
+    let Some(replica) = app.replica.clone() else {
+        let state = app.engine.node().state;
+        let detail = format!("the node is {}, not a standby", state.as_str());
+        return Err(ApiError::new(ErrorCode::WrongState, detail));
+    };
+    let begun =
+        tokio::task::spawn_blocking(move || replica.promote(asked.force.unwrap_or_default()))
+            .await
+            .map_err(|error| ApiError::internal(format!("the request broke off: {error}")))?;
+    begun.map_err(|problem| ApiError::new(ErrorCode::WrongState, problem))?;
+    answer(StatusCode::ACCEPTED, &whole(&app, &app.engine.node()))
 }
 
 /// The answer root and the log root. Resolves every key under every lens: for comparing nodes, not
@@ -255,7 +303,9 @@ pub(crate) async fn drain(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Re
 )]
 pub(crate) async fn undrain(State(app): State<Arc<App>>) -> ApiResult<Response> {
     match app.engine.undrain() {
-        NodeState::Ready | NodeState::ReadOnly => answer(StatusCode::OK, &node(&app.engine.node())),
+        NodeState::Ready | NodeState::ReadOnly | NodeState::Standby => {
+            answer(StatusCode::OK, &node(&app.engine.node()))
+        }
         state @ (NodeState::Starting
         | NodeState::Recovering
         | NodeState::Draining

@@ -39,8 +39,8 @@ pub use keys::{
 };
 pub use lens::{LensAnswer, LensFault, LensName, LensPage, LensParams, LensesParams};
 pub use node::{
-    Checkpoint, Drain, Health, Node, NodeArchive, NodeReason, PositionRange, Rebuild, RootParams,
-    Roots,
+    Checkpoint, Drain, Health, Node, NodeArchive, NodeReason, PositionRange, PromoteParams,
+    Rebuild, Replica, RootParams, Roots,
 };
 pub use nquads::{Exported, NQUADS, write_record};
 pub use object::{Object, Tagged};

@@ -9,7 +9,8 @@ use super::scalar::{AgentKey, HashHex, LogIdHex, Time, TimeParam, TimelineHex};
 /// Why the node is not simply ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeReason {
-    /// `wal_unavailable`, `index_failed`, `clock_jump`, `archive_unavailable` or `recovery_failed`.
+    /// `wal_unavailable`, `index_failed`, `fenced`, `clock_jump`, `archive_unavailable` or
+    /// `recovery_failed`.
     #[schema(example = "wal_unavailable")]
     pub code: String,
     /// For people: what failed, where.
@@ -17,9 +18,9 @@ pub struct NodeReason {
 }
 
 /// The node at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
-    /// `starting`, `recovering`, `ready`, `read_only`, `draining`, `drained` or `stopped`.
+    /// `starting`, `recovering`, `ready`, `read_only`, `standby`, `draining`, `drained` or `stopped`.
     #[schema(example = "ready")]
     pub state: String,
     /// Why it takes no writes, or why recovery ended.
@@ -44,6 +45,9 @@ pub struct Node {
     /// The archive of the log, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<NodeArchive>,
+    /// Of a standby, in the answers of `GET /v1/admin/node` and `GET /v1/health`: what it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
     /// How the index is being made anew, or how that ended the last time since the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<Rebuild>,
@@ -62,6 +66,38 @@ pub struct NodeArchive {
     /// Why it takes nothing now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// What a standby follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Replica {
+    /// The archive.
+    pub of: String,
+    /// `catching_up`, `following`, `failing`, `stopped` or `promoting`.
+    #[schema(example = "following")]
+    pub state: String,
+    /// Why it does not go on, or what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Where the node is that takes writes, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// Newest position that is known of that node.
+    pub primary_position: u64,
+    /// How many positions this node is behind.
+    pub lag_positions: u64,
+    /// How long ago it had everything that was known of that node then.
+    pub lag_seconds: f64,
+}
+
+/// What POST /v1/admin/promote asks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PromoteParams {
+    /// Also where the primary keeps no lease, so that nothing but whoever asks keeps it from writing.
+    /// Default: false.
+    pub force: Option<bool>,
 }
 
 /// How far the index is made anew.
@@ -93,9 +129,9 @@ pub struct Checkpoint {
 }
 
 /// Health, for people and dashboards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`, or what is the matter: `degraded`, `read_only`, `not_ready`.
+    /// `ok`, or what is the matter: `degraded`, `read_only`, `standby`, `not_ready`.
     #[schema(example = "ok")]
     pub status: String,
     /// The node.
@@ -132,7 +168,7 @@ pub struct PositionRange {
 }
 
 /// What a drain came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Drain {
     /// The node afterwards.
     pub node: Node,

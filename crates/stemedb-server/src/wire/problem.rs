@@ -76,6 +76,7 @@ codes! {
     Cycle = "cycle", 409, false, "The supersession would close a cycle";
     DeadlineExceeded = "deadline_exceeded", 504, true, "The deadline passed; nothing was written";
     Draining = "draining", 503, true, "The node takes no new writes";
+    Fenced = "fenced", 500, true, "The node does not hold the lease: another may write";
     Forbidden = "forbidden", 403, false, "The agent has no right to do this";
     ForeignHost = "foreign_host", 403, false, "The request was made for another host or through a proxy";
     HeadersTooLarge = "headers_too_large", 431, false, "The headers are over the limit";
@@ -110,6 +111,7 @@ codes! {
     RoleTooLow = "role_too_low", 403, false, "The API key does not have the role that this takes";
     SigningDisabled = "signing_disabled", 403, false, "This server does not sign for its callers";
     SpaceForbidden = "space_forbidden", 403, false, "The API key is not for this space";
+    Standby = "standby", 503, true, "The node is a standby: another takes writes";
     TrustPending = "trust_pending", 503, true, "The node is learning whom to trust";
     TrustTooLarge = "trust_too_large", 422, false, "There is more to learn trust from than the bound";
     TrustUnavailable = "trust_unavailable", 409, false, "The trust snapshot in force cannot be used";
