@@ -125,6 +125,13 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         runbook: "wal-corruption",
+        name: "archive",
+        about: "a byte of a sealed segment is not what was written; there is an archive",
+        steps: &["look", "keep", "verify", "again"],
+        run: wal_corruption::archive,
+    },
+    Case {
+        runbook: "wal-corruption",
         name: "repair",
         about: "a byte of a sealed segment is not what was written; there is no copy",
         steps: &["look", "keep", "verify", "plan", "repair", "health"],

@@ -1,14 +1,15 @@
-//! A sealed segment is not what was written: with a good copy of it, and without.
+//! A sealed segment is not what was written: with a good copy of it, with an archive, and with neither.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::case::Drill;
+use super::case::{Drill, wait};
+use super::estate::{ARCHIVE, begin_far};
 use super::room::{DATA, WAL};
 use crate::matrix::judge;
 use crate::monitoring::stack::Pace;
@@ -19,6 +20,7 @@ const ALERT: &str = "WALCorruptionFound";
 const CONFIG: &str = "scrub_bytes_per_second = 65536\nrepack_bytes_per_second = 0\n";
 /// Three segments at that pace, and some.
 const FIRES_MAX: Duration = Duration::from_secs(120);
+const ARCHIVED_MAX: Duration = Duration::from_secs(30);
 const CLEARS_MAX: Duration = Duration::from_secs(30);
 const SEGMENTS: u32 = 3;
 /// Amid the records.
@@ -27,15 +29,27 @@ const PLACE: u64 = 300_100;
 const GOOD: &str = "/mnt/good";
 
 pub(crate) fn copy(drill: &mut Drill<'_>) -> Result<()> {
-    damage(drill)?;
+    damage(drill, CONFIG)?;
     drill.step("restore")?;
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.nothing_is_lost()?;
     drill.survives_a_power_cut()
 }
 
+/// The archive has what was written.
+pub(crate) fn archive(drill: &mut Drill<'_>) -> Result<()> {
+    begin_far()?;
+    damage(drill, &format!("{CONFIG}{ARCHIVE}"))?;
+    let words = drill.step("again")?;
+    ensure!(words.contains("archive"), "the plan does not say what comes from where: {words}");
+    drill.clears(ALERT, CLEARS_MAX)?;
+    drill.nothing_is_lost()?;
+    drill.tell("the segment is as it was written, from the archive; nothing is lost");
+    drill.survives_a_power_cut()
+}
+
 pub(crate) fn repair(drill: &mut Drill<'_>) -> Result<()> {
-    damage(drill)?;
+    damage(drill, CONFIG)?;
     let words = drill.step("plan")?;
     ensure!(words.contains("lost"), "the plan names nothing that is lost: {words}");
     drill.step("repair")?;
@@ -72,12 +86,18 @@ pub(crate) fn repair(drill: &mut Drill<'_>) -> Result<()> {
 }
 
 /// Flips bits of a sealed segment; the scrub finds it.
-fn damage(drill: &mut Drill<'_>) -> Result<()> {
-    drill.configure(CONFIG)?;
+fn damage(drill: &mut Drill<'_>, config: &str) -> Result<()> {
+    drill.configure(config)?;
     drill.good_disk(DATA, 256)?;
     drill.service.start()?;
     drill.watch(Pace::ShortWindows)?;
     drill.begins_segments(SEGMENTS)?;
+    if config.contains(ARCHIVE) {
+        let durable = drill.sum("stemedb_wal_durable_position", "")?;
+        wait(Instant::now(), ARCHIVED_MAX, "the records are not archived", || {
+            Ok(drill.sum("stemedb_wal_archived_position", "")? >= durable)
+        })?;
+    }
     let segment = newest_sealed()?;
     let name = segment.file_name().context("a segment has a name")?;
     std::fs::create_dir_all(GOOD)?;
