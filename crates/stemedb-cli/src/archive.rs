@@ -64,14 +64,7 @@ impl TrustArgs {
         signers: &BTreeSet<AgentId>,
     ) -> Result<(), Failure> {
         let believed = self.believed(config, env)?;
-        believe(&store.place(), signers, &believed).map_err(|error| {
-            let unknown = signers.iter().find(|signer| !believed.contains(signer));
-            let unknown = unknown.map(ToString::to_string).unwrap_or_default();
-            failure(error).hint(format!(
-                "`stemedb key show DATA_DIR/node/node.key` on a node of yours tells its key; if it is this \
-                 one: --trust-key {unknown}, or archive.trusted_keys in the configuration"
-            ))
-        })
+        believe(&store.place(), signers, &believed).map_err(failure)
     }
 
     /// The keys that are believed. On a machine without a node nobody is who is not named.
@@ -196,6 +189,13 @@ pub fn backup_note(config: &Config) -> PathBuf {
 
 /// What went wrong with an archive, for a person.
 pub fn failure(error: RemoteError) -> Failure {
+    if let RemoteError::Unknown { signers, .. } = &error {
+        let unknown = signers.first().map(ToString::to_string).unwrap_or_default();
+        return Failure::no(error.to_string()).hint(format!(
+            "`stemedb key show DATA_DIR/node/node.key` on a node of yours tells its key; if it is this one: \
+             --trust-key {unknown}, or archive.trusted_keys in the configuration"
+        ));
+    }
     let hint = match &error {
         RemoteError::Gap { .. } | RemoteError::Damaged { .. } => Some("stemedb archive status"),
         RemoteError::Key { .. } => {

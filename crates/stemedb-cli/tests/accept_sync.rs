@@ -105,12 +105,15 @@ fn what_is_acknowledged_is_in_the_archive() {
     assert_eq!(again["status"], "exists", "{again}");
     let newest = write(&server, "newest").1.expect(201)["position"].as_u64().unwrap();
     let root = server.answer_root();
+    let signer = json_of(&server.run(&["key", "show", &format!("{data}/node/node.key"), "--json"]));
+    let signer = signer["public_key"].as_str().unwrap().to_owned();
     // The machine is lost, at once.
     let lost = server.kill();
     fs::remove_dir_all(data_dir(lost.path())).unwrap();
     let to = tempfile::tempdir().unwrap();
     let restored = data_dir(to.path()).display().to_string();
     let restore = ["backup", "restore", "--store", &store, "--data-dir", &restored, "--json"];
+    let restore = [&restore[..], &["--trust-key", &signer]].concat();
     assert_eq!(json_of(&run_in(&to, &restore))["position"].as_u64(), Some(newest));
     let at = ["admin", "root", "--data-dir", &restored, "--at", common::EVALUATED_AT, "--json"];
     assert_eq!(json_of(&run_in(&to, &at))["answer_root"], root);

@@ -69,12 +69,8 @@ pub fn believe<'a>(
     if unknown.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
-    Err(RemoteError::Refused(format!(
-        "what is at {place} was signed by {}, which nothing here says to believe: name it as a trusted \
-         key if a node of yours has or had it",
-        names.join(" and ")
-    )))
+    let signers = unknown.into_iter().copied().collect();
+    Err(RemoteError::Unknown { place: place.to_owned(), signers })
 }
 
 fn id(domain: &str, body: &[u8]) -> RecordId {

@@ -1,7 +1,7 @@
 //! What can go wrong far away, and here on the way there.
 
 use stemedb_log::LogError;
-use stemedb_model::Position;
+use stemedb_model::{AgentId, Position};
 
 use crate::codec::BadManifest;
 use crate::encrypt::KeyId;
@@ -64,6 +64,15 @@ pub enum RemoteError {
     /// What was asked for cannot be had; says why and what can.
     #[error("{0}")]
     Refused(String),
+    /// Somebody who is not believed has signed what is there.
+    #[error("what is at {place} was signed by {}, which nothing here says to believe: name it as a trusted \
+             key if a node of yours has or had it", list(.signers))]
+    Unknown {
+        /// Where.
+        place: String,
+        /// Who.
+        signers: Vec<AgentId>,
+    },
     /// A file of this node could not be read or written.
     #[error("cannot {act} {file}: {source}")]
     File {
@@ -86,4 +95,9 @@ impl RemoteError {
             _ => false,
         }
     }
+}
+
+fn list(signers: &[AgentId]) -> String {
+    let names: Vec<String> = signers.iter().map(ToString::to_string).collect();
+    names.join(" and ")
 }

@@ -524,7 +524,7 @@ fn what_an_unknown_key_has_signed_is_not_believed() {
     assert_eq!(status.signers, plan().signers);
     let mut archiver = machine.archiver(&wal, &store, 1);
     let error = archiver.step().unwrap_err();
-    assert!(matches!(error, RemoteError::Refused(_)), "{error}");
+    assert!(matches!(error, RemoteError::Unknown { .. }), "{error}");
     assert!(error.to_string().contains(&other.agent_id().to_string()), "{error}");
     // As one of ours it is.
     let config = stemedb_remote::ArchiveConfig {
