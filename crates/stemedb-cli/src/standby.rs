@@ -367,6 +367,8 @@ impl Follow {
     /// From now on `server` answers for this standby.
     pub fn serve(&self, server: Server) {
         self.lock().server = Some(server);
+        // They may have changed after it has read them, and before it could be told.
+        self.files_changed();
     }
 
     /// Has the server take the keys of the primary as they are now.

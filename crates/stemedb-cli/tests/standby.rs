@@ -385,6 +385,15 @@ fn a_standby_answers_reads_and_takes_the_place_of_a_primary_that_writes() {
     let node: Value = serde_json::from_slice(&promoted.stdout).unwrap();
     assert_eq!(node["replica"], Value::Null);
     second.wait(admin, "ready", |node| node["state"] == "ready");
+    let metrics = second.get(writer, "/metrics").json;
+    for series in [
+        "stemedb_replica_state{state=\"following\"} 0",
+        "stemedb_replica_state{state=\"catching_up\"} 0",
+        "stemedb_replica_lag_seconds 0",
+        "stemedb_lease_state{state=\"held\"} 1",
+    ] {
+        assert!(metrics.as_str().unwrap().contains(series), "{series}: {metrics}");
+    }
     let took = Instant::now();
     let written = second.ask(writer, "POST", "/v1/assert", Some(&claim("after"))).unwrap();
     assert_eq!(written.status, 201, "{}", written.json);

@@ -159,7 +159,7 @@ impl Standby {
             inner: Mutex::new(Inner { level_at, ..Inner::default() }),
             changed: Condvar::new(),
         });
-        telemetry::replica(&FollowProgress::default());
+        telemetry::replica_registered();
         Ok(Self {
             store,
             env,
@@ -409,7 +409,9 @@ impl Standby {
 
     /// Ends the log here: it goes on as the branch `timeline`.
     pub fn finish(self, timeline: Timeline) -> Result<Composed, RemoteError> {
-        Ok(self.follower.finish(timeline)?)
+        let composed = self.follower.finish(timeline)?;
+        telemetry::replica_over();
+        Ok(composed)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Metrics. Each series is there from the start, at 0.
 
+use std::time::Duration;
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use stemedb_model::Position;
 
@@ -148,6 +150,12 @@ const LEASE_STATES: [&str; 6] = ["looking", "waiting", "held", "over", "lost", "
 
 /// Names the series of a lease.
 pub(crate) fn lease_registered() {
+    let text = "how often the lease was taken or renewed";
+    describe_counter!("stemedb_lease_renewals_total", Unit::Count, text);
+    let text = "failed attempts to take or renew the lease";
+    describe_counter!("stemedb_lease_errors_total", Unit::Count, text);
+    let text = "1 for what the lease of this node is at, 0 for all others";
+    describe_gauge!("stemedb_lease_state", Unit::Count, text);
     counter!("stemedb_lease_renewals_total").increment(0);
     counter!("stemedb_lease_errors_total").increment(0);
     lease(&LeaseState::default());
@@ -173,18 +181,43 @@ pub(crate) fn lease(state: &LeaseState) {
 
 const REPLICA_STATES: [&str; 4] = ["catching_up", "following", "failing", "stopped"];
 
+/// Names the series of a standby.
+pub(crate) fn replica_registered() {
+    let text = "failed attempts of the standby to follow the archive";
+    describe_counter!("stemedb_replica_errors_total", Unit::Count, text);
+    let text = "positions that are known of the primary and not here";
+    describe_gauge!("stemedb_replica_lag_positions", Unit::Count, text);
+    let text = "how long ago the standby had everything that was known of the primary";
+    describe_gauge!("stemedb_replica_lag_seconds", Unit::Seconds, text);
+    let text = "1 for what the standby is doing, 0 for all others; all 0 once it has taken over";
+    describe_gauge!("stemedb_replica_state", Unit::Count, text);
+    counter!("stemedb_replica_errors_total").increment(0);
+    replica(&FollowProgress::default());
+}
+
 /// It could not be followed.
 pub(crate) fn replica_failed() {
     counter!("stemedb_replica_errors_total").increment(1);
 }
 
 pub(crate) fn replica(progress: &FollowProgress) {
-    counter!("stemedb_replica_errors_total").increment(0);
-    gauge!("stemedb_replica_lag_positions").set(progress.lag_positions() as f64);
-    gauge!("stemedb_replica_lag_seconds").set(progress.lag.as_secs_f64());
+    lag(progress.lag_positions(), progress.lag);
     for one in REPLICA_STATES {
         let is = if progress.state.as_str() == one { 1.0 } else { 0.0 };
         gauge!("stemedb_replica_state", "state" => one).set(is);
     }
     debug_assert!(REPLICA_STATES.contains(&progress.state.as_str()));
+}
+
+/// It is no standby any more, and is behind nobody: what was exported last must not stand.
+pub(crate) fn replica_over() {
+    lag(0, Duration::ZERO);
+    for one in REPLICA_STATES {
+        gauge!("stemedb_replica_state", "state" => one).set(0.0);
+    }
+}
+
+fn lag(positions: u64, time: Duration) {
+    gauge!("stemedb_replica_lag_positions").set(positions as f64);
+    gauge!("stemedb_replica_lag_seconds").set(time.as_secs_f64());
 }
