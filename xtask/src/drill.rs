@@ -13,10 +13,12 @@ mod certificate_expiry;
 mod disaster_recovery;
 mod disk_full;
 mod estate;
+mod failover_to_replica;
 mod high_error_rate;
 mod high_query_latency;
 mod node_replacement;
 mod page;
+mod pair;
 mod rate_limited;
 mod restore_from_backup;
 mod room;
@@ -248,6 +250,27 @@ pub(crate) const CASES: &[Case] = &[
         about: "the machine is started again, and the file system of the archive is not mounted",
         steps: &["look", "mount", "whole"],
         run: archive_lagging::unmounted,
+    },
+    Case {
+        runbook: "failover-to-replica",
+        name: "killed",
+        about: "the primary is killed under load, and its machine comes back later",
+        steps: &["look", "promote", "balancer", "rejoin", "follow", "import"],
+        run: failover_to_replica::killed,
+    },
+    Case {
+        runbook: "failover-to-replica",
+        name: "paused",
+        about: "the primary stands still under load, and goes on after another has its place",
+        steps: &["look", "promote", "balancer", "rejoin", "follow", "import"],
+        run: failover_to_replica::paused,
+    },
+    Case {
+        runbook: "failover-to-replica",
+        name: "lagging",
+        about: "the place of the archive goes away on the machine of the standby",
+        steps: &["lag-look", "lag-mount"],
+        run: failover_to_replica::lagging,
     },
     Case {
         runbook: "backup-too-old",

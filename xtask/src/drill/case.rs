@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::room::{NODE, Room};
 use super::runbook::Runbook;
-use super::service::{ADDRESS, Service};
+use super::service::{ADDRESS, Elsewhere, Service};
 use super::volume::Volume;
 use super::{Args, Case};
 use crate::matrix::interrupt;
@@ -42,6 +42,13 @@ const WITHOUT_KEYS: &str = "[auth]\nenabled = false\n\n";
 /// change often.
 const CONFIG: &str = "[wal]\nsegment_bytes = 1048576\n";
 
+/// One of several nodes, as the pages and as Prometheus name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) address: &'static str,
+}
+
 /// A case at work.
 pub(crate) struct Drill<'a> {
     pub(crate) service: Service,
@@ -54,6 +61,7 @@ pub(crate) struct Drill<'a> {
     volumes: Vec<Volume>,
     stack: Option<Stack>,
     case: &'static Case,
+    binary: PathBuf,
     root: &'a Path,
     room: &'a Room,
     page: &'a Runbook,
@@ -85,6 +93,7 @@ impl<'a> Drill<'a> {
             volumes: Vec::new(),
             stack: None,
             case,
+            binary: binary.to_owned(),
             root: &args.root,
             room,
             page,
@@ -162,19 +171,36 @@ impl<'a> Drill<'a> {
         self.volumes.get(number).context("no such volume")
     }
 
+    /// The folder of the repository.
+    pub(crate) fn root(&self) -> &Path {
+        self.root
+    }
+
+    /// Another machine, with the service on it: `data` and `etc` are what it has at the paths of the
+    /// pages.
+    pub(crate) fn machine(&self, name: &str, files: &Elsewhere<'_>) -> Result<Service> {
+        Service::install_elsewhere(&self.room.folder(name)?, &self.binary, files)
+    }
+
+    /// A folder of the drill itself, new and empty.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        self.room.folder(name)
+    }
+
     /// Starts Prometheus and Alertmanager, and waits until they see the node.
     pub(crate) fn watch(&mut self, pace: Pace) -> Result<()> {
+        self.watch_nodes(&[ADDRESS], pace)
+    }
+
+    /// The same for more than one node.
+    pub(crate) fn watch_nodes(&mut self, addresses: &[&str], pace: Pace) -> Result<()> {
         let folder = self.room.folder("monitoring")?;
-        let stack = Stack::start(
-            self.root,
-            &folder,
-            &[format!("'{ADDRESS}'")],
-            pace,
-            self.roots.as_deref(),
-        )?;
+        let targets: Vec<String> = addresses.iter().map(|address| format!("'{address}'")).collect();
+        let stack = Stack::start(self.root, &folder, &targets, pace, self.roots.as_deref())?;
         let began = Instant::now();
-        wait(began, SETTLED_MAX, "Prometheus sees the node", || {
-            Ok(!stack.query("stemedb_wal_state == 1 and on (instance) up == 1")?.is_empty())
+        wait(began, SETTLED_MAX, "Prometheus sees the nodes", || {
+            let seen = stack.query("stemedb_node_state == 1 and on (instance) up == 1")?;
+            Ok(seen.len() >= addresses.len())
         })?;
         let words = match pace {
             Pace::Shipped => "as shipped",
@@ -362,8 +388,30 @@ impl<'a> Drill<'a> {
     }
 
     pub(crate) fn firing(&self, alert: &str) -> Result<bool> {
-        let alerts = self.stack()?.alerts(ADDRESS)?;
+        self.firing_at(alert, ADDRESS)
+    }
+
+    fn firing_at(&self, alert: &str, address: &str) -> Result<bool> {
+        let alerts = self.stack()?.alerts(address)?;
         Ok(alerts.get(alert).is_some_and(|state| state == "firing"))
+    }
+
+    /// Waits at most this long from now until the alert of one of several nodes fires.
+    pub(crate) fn fires_at(&mut self, alert: &str, node: Node, within: Duration) -> Result<()> {
+        let words = format!("{alert} of {} fires", node.name);
+        wait(Instant::now(), within, &words, || self.firing_at(alert, node.address))?;
+        self.tell(words);
+        Ok(())
+    }
+
+    /// Waits at most this long from now until nothing of it is left.
+    pub(crate) fn clears_at(&mut self, alert: &str, node: Node, within: Duration) -> Result<()> {
+        let words = format!("{alert} of {} is over", node.name);
+        wait(Instant::now(), within, &words, || {
+            Ok(!self.stack()?.alerts(node.address)?.contains_key(alert))
+        })?;
+        self.tell(words);
+        Ok(())
     }
 
     /// Waits until this long after the fault; the alert must fire all the time.
@@ -394,6 +442,20 @@ impl<'a> Drill<'a> {
 
     /// Runs a block of the page that must end with this status.
     pub(crate) fn step_ends(&mut self, name: &'static str, status: i32) -> Result<String> {
+        self.step_as(None, name, status)
+    }
+
+    /// Runs a block of the page on another machine.
+    pub(crate) fn step_on(&mut self, machine: &Service, name: &'static str) -> Result<String> {
+        self.step_as(Some(machine), name, 0)
+    }
+
+    fn step_as(
+        &mut self,
+        elsewhere: Option<&Service>,
+        name: &'static str,
+        status: i32,
+    ) -> Result<String> {
         let block = self.page.block(name)?;
         ensure!(
             block.cases.iter().any(|case| case == self.case.name),
@@ -401,11 +463,13 @@ impl<'a> Drill<'a> {
             self.case.name
         );
         let path = std::env::var("PATH").unwrap_or_default();
-        let output = Command::new("timeout")
+        let machine = elsewhere.unwrap_or(&self.service);
+        let output = machine
+            .command("timeout")
             .args([BLOCK_MAX, "bash", "-euo", "pipefail", "-c"])
             .arg(format!("{}\n{}", self.environment, block.script))
             .current_dir("/")
-            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", self.service.bin().display()))
+            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", machine.bin().display()))
             .env("NO_COLOR", "1")
             .output()?;
         let words = [output.stdout, output.stderr].concat();

@@ -1,6 +1,7 @@
 //! The server as a service, and the commands by which operators handle it. There is no systemd in a
 //! drill: `systemctl` and `journalctl` are stand-ins that know this one service.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -51,16 +52,42 @@ done
 exec tail -n "$lines" "HERE/said"
 "#;
 
-/// The service; killed when dropped.
+/// Another machine: the paths are the same, the files are its own.
+const MACHINE: &str = r#"#!/bin/bash
+exec unshare --mount --propagation private -- bash -euc '
+mount --bind "DATA" /var/lib/stemedb
+mount --bind "ETC" /etc/stemedb
+exec "$@"' machine "$@"
+"#;
+
+/// The service on one machine; killed when dropped.
 pub(crate) struct Service {
     inner: Arc<Mutex<Inner>>,
     here: PathBuf,
+    machine: Option<PathBuf>,
+}
+
+/// What another machine has at the paths of the pages.
+pub(crate) struct Elsewhere<'a> {
+    /// At `/var/lib/stemedb`.
+    pub(crate) data: &'a Path,
+    /// At `/etc/stemedb`.
+    pub(crate) etc: &'a Path,
 }
 
 struct Inner {
     binary: PathBuf,
     said: PathBuf,
+    machine: Option<PathBuf>,
     child: Option<Child>,
+}
+
+/// A command on a machine: that of the pages if none is given.
+fn on(machine: Option<&Path>, program: impl AsRef<OsStr>) -> Command {
+    let Some(machine) = machine else { return Command::new(program) };
+    let mut command = Command::new(machine);
+    command.arg(program);
+    command
 }
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
@@ -70,6 +97,22 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 impl Service {
     /// Puts the commands into `here/bin`; the server does not run yet.
     pub(crate) fn install(here: &Path, binary: &Path) -> Result<Self> {
+        Self::install_on(here, binary, None)
+    }
+
+    /// The same on another machine, beside the one of the pages.
+    pub(crate) fn install_elsewhere(
+        here: &Path,
+        binary: &Path,
+        files: &Elsewhere<'_>,
+    ) -> Result<Self> {
+        let machine = here.join("machine");
+        let (data, etc) = (files.data.display().to_string(), files.etc.display().to_string());
+        put_script(&machine, &MACHINE.replace("DATA", &data).replace("ETC", &etc))?;
+        Self::install_on(here, binary, Some(machine))
+    }
+
+    fn install_on(here: &Path, binary: &Path, machine: Option<PathBuf>) -> Result<Self> {
         let bin = here.join("bin");
         fs::create_dir_all(&bin)?;
         let binary = fs::canonicalize(binary)
@@ -80,11 +123,10 @@ impl Service {
         let said = here.join("said");
         File::create(&said)?;
         for (name, script) in [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)] {
-            let path = bin.join(name);
-            fs::write(&path, script.replace("HERE", &here.display().to_string()))?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            put_script(&bin.join(name), &script.replace("HERE", &here.display().to_string()))?;
         }
-        let inner = Arc::new(Mutex::new(Inner { binary, said, child: None }));
+        let inner = Inner { binary, said, machine: machine.clone(), child: None };
+        let inner = Arc::new(Mutex::new(inner));
         let (asked, answered) = (here.join("asked"), here.join("answered"));
         run(Command::new("mkfifo").arg(&asked).arg(&answered))?;
         let ours = Arc::clone(&inner);
@@ -101,7 +143,12 @@ impl Service {
                 }
             }
         })?;
-        Ok(Self { inner, here: here.to_owned() })
+        Ok(Self { inner, here: here.to_owned(), machine })
+    }
+
+    /// A command on its machine.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        on(self.machine.as_deref(), program)
     }
 
     /// In front of the path of whoever handles it.
@@ -123,6 +170,16 @@ impl Service {
         lock(&self.inner).signal(Signal::HUP)
     }
 
+    /// SIGSTOP: it stands still.
+    pub(crate) fn pause(&self) -> Result<()> {
+        lock(&self.inner).signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn wake(&self) -> Result<()> {
+        lock(&self.inner).signal(Signal::CONT)
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&self) -> Result<()> {
         lock(&self.inner).kill()
@@ -139,6 +196,11 @@ impl Drop for Service {
         // Already gone is fine.
         let _ = self.kill();
     }
+}
+
+fn put_script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 fn first_line(path: &Path) -> Result<String> {
@@ -181,7 +243,7 @@ impl Inner {
         }
         let before = self.words().len();
         let said = File::options().append(true).open(&self.said)?;
-        let child = Command::new(&self.binary)
+        let child = on(self.machine.as_deref(), &self.binary)
             .arg("serve")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())

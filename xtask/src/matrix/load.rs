@@ -256,6 +256,25 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(client: &Client, ledger: &Arc<Ledger>) -> Self {
+        let mut load = Self::of_writers(client, ledger);
+        let (stop, ledger, client) = (Arc::clone(&load.stop), Arc::clone(ledger), client.clone());
+        load.threads.push(std::thread::spawn(move || {
+            let mut turn = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                let next = ledger.next.load(Ordering::Relaxed);
+                // Steps through the newest ones, those under way among them.
+                turn = turn.wrapping_add(7);
+                if let Some(claim) = next.checked_sub(1 + turn % NEWEST) {
+                    ledger.look(&client, claim);
+                }
+                std::thread::sleep(BETWEEN_READS);
+            }
+        }));
+        load
+    }
+
+    /// Without the reader: what is read at one node need not be at another yet.
+    pub(crate) fn of_writers(client: &Client, ledger: &Arc<Ledger>) -> Self {
         let mut load = Self {
             ledger: Arc::clone(ledger),
             stop: Arc::default(),
@@ -283,19 +302,6 @@ impl Load {
                 }
             }));
         }
-        let (stop, ledger, client) = (Arc::clone(&load.stop), Arc::clone(ledger), client.clone());
-        load.threads.push(std::thread::spawn(move || {
-            let mut turn = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                let next = ledger.next.load(Ordering::Relaxed);
-                // Steps through the newest ones, those under way among them.
-                turn = turn.wrapping_add(7);
-                if let Some(claim) = next.checked_sub(1 + turn % NEWEST) {
-                    ledger.look(&client, claim);
-                }
-                std::thread::sleep(BETWEEN_READS);
-            }
-        }));
         load
     }
 
