@@ -55,7 +55,11 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     findings.done("what is counted is exact under load", exercise::count_exactly(&client));
     let text = client.text("/metrics")?;
     findings.step("promtool check metrics", &promtool_metrics(&text)?);
-    let scrape = Scrape::parse(&text)?;
+    let standby = exercise::follow(&place, &healthy, &folder.path().join("standby"))?;
+    let of_standby = standby.client().text("/metrics")?;
+    findings.step("promtool check metrics of a standby", &promtool_metrics(&of_standby)?);
+    let mut scrape = Scrape::parse(&text)?;
+    scrape.add_all(Scrape::parse(&of_standby)?);
     let table = page::table(&scrape);
     let differs = page::check(root, &table, args.write)?;
     findings.step("the page names what the server exports", differs.as_slice());
@@ -86,7 +90,7 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         }
         (false, true) => Some(fire::Victim::start(binary, &folder.path().join("victim"), seed)?),
     };
-    let nodes = [Some(&node), victim.as_ref().map(|victim| &victim.node)];
+    let nodes = [Some(&node), Some(&standby), victim.as_ref().map(|victim| &victim.node)];
     let addresses = nodes.into_iter().flatten().map(|node| address(node.url()));
     let addresses: Vec<String> = addresses.collect();
     let live = folder.path().join("live");
@@ -274,7 +278,7 @@ struct Case {
     kept: &'static [&'static str],
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         instance: "cause:1",
         alerts: &[
@@ -298,6 +302,11 @@ const CASES: [Case; 4] = [
             ("CriticalAlertStanding", "escalation"),
         ],
         kept: &["WALFsyncFailure", "NodeDraining"],
+    },
+    Case {
+        instance: "fenced:1",
+        alerts: &[("LeaseNotHeld", "critical"), ("NodeReadOnly", "critical")],
+        kept: &["NodeReadOnly"],
     },
     Case {
         instance: "full:1",

@@ -11,6 +11,8 @@ use crate::matrix::node::{Client, Node, Place, Started};
 const START_MAX: Duration = Duration::from_secs(60);
 /// Small, so that the log uses more than one.
 const SEGMENT_BYTES: u64 = 1 << 20;
+/// Long enough for a machine on which much else runs.
+const LEASE: &str = "60s";
 /// What the server says once commands beside it have left their notes.
 const TOLD: [&str; 3] = [
     "stemedb_backup_last_success_timestamp_seconds",
@@ -24,26 +26,71 @@ const LENSES: [&str; 8] =
 /// Starts a server whose log is in `wal`. The one place that says how servers of this check are
 /// configured.
 pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, Node)> {
+    let place = place(
+        binary,
+        folder,
+        wal,
+        &[
+            ("STEMEDB_ARCHIVE__URL", archive(folder)),
+            ("STEMEDB_ARCHIVE__DELAY", "1s".into()),
+            ("STEMEDB_BACKUP__URL", backups(folder)),
+            ("STEMEDB_CLUSTER__LEASE", LEASE.into()),
+        ],
+    )?;
+    let node = started(&place)?;
+    Ok((place, node))
+}
+
+/// Starts a standby of the server that was started in `of`, once that has an archive.
+pub(crate) fn follow(primary: &Place, of: &Path, folder: &Path) -> Result<Node> {
+    let key = primary.data.join("node/node.key").display().to_string();
+    let (status, key) = primary.tool(&["key", "show", &key])?;
+    ensure!(status == Some(0), "key show ends with {status:?}: {key}");
+    let began = Instant::now();
+    while std::fs::read_dir(archive(of)).map_or(0, Iterator::count) == 0 {
+        ensure!(began.elapsed() < START_MAX, "nothing is archived");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let place = place(
+        &primary.binary,
+        folder,
+        &folder.join("wal"),
+        &[("STEMEDB_CLUSTER__STANDBY_OF", archive(of)), ("STEMEDB_ARCHIVE__TRUSTED_KEYS", key)],
+    )?;
+    started(&place)
+}
+
+fn place(
+    binary: &Path,
+    folder: &Path,
+    wal: &Path,
+    environment: &[(&str, String)],
+) -> Result<Place> {
     std::fs::create_dir_all(folder)?;
-    let place = Place {
+    let environment = environment.iter();
+    Ok(Place {
         binary: binary.to_owned(),
         data: folder.join("data"),
         wal: wal.to_owned(),
         index: folder.join("index"),
         segment_bytes: SEGMENT_BYTES,
         under: Vec::new(),
-        environment: vec![
-            ("STEMEDB_ARCHIVE__URL".into(), folder.join("archive").display().to_string()),
-            ("STEMEDB_BACKUP__URL".into(), backups(folder)),
-        ],
+        environment: environment.map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         said: folder.join("server.log"),
-    };
+    })
+}
+
+fn started(place: &Place) -> Result<Node> {
     let mut node = place.spawn()?;
     match node.started(START_MAX)? {
-        Started::Ready => Ok((place, node)),
+        Started::Ready => Ok(node),
         Started::Refused { status, words } => bail!("the server ended with {status}: {words}"),
         Started::Waiting => bail!("the server is not ready: {}", node.words()),
     }
+}
+
+fn archive(folder: &Path) -> String {
+    folder.join("archive").display().to_string()
 }
 
 fn backups(folder: &Path) -> String {

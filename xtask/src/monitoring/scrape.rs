@@ -82,6 +82,17 @@ impl Scrape {
         self.series.insert(name.to_owned(), series);
     }
 
+    /// Adds what another server exports and this one does not.
+    pub(crate) fn add_all(&mut self, other: Self) {
+        for (name, family) in other.families {
+            self.families.entry(name).or_insert(family);
+        }
+        for (name, series) in other.series {
+            let all = self.series.entry(name).or_default();
+            all.extend(series.into_iter().filter(|one| !all.contains(one)).collect::<Vec<_>>());
+        }
+    }
+
     /// Every label set under this name; empty if there is none.
     pub(crate) fn series(&self, name: &str) -> &[Labels] {
         self.series.get(name).map_or(&[], Vec::as_slice)
@@ -172,6 +183,15 @@ mod tests {
         assert_eq!((sum, s, count), (Kind::Counter, Kind::Gauge, Kind::Counter));
         assert_eq!(scrape.kind_of_series("s_bucket"), None);
         assert_eq!(scrape.kind_of_series("a"), None);
+    }
+
+    #[test]
+    fn what_two_servers_export_is_there_once() {
+        let mut scrape = Scrape::parse("# TYPE a gauge\na{x=\"1\"} 1\n").unwrap();
+        let other = "# TYPE a gauge\na{x=\"1\"} 0\na{x=\"2\"} 0\n# TYPE b gauge\nb 1\n";
+        scrape.add_all(Scrape::parse(other).unwrap());
+        assert_eq!((scrape.series("a").len(), scrape.series("b").len()), (2, 1));
+        assert_eq!(scrape.families.len(), 2);
     }
 
     #[test]
