@@ -133,6 +133,16 @@ pub(crate) fn progress(progress: &ArchiveProgress) {
 
 /// Names the series of segments that may go.
 pub(crate) fn register_retention() {
+    describe_counter!(
+        "stemedb_wal_segments_removed_total",
+        Unit::Count,
+        "segments that were removed: archived, and in a backup whose restore was verified"
+    );
+    describe_gauge!(
+        "stemedb_wal_first_position",
+        Unit::Count,
+        "the log begins here; what is before is in the archive"
+    );
     counter!("stemedb_wal_segments_removed_total").increment(0);
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, 
             ("STEMEDB_ARCHIVE__URL", archive(folder)),
             ("STEMEDB_ARCHIVE__DELAY", "1s".into()),
             ("STEMEDB_BACKUP__URL", backups(folder)),
+            ("STEMEDB_WAL__RETENTION", "archived".to_owned()),
             ("STEMEDB_CLUSTER__LEASE", LEASE.into()),
         ],
     )?;
