@@ -30,7 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub const DRILL_BACKUP: &str = "backup";
 /// The drill that restores what is there.
 pub const DRILL_RESTORE: &str = "restore";
-const DRILLS: [&str; 2] = [DRILL_BACKUP, DRILL_RESTORE];
+/// The drill in which a standby takes over.
+pub const DRILL_FAILOVER: &str = "failover";
+const DRILLS: [&str; 3] = [DRILL_BACKUP, DRILL_RESTORE, DRILL_FAILOVER];
 
 const BACKUP: &str = "backup";
 const VERIFIED: &str = "verified";

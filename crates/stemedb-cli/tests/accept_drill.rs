@@ -29,10 +29,14 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::with("24h", "")
+    }
+
+    fn with(delay: &str, more: &str) -> Self {
         let far = tempfile::tempdir().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
-            "[archive]\nurl = \"{0}/archive\"\ndelay = \"24h\"\n[backup]\nurl = \"{0}/backups\"\n",
+            "[archive]\nurl = \"{0}/archive\"\ndelay = \"{delay}\"\n[backup]\nurl = \"{0}/backups\"\n{more}",
             far.path().display()
         );
         fs::write(dir.path().join("api.toml"), text).unwrap();
@@ -169,12 +173,96 @@ fn the_database_comes_back_as_the_node_has_it() {
     assert_eq!(again["log_root"], found["log_root"]);
 }
 
+/// Names of all objects that are there, without the leases: those are renewed.
+fn objects(dir: &Path) -> Vec<PathBuf> {
+    let (mut found, mut left) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true if path.ends_with("lease") => {}
+                true => left.push(path),
+                false => found.push(path),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_standby_takes_over_in_a_scratch_folder() {
+    let site = Site::with("100ms", "[cluster]\nlease = \"5s\"\nskew = \"1s\"\n");
+    site.write(0, 8);
+    let newest = site.server.position();
+    let clock = RealClock::new();
+    let archived = "stemedb_wal_archived_position";
+    while told(&site.server, archived) < newest as f64 {
+        assert!(clock.monotonic() < Duration::from_secs(30), "never archived");
+        clock.sleep(Duration::from_millis(100));
+    }
+    // The files of the node are put beside the archive within some seconds.
+    clock.sleep(Duration::from_secs(4));
+    let before = objects(&site.path("archive"));
+    let (reports, scratch) = (site.path("reports"), site.path("scratch"));
+    fs::create_dir(&scratch).unwrap();
+    let (report_to, scratch_to) = (reports.to_str().unwrap(), scratch.to_str().unwrap());
+    let drill = ["drill", "failover", "--watch", "1s"];
+    let words = [&drill[..], &["--report", report_to, "--scratch", scratch_to]].concat();
+    let found = json(&site.run(&words), 0);
+    assert_eq!((&found["same"], found["position"].as_u64()), (&true.into(), Some(newest)));
+    assert_eq!(found["log_root"]["restored"], found["log_root"]["node"]);
+    assert_eq!(found["answer_root"]["restored"], found["answer_root"]["node"]);
+    assert_eq!((&found["rpo_positions"], &found["rpo_seconds"]), (&0.into(), &0.0.into()));
+    assert_eq!((&found["written"], &found["lag_positions_max"]), (&0.into(), &0.into()));
+    assert_eq!((&found["lease_seconds"], &found["skew_seconds"]), (&5.0.into(), &1.0.into()));
+    let steps = found["steps"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["look", "log", "open"]);
+    let sum: f64 = steps.iter().map(|step| step["seconds"].as_f64().unwrap()).sum();
+    let rto = found["rto_seconds"].as_f64().unwrap();
+    assert!((sum + 6.0 - rto).abs() < 1e-6 && sum > 0.0, "{found}");
+    // The node and its archive are what they were.
+    assert_eq!(objects(&site.path("archive")), before);
+    site.write(8, 1);
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&reports).unwrap().count(), 3);
+    let series = "stemedb_drill_rto_seconds{drill=\"failover\"}";
+    assert_eq!(told(&site.server, series), rto);
+}
+
+#[test]
+fn a_standby_is_seen_to_lag_while_somebody_writes() {
+    let site = Site::with("1s", "");
+    site.write(0, 2);
+    let clock = RealClock::new();
+    while told(&site.server, "stemedb_wal_archived_position") == 0.0 {
+        assert!(clock.monotonic() < Duration::from_secs(30), "never archived");
+        clock.sleep(Duration::from_millis(100));
+    }
+    let found = std::thread::scope(|scope| {
+        let drill = scope.spawn(|| json(&site.run(&["drill", "failover", "--watch", "6s"]), 0));
+        let mut next = 2;
+        while !drill.is_finished() {
+            site.write(next, 1);
+            next += 1;
+        }
+        drill.join().unwrap()
+    });
+    assert!(found["written"].as_u64() > Some(0), "{found}");
+    assert!(found["lag_positions_max"].as_u64() > Some(0), "{found}");
+    let lag = found["lag_seconds_max"].as_f64().unwrap();
+    assert!(lag > 0.5 && lag < 60.0, "{found}");
+    assert_eq!((&found["same"], &found["lease_seconds"]), (&true.into(), &Value::Null));
+}
+
 #[test]
 fn what_cannot_come_back_is_an_answer() {
     let site = Site::start();
     site.write(0, 4);
     // Nothing is archived, nothing is backed up.
     assert_eq!(site.run(&["drill", "restore"]).status.code(), Some(1));
+    assert_eq!(site.run(&["drill", "failover"]).status.code(), Some(1));
     assert_eq!(site.run(&["drill", "restore", "--backup", "newest"]).status.code(), Some(1));
     site.archive_all();
     json(&site.run(&["drill", "restore"]), 0);

@@ -3,10 +3,12 @@
 //! | module | what |
 //! |---|---|
 //! | here | what is brought back from where, and whether it is the same |
+//! | `failover` | a standby takes the place of the node, in a scratch folder |
 //! | `course` | how long each step takes, and how far it is when |
 //! | `report` | what is told of it: text, JSON, a page with a chart |
 
 mod course;
+mod failover;
 mod report;
 
 use std::collections::BTreeSet;
@@ -29,7 +31,7 @@ use super::admin::{roots_from, roots_in};
 use super::backup::{self, Wanted};
 use super::serve::PlaceArgs;
 use crate::archive::{self, BackupArgs, StoreArgs, TrustArgs};
-use crate::config::Config;
+use crate::config::{Config, duration};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::operations::{self, BackupNote, DrillNote};
@@ -50,6 +52,7 @@ const SCRATCH_SEGMENT: u64 = 1 << 20;
 #[command(after_help = "Examples:
   stemedb drill backup --data-dir ./stemedb-data --store /mnt/backups
   stemedb drill restore --report ./drills
+  stemedb drill failover --watch 1m
   stemedb drill restore --backup newest --scratch /mnt/scratch --json")]
 pub struct Args {
     #[command(subcommand)]
@@ -78,6 +81,27 @@ enum Act {
         #[command(flatten)]
         with: With,
     },
+    /// Have a standby in a scratch folder follow the running node, and take its place there.
+    ///
+    /// Told are how far behind it was at most while it was watched, what would have been lost at that
+    /// moment (RPO), and how long a promotion takes (RTO): the last look into the archive, the end of the
+    /// log, the start as a primary, and the lease and the skew as they are set, since nothing is put into the archive
+    /// and the node keeps its lease. `stemedb admin promote` is the real thing.
+    #[command(after_help = "Examples:
+  stemedb drill failover
+  stemedb drill failover --watch 5m --report ./drills")]
+    Failover {
+        /// How long it is watched, as 30s; while nothing is written there is nothing to be behind.
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = length)]
+        watch: Duration,
+        #[command(flatten)]
+        with: With,
+    },
+}
+
+/// A length of time.
+fn length(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| format!("`{text}` is no length of time: 500ms, 30s, 5m, 1h"))
 }
 
 /// What every drill is told.
@@ -140,6 +164,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), Failure> {
     match &args.act {
         Act::Backup(with) => Drill::of(with, context)?.backup(),
         Act::Restore { backup, with } => Drill::of(with, context)?.restore(backup.as_deref()),
+        Act::Failover { watch, with } => Drill::of(with, context)?.failover(*watch),
     }
 }
 
