@@ -3,6 +3,7 @@
 
 mod balancer;
 mod boot;
+mod failover;
 mod load;
 mod node;
 mod scenario;
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         std::fs::create_dir(&place)?;
         println!("     {what}");
         scenario::run(kind, &root, &binary, &place, seed, &mut findings)?;
+        failover::run(kind, &root, &binary, &place.join("pair"), seed, &mut findings)?;
     }
     if args.quick {
         findings.skip("the units under systemd", "only without --quick");

@@ -93,6 +93,14 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// Marked so that it is not asked.
     pub(crate) down: bool,
+    /// Not asked to write, where that has to be said.
+    pub(crate) standby: bool,
+}
+
+impl Target {
+    pub(crate) fn at(port: u16) -> Self {
+        Self { port, down: false, standby: false }
+    }
 }
 
 /// What of a configuration is made to fit.
@@ -127,8 +135,10 @@ fn fit(kind: Kind, text: &str, fit: &Fit<'_>) -> Result<String> {
             let line = line
                 .replace(NODE_PORT, &target.port.to_string())
                 .replace("node1", &format!("node{number}"));
+            // Of nginx, whose second list is that of writes; the others ask.
+            let down = target.down || (kind == Kind::Nginx && target.standby && lists == 2);
             match line.split_once(';') {
-                Some((server, rest)) if target.down => {
+                Some((server, rest)) if down => {
                     ensure!(kind == Kind::Nginx, "only nginx is told by hand");
                     fitted.push_str(&format!("{server} down;{rest}\n"));
                 }
@@ -192,7 +202,7 @@ pub(crate) fn validate(
     let folder = folder.join(format!("check-{}", kind.name()));
     std::fs::create_dir(&folder)?;
     certificate(&folder)?;
-    let node = || -> Result<Target> { Ok(Target { port: port::free()?, down: false }) };
+    let node = || -> Result<Target> { Ok(Target::at(port::free()?)) };
     let (one, two) = ([node()?], [node()?, node()?]);
     let mut problems = Vec::new();
     for (targets, tls) in [(&one[..], None), (&two[..], None), (&two[..], Some(&*folder))] {
@@ -241,9 +251,13 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    pub(crate) fn start(kind: Kind, root: &Path, folder: &Path, ports: [u16; 2]) -> Result<Self> {
+    pub(crate) fn start(
+        kind: Kind,
+        root: &Path,
+        folder: &Path,
+        targets: [Target; 2],
+    ) -> Result<Self> {
         let listen = port::free()?;
-        let targets = ports.map(|port| Target { port, down: false });
         let config = write(kind, root, folder, &Fit { targets: &targets, listen, tls: None })?;
         let program = Program::start(kind.name(), &mut kind.serve(&config), folder)?;
         Ok(Self { kind, program, root: root.to_owned(), folder: folder.to_owned(), listen })

@@ -11,7 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use ureq::Agent;
 
+use super::balancer::Target;
 use crate::matrix::interrupt;
+use crate::mount::run;
 use crate::port::{self, LISTENING};
 
 const START_MAX: Duration = Duration::from_secs(60);
@@ -28,6 +30,10 @@ pub(crate) struct Place {
     /// On another file system where there is one, so that the log can be detached.
     wal: PathBuf,
     said: PathBuf,
+    /// The file that configures it, if it is not configured by words alone.
+    config: Option<PathBuf>,
+    /// What is asked of it before it counts as started.
+    ready: &'static str,
     pub(crate) port: u16,
 }
 
@@ -44,8 +50,27 @@ impl Place {
             data: folder.join("data"),
             wal,
             said: folder.join("server.log"),
+            config: None,
+            ready: "/readyz",
             port: port::free()?,
         })
+    }
+
+    /// The same with a configuration; `ready` is what it must be ready for.
+    pub(crate) fn configured(self, config: &Path, ready: &'static str) -> Self {
+        Self { config: Some(config.to_owned()), ready, ..self }
+    }
+
+    /// As a load balancer names it.
+    pub(crate) fn target(&self) -> Target {
+        Target::at(self.port)
+    }
+
+    /// The key by which it signs what it archives.
+    pub(crate) fn public_key(&self) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        let key = run(command.args(["key", "show"]).arg(self.data.join("node/node.key")))?;
+        Ok(key.trim().to_owned())
     }
 
     /// The API key of the first start.
@@ -83,6 +108,9 @@ impl Place {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let url = format!("http://127.0.0.1:{}", self.port);
         let began = Instant::now();
@@ -92,7 +120,7 @@ impl Place {
             let words = std::fs::read(&self.said)?;
             let words = words.get(usize::try_from(before)?..).unwrap_or_default();
             let words = String::from_utf8_lossy(words);
-            let ready = || probe.get("/readyz").is_ok_and(|answer| answer.status == 200);
+            let ready = || probe.get(self.ready).is_ok_and(|answer| answer.status == 200);
             if words.contains(LISTENING) && ready() {
                 break;
             }

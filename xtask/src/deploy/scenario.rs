@@ -14,12 +14,12 @@ use crate::findings::Findings;
 use crate::matrix::interrupt;
 
 /// Two looks of the load balancer, a second apart, and a laden machine.
-const NOTICED: Duration = Duration::from_secs(4);
-const SETTLED_MAX: Duration = Duration::from_secs(20);
+pub(crate) const NOTICED: Duration = Duration::from_secs(4);
+pub(crate) const SETTLED_MAX: Duration = Duration::from_secs(20);
 /// Longer than a claim of one that was asked just before takes.
 const QUIET: Duration = Duration::from_millis(800);
-const READS: &str = "/v1/query";
-const WRITES: &str = "/v1/records/{id}";
+pub(crate) const READS: &str = "/v1/query";
+pub(crate) const WRITES: &str = "/v1/records/{id}";
 
 pub(crate) fn run(
     program: Program,
@@ -46,7 +46,8 @@ pub(crate) fn run(
     let key = first.key()?;
     second.take_keys(first)?;
     let two = second.start(Some(&key))?;
-    let mut balancer = Balancer::start(program, root, folder, [first.port, second.port])?;
+    let mut balancer =
+        Balancer::start(program, root, folder, places.each_ref().map(Place::target))?;
     let client = Client::new(&balancer.url(), &key);
     balancer.wait(|| {
         client.get("/v1/query?subject=a&predicate=b").is_ok_and(|answer| answer.status == 200)
@@ -88,6 +89,16 @@ fn closed(client: &Client) -> Result<()> {
     ensure!(asked.status == 200, "/v1/resolve is answered {}: {}", asked.status, asked.text);
     let lines = client.get("/v1/export")?;
     ensure!(lines.status == 200, "/v1/export is answered {}: {}", lines.status, lines.text);
+    Ok(())
+}
+
+/// Waits, unless somebody asks to end.
+pub(crate) fn pause(time: Duration) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 
@@ -134,12 +145,7 @@ impl World<'_> {
     }
 
     fn pause(&self, time: Duration) -> Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < time {
-            interrupt::check()?;
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        pause(time)
     }
 
     fn reads(&self, node: usize) -> Result<u64> {
@@ -221,7 +227,7 @@ impl World<'_> {
 
     fn drained(&mut self) -> Result<()> {
         let [first, second] = self.places;
-        let target = |place: &Place, down| Target { port: place.port, down };
+        let target = |place: &Place, down| Target { down, ..place.target() };
         if !self.program.asks() {
             self.balancer.mark([target(first, true), target(second, false)])?;
             self.quiet()?;
