@@ -385,14 +385,21 @@ fn a_standby_answers_reads_and_takes_the_place_of_a_primary_that_writes() {
     let node: Value = serde_json::from_slice(&promoted.stdout).unwrap();
     assert_eq!(node["replica"], Value::Null);
     second.wait(admin, "ready", |node| node["state"] == "ready");
-    let metrics = second.get(writer, "/metrics").json;
+    let metrics = || second.get(writer, "/metrics").json.as_str().unwrap().to_owned();
     for series in [
         "stemedb_replica_state{state=\"following\"} 0",
         "stemedb_replica_state{state=\"catching_up\"} 0",
         "stemedb_replica_lag_seconds 0",
-        "stemedb_lease_state{state=\"held\"} 1",
     ] {
-        assert!(metrics.as_str().unwrap().contains(series), "{series}: {metrics}");
+        let text = metrics();
+        assert!(text.contains(series), "{series}: {text}");
+    }
+    // Told at the next renewal.
+    let held = "stemedb_lease_state{state=\"held\"} 1";
+    let begun = Instant::now();
+    while !metrics().contains(held) {
+        assert!(begun.elapsed() < PATIENCE, "{held}: {}", metrics());
+        std::thread::sleep(Duration::from_millis(50));
     }
     let took = Instant::now();
     let written = second.ask(writer, "POST", "/v1/assert", Some(&claim("after"))).unwrap();
