@@ -236,12 +236,10 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root (files of another user); `make unit` runs it as root"]
     fn what_root_has_noted_is_the_nodes() {
         let dir = tempfile::tempdir().unwrap();
-        if chown(dir.path(), Some(4_711), Some(4_711)).is_err() {
-            eprintln!("SKIPPED: only root gives files away");
-            return;
-        }
+        chown(dir.path(), Some(4_711), Some(4_711)).unwrap();
         write(&Env::real(), dir.path(), BACKUP, &note("a")).unwrap();
         for path in [dir.path().join(FOLDER), path(dir.path(), BACKUP)] {
             let found = metadata(&path).unwrap();

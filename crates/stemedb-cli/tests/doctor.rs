@@ -1,5 +1,5 @@
 //! `stemedb doctor` on real nodes and real file systems, sound and unsound. What needs loop devices and
-//! mounts needs root, and is skipped without.
+//! mounts needs root, is ignored without, and counted so.
 
 #![allow(
     clippy::disallowed_methods,
@@ -222,10 +222,8 @@ fn a_wrong_configuration_is_a_finding_and_a_missing_one_an_error() {
 }
 
 #[test]
+#[ignore = "needs root (another user); `make unit` runs it as root"]
 fn without_rights_it_says_what_it_could_not_see() {
-    if skipped("another user") {
-        return;
-    }
     let server = Server::start();
     let data = data_dir(server.dir.path());
     // Others may pass through, but the folders of the node stay closed.
@@ -251,15 +249,6 @@ fn without_rights_it_says_what_it_could_not_see() {
     let log = found.severities("log");
     assert!(log.iter().all(|severity| *severity == "not seen"), "{found:#?}");
     assert_ne!(found.status, Some(2), "{found:#?}");
-}
-
-/// Says so, loudly, if this is not root.
-fn skipped(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: {what} needs root (loop devices, mounts)");
-    }
-    !root
 }
 
 fn run(program: &str, args: &[&str]) {
@@ -351,10 +340,8 @@ const EXT4: &[&str] = &["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_
 const MIB: u64 = 1 << 20;
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn on_ext4_as_the_log_wants_it() {
-    if skipped("doctor on ext4") {
-        return;
-    }
     let volume = Volume::on_loop(EXT4, 512 * MIB, "errors=remount-ro");
     let found = report(&volume.data());
     found.expect(&[
@@ -428,10 +415,8 @@ fn look_at(data: &Path, config: &Path) -> Report {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn on_ext4_that_journals_its_data_or_goes_on_after_errors() {
-    if skipped("doctor on ext4") {
-        return;
-    }
     let volume = Volume::on_loop(EXT4, 512 * MIB, "errors=remount-ro,data=journal");
     let found = report(&volume.data());
     found.expect(&[("mounts", &["note"])]);
@@ -443,10 +428,8 @@ fn on_ext4_that_journals_its_data_or_goes_on_after_errors() {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn on_ext4_that_turned_itself_read_only() {
-    if skipped("doctor on a read-only ext4") {
-        return;
-    }
     let volume = Volume::on_loop(EXT4, 512 * MIB, "errors=remount-ro");
     let name = volume.fail();
     let found = report(&volume.data());
@@ -517,10 +500,8 @@ impl Drop for OnVolume {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn a_node_whose_disk_fails_and_is_taken_off() {
-    if skipped("doctor beside a failing disk") {
-        return;
-    }
     let mut volume = Volume::on_loop(EXT4, 512 * MIB, "errors=remount-ro");
     let node = OnVolume::start(&volume);
     let found = node.report();
@@ -551,10 +532,8 @@ fn a_node_whose_disk_fails_and_is_taken_off() {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn on_xfs() {
-    if skipped("doctor on XFS") {
-        return;
-    }
     let volume = Volume::on_loop(&["mkfs.xfs", "-q", "-f"], 512 * MIB, "nouuid");
     let found = report(&volume.data());
     // XFS keeps no count of errors.
@@ -564,10 +543,8 @@ fn on_xfs() {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn on_btrfs() {
-    if skipped("doctor on Btrfs") {
-        return;
-    }
     let volume = Volume::on_loop(&["mkfs.btrfs", "-q", "-f"], 512 * MIB, "defaults");
     let found = report(&volume.data());
     // What lies under it is found although its number is no device's.
@@ -585,10 +562,8 @@ fn on_btrfs() {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn in_memory() {
-    if skipped("doctor on tmpfs") {
-        return;
-    }
     let volume = Volume::tmpfs("size=256M");
     let found = report(&volume.data());
     found.expect(&[("mounts", &["critical"]), ("space", &["ok"]), ("disks", &["not seen"])]);
@@ -596,10 +571,8 @@ fn in_memory() {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn on_a_full_disk() {
-    if skipped("doctor on a full disk") {
-        return;
-    }
     let volume = Volume::on_loop(EXT4, 64 * MIB, "errors=remount-ro");
     let mut file = std::fs::File::create(volume.point.join("filler")).unwrap();
     let zeros = vec![0; 64 << 10];
@@ -613,10 +586,8 @@ fn on_a_full_disk() {
 }
 
 #[test]
+#[ignore = "needs root (loop devices, mounts); `make unit` runs it as root"]
 fn with_no_inodes_left() {
-    if skipped("doctor without inodes") {
-        return;
-    }
     let mkfs = [EXT4, &["-N", "256"]].concat();
     let volume = Volume::on_loop(&mkfs, 512 * MIB, "errors=remount-ro");
     let fill = |n: u32| std::fs::File::create(volume.point.join(format!("f{n}")));
