@@ -11,20 +11,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use metrics::{Unit, counter, describe_counter};
-use opentelemetry::trace::{SpanKind, Status, TracerProvider};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt, TracerProvider};
 use opentelemetry::{Key, KeyValue, Value};
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_http::{Bytes, HeaderExtractor, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter,
 };
 use stemedb_io::Clock;
-use tracing::Metadata;
+use tracing::{Metadata, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::Registry;
+use ureq::http::HeaderMap;
 use ureq::tls::RootCerts;
 
 use crate::config::Telemetry;
@@ -33,6 +37,10 @@ use crate::remote;
 
 const SPANS: &str = "stemedb_telemetry_spans_total";
 const SERVICE: &str = "stemedb";
+/// The span of the server around all that it does for a request.
+const REQUEST: &str = "request";
+/// Where a caller names its trace and its span.
+const PARENT: &str = "traceparent";
 /// What has come together in this time is sent.
 const SEND_EVERY: Duration = Duration::from_secs(1);
 /// Longest that a collector may take for one batch.
@@ -93,9 +101,12 @@ impl Traces {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
-            .with_sampler(Sampler::TraceIdRatioBased(telemetry.sample_ratio))
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+                telemetry.sample_ratio,
+            ))))
             .with_resource(resource)
             .build();
+        stemedb_server::join_traces(Box::new(join));
         Ok(Some(Self(provider)))
     }
 
@@ -118,6 +129,20 @@ impl Traces {
         // What was not taken has been said and counted.
         let _ = self.0.shutdown_with_timeout(STOP_TIMEOUT);
     }
+}
+
+/// Has the span of a request join the trace of its caller (W3C Trace Context), or begin one; the id of the
+/// trace.
+fn join(span: &Span, headers: &HeaderMap) -> Option<String> {
+    // Of two nobody can say which is meant. What is not well-formed begins a trace, too.
+    if headers.get_all(PARENT).iter().count() == 1 {
+        let parent = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+        // It fails only for a span that nobody takes.
+        let _ = span.set_parent(parent);
+    }
+    let context = span.context();
+    let trace = context.span().span_context().clone();
+    trace.is_valid().then(|| trace.trace_id().to_string())
 }
 
 /// Trusts whom the system trusts. An answer of 400 or above is an error.
@@ -200,7 +225,13 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
 /// The span in the words that tools for traces look for: those of the OpenTelemetry conventions for
 /// servers of HTTP, and `stemedb.` in front of our own.
 fn conventional(mut span: SpanData) -> SpanData {
+    // The parts of a request say all with their name.
+    if span.name != REQUEST {
+        return span;
+    }
     span.span_kind = SpanKind::Server;
+    // It is there for lines of the log.
+    span.attributes.retain(|attribute| attribute.key.as_str() != "trace_id");
     let text = |span: &SpanData, key: &str| {
         let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == key);
         found.map(|attribute| attribute.value.to_string()).unwrap_or_default()

@@ -77,12 +77,17 @@ struct Node {
 
 impl Node {
     fn start(dir: &Path, endpoint: &str) -> Self {
+        Self::start_with(dir, endpoint, &[])
+    }
+
+    fn start_with(dir: &Path, endpoint: &str, more: &[(&str, &str)]) -> Self {
         let mut child = Command::new(STEMEDB)
             .args(["serve", "--no-auth", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
             .env("STEMEDB_WAL__SEGMENT_BYTES", "1048576")
             .env("STEMEDB_TELEMETRY__OTLP_ENDPOINT", endpoint)
             .env("NO_COLOR", "1")
+            .envs(more.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -156,6 +161,20 @@ fn attributes(list: &[KeyValue]) -> BTreeMap<&str, String> {
     list.iter().map(|pair| (pair.key.as_str(), text(pair))).collect()
 }
 
+/// All that a collector was sent, once the node has ended.
+fn spans(told: &Receiver<(String, ExportTraceServiceRequest)>) -> Vec<Span> {
+    let mut spans = Vec::new();
+    while let Ok((path, request)) = told.recv_timeout(Duration::from_millis(100)) {
+        assert_eq!(path, "/v1/traces");
+        for resource in request.resource_spans {
+            let about = resource.resource.unwrap().attributes;
+            assert_eq!(attributes(&about)["service.name"], "stemedb");
+            spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        }
+    }
+    spans
+}
+
 #[test]
 fn a_collector_is_sent_a_span_of_every_request() {
     let dir = tempfile::tempdir().unwrap();
@@ -170,15 +189,7 @@ fn a_collector_is_sent_a_span_of_every_request() {
     assert_eq!(node.get("/v1/query?subject=thing&predicate=is&lens=none").0, 404);
     assert_eq!(node.stop().0, Some(0));
 
-    let mut spans: Vec<Span> = Vec::new();
-    while let Ok((path, request)) = told.recv_timeout(Duration::from_millis(100)) {
-        assert_eq!(path, "/v1/traces");
-        for resource in request.resource_spans {
-            let about = resource.resource.unwrap().attributes;
-            assert_eq!(attributes(&about)["service.name"], "stemedb");
-            spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
-        }
-    }
+    let spans = spans(&told);
     let named = |name: &str| -> Vec<&Span> { spans.iter().filter(|s| s.name == name).collect() };
     let [write] = *named("POST /v1/assert") else { panic!("{spans:#?}") };
     assert_eq!(write.kind(), SpanKind::Server);
@@ -199,6 +210,87 @@ fn a_collector_is_sent_a_span_of_every_request() {
     assert_eq!(said["http.response.status_code"], "404");
     assert!(refused.status.as_ref().is_none_or(|one| one.code() != StatusCode::Error));
     assert!(!named("GET /readyz").is_empty());
+}
+
+/// A caller's trace goes on in the node, part by part, and the lines of the log name it. What names no
+/// trace, or not one, begins another.
+#[test]
+fn the_trace_of_a_caller_is_taken_up() {
+    const CALLER: [u8; 8] = [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7];
+    let dir = tempfile::tempdir().unwrap();
+    let (endpoint, told) = collector("200 OK");
+    let said = [("STEMEDB_LOG__FORMAT", "json"), ("STEMEDB_LOG__FILTER", "info")];
+    let node = Node::start_with(dir.path(), &endpoint, &said);
+    let trace = |n: u8| [n; 16];
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let parent = |n: u8, flags: &str| format!("00-{}-{}-{flags}", hex(&trace(n)), hex(&CALLER));
+
+    let claim = r#"{"subject":"s","predicate":"is","object":1,"at":"2024-07-01T00:00:00Z"}"#;
+    let write = agent().post(format!("{}/v1/assert", node.url)).content_type("application/json");
+    assert_eq!(answer(write.header("traceparent", parent(1, "01")).send(claim)).0, 201);
+    let ask = |id: &str, parents: &[String]| {
+        let path = "/v1/query?subject=s&predicate=is&lens=consensus";
+        let request = agent().get(format!("{}{path}", node.url)).header("x-request-id", id);
+        let request =
+            parents.iter().fold(request, |request, one| request.header("traceparent", one));
+        assert_eq!(answer(request.call()).0, 200);
+    };
+    ask("sampled", &[parent(2, "01")]);
+    ask("not-sampled", &[parent(3, "00")]);
+    ask("two", &[parent(4, "01"), parent(5, "01")]);
+    ask("malformed", &["00-6-6-01-00".to_owned()]);
+    let (status, said, _) = node.stop();
+    assert_eq!(status, Some(0), "{said}");
+
+    let spans = spans(&told);
+    let request = |n: u8| -> &Span {
+        let found: Vec<&Span> = spans.iter().filter(|one| one.trace_id == trace(n)).collect();
+        let roots = found.iter().copied().filter(|one| one.kind() == SpanKind::Server);
+        let [root] = *roots.collect::<Vec<_>>() else { panic!("{found:#?}") };
+        assert_eq!(root.parent_span_id, CALLER);
+        root
+    };
+    let parts = |of: &Span| -> Vec<&str> {
+        let parts = spans.iter().filter(|one| one.parent_span_id == of.span_id);
+        let names = parts.map(|part| {
+            assert_eq!((part.kind(), &part.trace_id), (SpanKind::Internal, &of.trace_id));
+            assert!(of.start_time_unix_nano <= part.start_time_unix_nano);
+            assert!(part.end_time_unix_nano <= of.end_time_unix_nano);
+            part.name.as_str()
+        });
+        names.collect()
+    };
+    assert_eq!(request(1).name, "POST /v1/assert");
+    assert_eq!(parts(request(1)), ["admit", "validate", "commit"]);
+    assert!(!attributes(&request(1).attributes).contains_key("trace_id"));
+    assert_eq!(parts(request(2)), ["admit", "read", "audit"]);
+    // Whoever began a trace decides whether it is kept.
+    assert!(!spans.iter().any(|one| one.trace_id == trace(3)));
+    assert!(!spans.iter().any(|one| one.trace_id == trace(4) || one.trace_id == trace(5)));
+    let by_id = |id: &str| {
+        let named = |one: &&Span| {
+            attributes(&one.attributes).get("stemedb.request_id").is_some_and(|found| found == id)
+        };
+        spans.iter().find(named).unwrap()
+    };
+    for id in ["two", "malformed"] {
+        assert!(by_id(id).parent_span_id.is_empty(), "{id}");
+        assert_eq!(parts(by_id(id)), ["admit", "read", "audit"]);
+    }
+
+    // Every answer has a line, and each line the id of its trace, kept or not.
+    let lines: Vec<serde_json::Value> =
+        said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let line = |id: &str| {
+        let answered = |line: &&serde_json::Value| {
+            line["fields"]["message"] == "answered" && line["span"]["id"] == id
+        };
+        let line = lines.iter().find(answered).unwrap_or_else(|| panic!("{id}: {said}"));
+        line["span"]["trace_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(line("sampled"), hex(&trace(2)));
+    assert_eq!(line("not-sampled"), hex(&trace(3)));
+    assert_eq!(line("two"), hex(&by_id("two").trace_id));
 }
 
 /// The endpoint is dead, or answers that it cannot: requests are answered as ever, it is counted and said

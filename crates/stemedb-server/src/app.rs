@@ -13,6 +13,7 @@ use stemedb_model::{
     Agent, AgentAct, AgentId, Body, Principal, Record, Role, Signed, SigningKey, Space,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::{Instrument, Span};
 
 use crate::audit::Audit;
 use crate::auth::{Key, KeyStore, Quotas, Trail, hold};
@@ -22,6 +23,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::replica::Replica;
+use crate::span::{self, Part};
 use crate::tls::Tls;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
@@ -223,10 +225,10 @@ impl App {
         let reads = Arc::clone(&self.reads);
         let done = async move {
             let permit = reads.acquire_owned().await;
-            let span = tracing::Span::current();
+            let (request, part) = (Span::current(), span::part(Part::Read));
             tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                span.in_scope(work)
+                request.in_scope(|| part.in_scope(work))
             })
             .await
         };
@@ -258,11 +260,12 @@ impl App {
     /// Submits one record and waits for its fate.
     pub(crate) async fn submit(&self, submission: Submission) -> ApiResult<stemedb_engine::Ack> {
         let (reply, fate) = oneshot::channel();
+        let part = span::part(Part::Commit);
         self.engine.submit(submission, move |result| {
             // A caller that has gone needs no answer.
             let _ = reply.send(result);
         });
-        match fate.await {
+        match fate.instrument(part).await {
             Ok(result) => result.map_err(ApiError::from),
             Err(_) => Err(ApiError::new(ErrorCode::OutcomeUnknown, "the pipeline gave no answer")
                 .outcome("indeterminate")),
@@ -290,6 +293,15 @@ impl App {
 
     /// Waits until `at_least` is applied, without holding a thread.
     pub(crate) async fn reach(&self, at_least: stemedb_model::Position) -> ApiResult<View> {
+        match self.engine.view(at_least, Duration::ZERO) {
+            Err(ReadError::Behind { .. }) => {
+                self.wait(at_least).instrument(span::part(Part::Wait)).await
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn wait(&self, at_least: stemedb_model::Position) -> ApiResult<View> {
         let mut pause = Duration::from_millis(1);
         let end = self.engine.monotonic().saturating_add(self.config.limits.at_least_timeout);
         loop {

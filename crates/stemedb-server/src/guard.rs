@@ -19,7 +19,7 @@ use crate::body::{check_encoding, discard};
 use crate::client::Client;
 use crate::error::{ApiError, ApiResult, Sent};
 use crate::limiter::{Allowance, Class};
-use crate::span;
+use crate::span::{self, Part};
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
 /// Nothing in an answer is ever run or shown as a page.
@@ -51,8 +51,9 @@ pub(crate) async fn guard(
         .map_or_else(|| OTHER.to_owned(), |path| template(path.as_str()));
     let method = method_label(request.method());
     let id = RequestId::of(&app, request.headers());
+    let span = span::request(id.as_str(), method, &endpoint, request.headers());
     let answered = answer(&app, request, next, &endpoint, method, began);
-    let mut response = answered.instrument(span::request(id.as_str(), method, &endpoint)).await;
+    let mut response = answered.instrument(span).await;
     response.headers_mut().insert(REQUEST_ID, id.0);
     response
 }
@@ -91,7 +92,8 @@ async fn answer(
         request.extensions_mut().insert(client);
     }
     let client = request.extensions().get::<Client>().copied();
-    let mut response = match admit(app, &request, endpoint) {
+    let admitted = span::part(Part::Admit).in_scope(|| admit(app, &request, endpoint));
+    let mut response = match admitted {
         Ok(Admitted { _permit, caller, allowance }) => {
             let act = caller.and_then(|caller| {
                 let act = Act::of(app, &request, endpoint, &caller);
@@ -175,7 +177,8 @@ impl Act {
         let app = Arc::clone(app);
         let act = async move {
             let response = act.await;
-            self.answered(&response).take_down(&app).await;
+            let taken_down = self.answered(&response).take_down(&app);
+            taken_down.instrument(span::part(Part::Audit)).await;
             response
         };
         let task = tokio::spawn(act.in_current_span());

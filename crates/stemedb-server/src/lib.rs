@@ -46,4 +46,5 @@ pub use metrics::install_recorder;
 pub use replica::{Replica, ReplicaStatus};
 pub use routes::openapi;
 pub use serve::Server;
+pub use span::{Join, join_traces};
 pub use tls::{TlsError, certificate_ends};

@@ -139,6 +139,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
                 header::CONTENT_TYPE,
                 name("idempotency-key"),
                 name("last-event-id"),
+                name("traceparent"),
+                name("tracestate"),
                 name("x-api-key"),
                 name("x-request-id"),
             ])

@@ -570,7 +570,7 @@ pub struct Telemetry {
     /// Where a collector takes OTLP over HTTP, such as `http://127.0.0.1:4318`; spans go to `/v1/traces`
     /// there. Nothing is sent if not set.
     pub otlp_endpoint: Option<String>,
-    /// The part of requests of which a span is sent. 0 to 1.
+    /// The part of requests of which a span is sent, where the caller has not decided. 0 to 1.
     pub sample_ratio: f64,
 }
 

@@ -8,6 +8,7 @@ use axum::http::{Method, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use tracing::Instrument;
 
 use super::Observed;
 use crate::app::App;
@@ -15,6 +16,7 @@ use crate::auth::Caller;
 use crate::body::discard;
 use crate::client::Client;
 use crate::error::ApiError;
+use crate::span::{self, Part};
 
 /// Where the body of a question is left for the audit by whoever reads it.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +80,8 @@ pub(crate) async fn watch(
         snapshot: snapshot.map(str::to_owned),
         answer,
     };
-    match app.audit.take_down(read, app.config.limits.request_timeout).await {
+    let taken_down = app.audit.take_down(read, app.config.limits.request_timeout);
+    match taken_down.instrument(span::part(Part::Audit)).await {
         Ok(()) => Response::from_parts(head, body),
         Err(error) => error.into_response(),
     }

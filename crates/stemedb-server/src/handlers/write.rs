@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use stemedb_engine::{self as engine, SnapshotToken, Submission};
 use stemedb_model::{Hash, Principal, RecordId, Signed};
+use tracing::Instrument;
 
 use super::json;
 use crate::answer::Names;
@@ -19,7 +20,7 @@ use crate::body::read_json;
 use crate::error::{ApiError, ApiResult};
 use crate::metrics::WriteStep;
 use crate::openapi::WriteProblems;
-use crate::span;
+use crate::span::{self, Part};
 use crate::wire::{
     self, Ack, AckStatus, AgentKey, Draft, ErrorCode, Id, Incoming, RecordRequest, Time, from_json,
 };
@@ -144,15 +145,20 @@ async fn write(
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let deadline = app.deadline();
     let mut steps = Steps::new(&app);
-    let incoming = parse(&body)?;
-    steps.ended(WriteStep::Parse);
-    if matches!(&incoming, Incoming::Fields(draft) if draft.signature.is_none()) {
-        app.meet(&caller.principal).await?;
-    }
-    let Prepared { signed, custodial } = prepare(&app, &caller, incoming, idempotency.as_ref())?;
-    check_id(&signed, path_id)?;
+    let validated = async {
+        let incoming = parse(&body)?;
+        steps.ended(WriteStep::Parse);
+        if matches!(&incoming, Incoming::Fields(draft) if draft.signature.is_none()) {
+            app.meet(&caller.principal).await?;
+        }
+        let prepared = prepare(&app, &caller, incoming, idempotency.as_ref())?;
+        check_id(&prepared.signed, path_id)?;
+        let reserved = app.quotas.reserve(&caller, prepared.signed.bytes().len())?;
+        Ok::<_, ApiError>((prepared, reserved))
+    };
+    let validated = validated.instrument(span::part(Part::Validate)).await?;
+    let (Prepared { signed, custodial }, reserved) = validated;
     let (agent, at) = (signed.record().agent, signed.record().at);
-    let reserved = app.quotas.reserve(&caller, signed.bytes().len())?;
     let submission = Submission {
         signed,
         principal: caller.principal.clone(),
