@@ -4,6 +4,8 @@
 //! held up; then readers and the applier find the new one. The old one is removed when nobody reads from
 //! it any more.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -112,11 +114,17 @@ impl Engine {
 
 fn run(shared: &Shared) {
     tracing::info!("making the index anew from the log");
-    let mut old = match rebuild(shared) {
-        Ok(old) => old,
-        Err(problem) => {
-            tracing::error!(problem, "the index is not made anew");
-            return shared.rebuild_ended(Some(problem));
+    let failed = |problem: String| {
+        tracing::error!(problem, "the index is not made anew");
+        shared.rebuild_ended(Some(problem));
+    };
+    let mut old = match catch_unwind(AssertUnwindSafe(|| rebuild(shared))) {
+        Ok(Ok(old)) => old,
+        Ok(Err(problem)) => return failed(problem),
+        Err(panic) => {
+            failed(format!("{}: which index is in use is not certain, restart", panicked(&*panic)));
+            // Like that of any thread of the engine: it ends the pulse.
+            resume_unwind(panic)
         }
     };
     tracing::info!(position = shared.index().applied().0, "the index is made anew, and in use");
@@ -141,7 +149,10 @@ fn rebuild(shared: &Shared) -> Result<Arc<Index>, String> {
     let words = |error: stemedb_index::IndexError| error.to_string();
     let new = shared.index().another(shared.log_id, shared.timeline).map_err(words)?;
     let new = Arc::new(new);
-    let changed = fill(shared, &new).and_then(|()| change(shared, &new));
+    // Nobody else sees the new one yet: to go wrong over it, in whatever way, is no more than a failure.
+    let filled = catch_unwind(AssertUnwindSafe(|| fill(shared, &new)))
+        .unwrap_or_else(|panic| Err(panicked(&*panic)));
+    let changed = filled.and_then(|()| change(shared, &new));
     let old = match changed {
         Ok(old) => old,
         Err(problem) => {
@@ -156,6 +167,12 @@ fn rebuild(shared: &Shared) -> Result<Arc<Index>, String> {
         format!("the new index is in use, but the next start will find the old one: {error}")
     })?;
     Ok(old)
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("what makes it panicked: {}", words.unwrap_or("without words"))
 }
 
 /// Until it is nearly where the log is.

@@ -61,6 +61,7 @@ struct MediumState {
     held: bool,
     seals_held: bool,
     scans_held: bool,
+    scans_panic: bool,
     appending: bool,
     appends: usize,
     seals: usize,
@@ -101,6 +102,11 @@ impl Medium {
     pub(crate) fn hold_scans(&self, hold: bool) {
         self.state.lock().unwrap().scans_held = hold;
         self.changed.notify_all();
+    }
+
+    /// Scans panic until told otherwise.
+    pub(crate) fn panic_scans(&self, panic: bool) {
+        self.state.lock().unwrap().scans_panic = panic;
     }
 
     /// The times of all records, as if none had gone back.
@@ -325,8 +331,9 @@ impl LogReader for Medium {
     ) -> Result<(), LogError> {
         let state = self.state.lock().unwrap();
         let state = self.changed.wait_while(state, |state| state.scans_held).unwrap();
-        let groups = state.groups.clone();
+        let (groups, panic) = (state.groups.clone(), state.scans_panic);
         drop(state);
+        assert!(!panic, "a scan panics, as the test says");
         for group in groups {
             let group: Vec<Entry> = group.into_iter().filter(|e| e.position >= from).collect();
             if !group.is_empty() && !visit(group)? {

@@ -195,6 +195,37 @@ fn a_node_whose_index_failed_takes_writes_again() {
     assert_eq!(create(&engine, assertion(&key(1), "b", "rare")), Position(4));
 }
 
+/// It ends, it says why, and the node goes on with the old index.
+#[test]
+fn a_panic_over_the_new_index_is_a_failure_like_any_other() {
+    let world = World::new();
+    let engine = world.start();
+    create(&engine, assertion(&key(1), "a", "rare"));
+    let before = answer_root(&engine);
+    world.medium.panic_scans(true);
+    engine.reindex().unwrap();
+    let failed = end_of_rebuild(&engine);
+    assert_eq!(failed.state, RebuildState::Failed);
+    let problem = failed.problem.unwrap();
+    assert!(problem.contains("panicked") && problem.contains("as the test says"), "{problem}");
+    assert!(!names(&world.index_dir()).iter().any(|name| name.starts_with("rebuilt")));
+    assert_eq!((engine.node().state, engine.node().reason), (NodeState::Ready, None));
+    assert_eq!(answer_root(&engine), before);
+    let pulse = engine.pulse();
+    create(&engine, assertion(&key(1), "b", "rare"));
+    for _ in 0..2_000 {
+        if engine.pulse() > pulse {
+            break;
+        }
+        RealPause.pause();
+    }
+    assert!(engine.pulse() > pulse, "the node counts as dead");
+
+    world.medium.panic_scans(false);
+    engine.reindex().unwrap();
+    assert_eq!(end_of_rebuild(&engine).problem, None);
+}
+
 /// The largest file of a table: that of the records.
 fn largest(dir: &Path) -> (u64, PathBuf) {
     let sizes = std::fs::read_dir(dir).unwrap().map(|entry| {
