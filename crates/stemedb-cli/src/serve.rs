@@ -386,7 +386,7 @@ impl Running {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Takes a configuration as far as that can be done now: certificates, rate limits, what is logged.
+    /// Takes a configuration as far as that can be done now: certificates, limits, rate limits, what is logged.
     fn reload(&self, logging: &Logging, read: Result<Config, Failure>) {
         let taken = read.map_err(|failure| failure.report()).and_then(|config| {
             let filter = config.log.filter.parse::<EnvFilter>();
@@ -516,8 +516,9 @@ fn wait_for_restart(now: &Config, new: &Config) -> Vec<String> {
     {
         for ((key, before), (_, after)) in before.into_iter().zip(after) {
             let name = format!("{section}.{key}");
-            let reloaded = name == "log.filter" || name.starts_with("rate_limit.");
-            if before != after && !reloaded && !name.starts_with("tls.") {
+            let reloaded =
+                ["limits.", "rate_limit.", "tls."].iter().any(|one| name.starts_with(one));
+            if before != after && !reloaded && name != "log.filter" {
                 keys.push(name);
             }
         }

@@ -362,7 +362,7 @@ fn the_admin_socket_needs_no_key() {
     assert!(!output.status.success() && text.contains("server.trusted_proxies"), "{text}");
 }
 
-/// Rates and what is logged change at SIGHUP; what is wrong changes nothing; what takes a restart is named.
+/// Limits, rates and what is logged change at SIGHUP; what is wrong changes nothing; what takes a restart is named.
 #[test]
 fn a_hang_up_has_the_configuration_read_anew() {
     let dir = tempfile::tempdir().unwrap();
@@ -408,12 +408,19 @@ fn a_hang_up_has_the_configuration_read_anew() {
     assert!(line.contains("per_secnd"), "{line}");
     let answers: Vec<_> = (0..5).map(|_| asked(&node)).collect();
     assert!(answers.iter().any(|(_, said)| said.contains("429 rate_limited")), "{answers:?}");
-    configure("[rate_limit.read]\nper_second = 0\n[limits]\nreads = 7\n");
+    configure(
+        "[rate_limit.read]\nper_second = 0\n[limits]\nuri_bytes = 1024\n[audit]\nsync_ms = 7\n",
+    );
     let line = hang_up(&mut node, "take a restart");
-    assert!(line.contains("limits.reads") && !line.contains("rate_limit"), "{line}");
+    assert!(line.contains("audit.sync_ms"), "{line}");
+    assert!(!line.contains("limits") && !line.contains("rate_limit"), "{line}");
     for _ in 0..5 {
         assert_eq!(asked(&node).0, Some(1));
     }
+    // Six characters of a URL each.
+    let long = node.run(&["query", &"é".repeat(200), "b"]);
+    let said = String::from_utf8(long.stderr).unwrap();
+    assert!(said.contains("uri_too_long"), "{said}");
     let (status, _) = node.signal(Signal::TERM);
     assert_eq!(status, Some(0));
 }

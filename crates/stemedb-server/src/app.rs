@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use stemedb_engine::{Engine, ReadError, Submission, View};
@@ -12,17 +12,19 @@ use stemedb_io::{Env, FolderLock};
 use stemedb_model::{
     Agent, AgentAct, AgentId, Body, Principal, Record, Role, Signed, SigningKey, Space,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 use crate::audit::Audit;
 use crate::auth::{Key, KeyStore, Quotas, Trail, hold};
-use crate::config::ServerConfig;
+use crate::config::{Limits, ServerConfig};
+use crate::crowd::Crowd;
 use crate::custodial;
 use crate::error::{ApiError, ApiResult};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::replica::Replica;
+use crate::slots::{Slot, Slots};
 use crate::span::{self, Part};
 use crate::tls::Tls;
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
@@ -35,7 +37,9 @@ pub(crate) struct App {
     pub(crate) engine: Arc<Engine>,
     /// This node follows another.
     pub(crate) replica: Option<Arc<dyn Replica>>,
+    /// As it was at the start. Limits and rates may be others by now: [`Self::limits`], the limiter.
     pub(crate) config: ServerConfig,
+    limits: RwLock<Arc<Limits>>,
     pub(crate) metrics: Metrics,
     /// Takes down what is read.
     pub(crate) audit: Arc<Audit>,
@@ -62,10 +66,13 @@ pub(crate) struct App {
     root: OnceLock<AgentId>,
     /// The secret half, if it is on this machine.
     root_key: OnceLock<SigningKey>,
-    pub(crate) requests: Arc<Semaphore>,
-    reads: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    feeds: Arc<Semaphore>,
+    pub(crate) requests: Arc<Slots>,
+    pub(crate) connections: Arc<Slots>,
+    /// The connections of each address.
+    pub(crate) crowd: Arc<Crowd>,
+    reads: Arc<Slots>,
+    streams: Arc<Slots>,
+    feeds: Arc<Slots>,
 }
 
 impl App {
@@ -98,10 +105,13 @@ impl App {
         let app = Self {
             metrics,
             audit: Arc::new(audit),
-            requests: Arc::new(Semaphore::new(limits.requests)),
-            reads: Arc::new(Semaphore::new(limits.reads)),
-            streams: Arc::new(Semaphore::new(limits.streams)),
-            feeds: Arc::new(Semaphore::new(limits.feeds)),
+            requests: Slots::new(limits.requests),
+            connections: Slots::new(limits.connections),
+            crowd: Crowd::new(limits.connections_per_address),
+            reads: Slots::new(limits.reads),
+            streams: Slots::new(limits.streams),
+            feeds: Slots::new(limits.feeds),
+            limits: RwLock::new(Arc::new(limits.clone())),
             principal,
             custodial,
             custodians: Mutex::default(),
@@ -131,6 +141,23 @@ impl App {
             }
         }
         Ok(app)
+    }
+
+    /// The bounds that hold now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other bounds from now on. What is under way keeps what it has.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.requests.set(limits.requests);
+        self.connections.set(limits.connections);
+        self.crowd.set(limits.connections_per_address);
+        self.reads.set(limits.reads);
+        self.streams.set(limits.streams);
+        self.feeds.set(limits.feeds);
+        let mut now = self.limits.write().unwrap_or_else(PoisonError::into_inner);
+        *now = Arc::new(limits.clone());
     }
 
     /// The key by which the server signs for a principal, if it signs at all. The first time it is read
@@ -198,7 +225,7 @@ impl App {
 
     /// When a request that comes now has to be answered, on the monotonic clock.
     pub(crate) fn deadline(&self) -> Duration {
-        self.engine.monotonic().saturating_add(self.config.limits.request_timeout)
+        self.engine.monotonic().saturating_add(self.limits().request_timeout)
     }
 
     /// The key that signed genesis; `None` until the database can be read.
@@ -217,17 +244,17 @@ impl App {
         self: &Arc<Self>,
         work: impl FnOnce() -> ApiResult<T> + Send + 'static,
     ) -> ApiResult<T> {
+        let timeout = self.limits().request_timeout;
         let late = || {
-            let bound = self.config.limits.request_timeout.as_millis();
+            let bound = timeout.as_millis();
             ApiError::new(ErrorCode::DeadlineExceeded, format!("no answer within {bound} ms"))
         };
-        let timeout = self.config.limits.request_timeout;
         let reads = Arc::clone(&self.reads);
         let done = async move {
-            let permit = reads.acquire_owned().await;
+            let slot = reads.take().await;
             let (request, part) = (Span::current(), span::part(Part::Read));
             tokio::task::spawn_blocking(move || {
-                let _permit = permit;
+                let _slot = slot;
                 request.in_scope(|| part.in_scope(work))
             })
             .await
@@ -240,18 +267,18 @@ impl App {
     }
 
     /// A place among the imports and exports.
-    pub(crate) fn stream(&self) -> ApiResult<OwnedSemaphorePermit> {
-        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
-            let most = self.config.limits.streams;
+    pub(crate) fn stream(&self) -> ApiResult<Slot> {
+        self.streams.try_take().ok_or_else(|| {
+            let most = self.streams.most();
             let detail = format!("{most} imports and exports are under way, which is the limit");
             ApiError::new(ErrorCode::Overloaded, detail)
         })
     }
 
     /// A place among the feeds that go on.
-    pub(crate) fn feed(&self) -> ApiResult<OwnedSemaphorePermit> {
-        Arc::clone(&self.feeds).try_acquire_owned().map_err(|_| {
-            let most = self.config.limits.feeds;
+    pub(crate) fn feed(&self) -> ApiResult<Slot> {
+        self.feeds.try_take().ok_or_else(|| {
+            let most = self.feeds.most();
             let detail = format!("{most} feeds are followed, which is the limit");
             ApiError::new(ErrorCode::Overloaded, detail)
         })
@@ -276,7 +303,7 @@ impl App {
     pub(crate) async fn reach_conflicts(&self, at_least: stemedb_model::Position) -> ApiResult<()> {
         self.reach(at_least).await?;
         let mut pause = Duration::from_millis(5);
-        let end = self.engine.monotonic().saturating_add(self.config.limits.at_least_timeout);
+        let end = self.engine.monotonic().saturating_add(self.limits().at_least_timeout);
         loop {
             let reached = self.engine.conflict_standing()?.position;
             if reached >= at_least {
@@ -303,7 +330,7 @@ impl App {
 
     async fn wait(&self, at_least: stemedb_model::Position) -> ApiResult<View> {
         let mut pause = Duration::from_millis(1);
-        let end = self.engine.monotonic().saturating_add(self.config.limits.at_least_timeout);
+        let end = self.engine.monotonic().saturating_add(self.limits().at_least_timeout);
         loop {
             let found = self.engine.view(at_least, Duration::ZERO);
             match found {

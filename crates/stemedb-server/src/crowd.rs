@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The connections of all addresses.
 #[derive(Debug)]
 pub(crate) struct Crowd {
-    most: usize,
+    most: AtomicUsize,
     /// Only those that have one.
     open: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -22,7 +23,12 @@ pub(crate) struct Place {
 impl Crowd {
     /// At most so many of each.
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default() })
+        Arc::new(Self { most: AtomicUsize::new(most), open: Mutex::default() })
+    }
+
+    /// Another number from now on. Who has more keeps them.
+    pub(crate) fn set(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// `None` if the address has as many as it may.
@@ -30,7 +36,7 @@ impl Crowd {
         let address = address.to_canonical();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
-        if *count >= self.most {
+        if *count >= self.most.load(Ordering::Relaxed) {
             return None;
         }
         *count += 1;
@@ -67,5 +73,9 @@ mod tests {
         let _third = crowd.enter(one).unwrap();
         assert!(crowd.enter(same).is_none());
         assert_eq!(crowd.open.lock().unwrap().len(), 1);
+        crowd.set(3);
+        let _fourth = crowd.enter(one).unwrap();
+        crowd.set(1);
+        assert!(crowd.enter(one).is_none());
     }
 }

@@ -10,7 +10,6 @@ use axum::extract::{MatchedPath, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::app::App;
@@ -19,6 +18,7 @@ use crate::body::{check_encoding, discard};
 use crate::client::Client;
 use crate::error::{ApiError, ApiResult, Sent};
 use crate::limiter::{Allowance, Class};
+use crate::slots::Slot;
 use crate::span::{self, Part};
 use crate::wire::{AdminEntry, ErrorCode, KeyRole, Time};
 
@@ -94,7 +94,7 @@ async fn answer(
     let client = request.extensions().get::<Client>().copied();
     let admitted = span::part(Part::Admit).in_scope(|| admit(app, &request, endpoint));
     let mut response = match admitted {
-        Ok(Admitted { _permit, caller, allowance }) => {
+        Ok(Admitted { _slot, caller, allowance }) => {
             let act = caller.and_then(|caller| {
                 let act = Act::of(app, &request, endpoint, &caller);
                 request.extensions_mut().insert(caller);
@@ -246,7 +246,7 @@ fn method_label(method: &Method) -> &'static str {
 /// A request that is to be answered.
 struct Admitted {
     /// Its place among those under way.
-    _permit: Option<OwnedSemaphorePermit>,
+    _slot: Option<Slot>,
     caller: Option<Caller>,
     allowance: Option<Allowance>,
 }
@@ -258,12 +258,13 @@ fn admit(app: &App, request: &Request<Body>, endpoint: &str) -> ApiResult<Admitt
         check_local(request.uri(), request.headers())?;
     }
     let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-    let most = app.config.limits.uri_bytes;
+    let limits = app.limits();
+    let most = limits.uri_bytes;
     if uri_bytes > most {
         let detail = format!("the URL is {uri_bytes} bytes long, expected at most {most}");
         return Err(ApiError::new(ErrorCode::UriTooLong, detail));
     }
-    check_head(request.headers(), uri_bytes, app.config.limits.head_bytes)?;
+    check_head(request.headers(), uri_bytes, limits.head_bytes)?;
     check_encoding(request.headers())?;
     let caller = authorize(app, request, (endpoint != OTHER).then_some(endpoint));
     // An operator who may open the socket is let in whatever others do. Whoever shows no good key takes
@@ -275,14 +276,14 @@ fn admit(app: &App, request: &Request<Body>, endpoint: &str) -> ApiResult<Admitt
     let caller = caller?;
     // Probes and scrapes are answered however busy the node is.
     if class.is_none() {
-        return Ok(Admitted { _permit: None, caller, allowance });
+        return Ok(Admitted { _slot: None, caller, allowance });
     }
-    let permit = Arc::clone(&app.requests).try_acquire_owned().map_err(|_| {
-        let most = app.config.limits.requests;
+    let slot = app.requests.try_take().ok_or_else(|| {
+        let most = app.requests.most();
         let detail = format!("{most} requests are under way, which is the limit");
         ApiError::new(ErrorCode::Overloaded, detail)
     })?;
-    Ok(Admitted { _permit: Some(permit), caller, allowance })
+    Ok(Admitted { _slot: Some(slot), caller, allowance })
 }
 
 /// The parser has a bound of its own, above this one, and answers without a body.

@@ -25,6 +25,7 @@ mod question;
 mod replica;
 mod routes;
 mod serve;
+mod slots;
 mod span;
 mod tls;
 pub mod wire;

@@ -21,7 +21,6 @@ use stemedb_engine::Engine;
 use stemedb_io::Env;
 use stemedb_model::SigningKey;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -29,7 +28,7 @@ use tower::ServiceExt;
 use crate::app::{App, register_custodial};
 use crate::client::Client;
 use crate::config::{Limits, ServerConfig, check_loopback};
-use crate::crowd::{Crowd, Place};
+use crate::crowd::Place;
 use crate::learner;
 use crate::metrics::UPKEEP_EVERY;
 use crate::replica::Replica;
@@ -98,8 +97,9 @@ impl Server {
         Ok(())
     }
 
-    /// Takes from a configuration what can be changed while requests are answered: certificates and rate
-    /// limits. Whether TLS is used at all is not. If it fails, all stays as it was.
+    /// Takes from a configuration what can be changed while requests are answered: certificates, limits and
+    /// rate limits. Whether TLS is used at all is not. What is under way keeps the limits that it began
+    /// with, connections among it. If it fails, all stays as it was.
     pub fn reload(&self, config: &ServerConfig) -> Result<(), String> {
         let reload = || {
             config.validate().map_err(|problems| problems.join("; "))?;
@@ -112,6 +112,7 @@ impl Server {
                 _ => return Err("[tls] is switched on or off by a restart".to_owned()),
             }
             self.app.limiter.set(&config.rates);
+            self.app.set_limits(&config.limits);
             Ok(())
         };
         let done = reload();
@@ -148,8 +149,8 @@ impl Server {
         if !self.app.config.auth.enabled {
             check_loopback(address).map_err(|error| io::Error::other(error.to_string()))?;
         }
-        let limits = self.app.config.limits.clone();
-        let protocols = Protocols::new(&limits);
+        let mut limits = self.app.limits();
+        let mut protocols = Protocols::new(&limits);
         let app = Arc::clone(&self.app);
         let upkeep = tokio::spawn(async move {
             loop {
@@ -161,15 +162,13 @@ impl Server {
         let audit = tokio::spawn(Arc::clone(&self.app.audit).run());
         let uses = tokio::spawn(note_uses(Arc::clone(&self.app)));
         let learner = tokio::spawn(learner::run(Arc::clone(&self.app)));
-        let connections = Arc::new(Semaphore::new(limits.connections));
-        let crowd = Crowd::new(limits.connections_per_address);
         let graceful = GracefulShutdown::new();
         let mut shutdown = pin!(shutdown);
         loop {
             let accept = async {
-                let permit = Arc::clone(&connections).acquire_owned().await;
+                let slot = self.app.connections.take().await;
                 let (stream, peer) = listener.accept().await?;
-                Ok((Accepted::Tcp(stream), Client::Peer(peer), permit.ok()))
+                Ok((Accepted::Tcp(stream), Client::Peer(peer), Some(slot)))
             };
             // Not counted: an operator gets in however many connections there are.
             let accept_socket = async {
@@ -187,7 +186,7 @@ impl Server {
                 accepted = accept_socket => accepted,
                 accepted = accept => accepted,
             };
-            let (stream, client, permit) = match accepted {
+            let (stream, client, slot) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -195,6 +194,11 @@ impl Server {
                     continue;
                 }
             };
+            let newest = self.app.limits();
+            if !Arc::ptr_eq(&limits, &newest) {
+                protocols = Protocols::new(&newest);
+                limits = newest;
+            }
             let from = move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(client);
                 request
@@ -202,7 +206,7 @@ impl Server {
             let service = TowerToHyperService::new(self.router.clone().map_request(from));
             match stream {
                 Accepted::Tcp(stream) => {
-                    let Ok(place) = self.place(&crowd, client) else {
+                    let Ok(place) = self.place(client) else {
                         self.app.metrics.rejected(ErrorCode::Overloaded);
                         tracing::debug!(%client, "a connection too many was closed");
                         continue;
@@ -214,7 +218,7 @@ impl Server {
                     let mut stream = TimeoutStream::new(stream);
                     stream.set_write_timeout(Some(limits.write_timeout));
                     let stream = Box::pin(stream);
-                    let held = (permit, place);
+                    let held = (slot, place);
                     match &self.app.tls {
                         Some(tls) => {
                             let (acceptor, watcher) = (tls.acceptor(), graceful.watcher());
@@ -244,7 +248,7 @@ impl Server {
                     let connection = protocols.http1.serve_connection(stream, service);
                     let connection = graceful.watch(connection);
                     let connection = async { connection.await.map_err(io::Error::other) };
-                    tokio::spawn(to_its_end(connection, permit));
+                    tokio::spawn(to_its_end(connection, slot));
                 }
             }
         }
@@ -267,13 +271,13 @@ impl Server {
 
 impl Server {
     /// A place for a connection of this address; trusted proxies need none, they come for many.
-    fn place(&self, crowd: &Arc<Crowd>, client: Client) -> Result<Option<Place>, TooMany> {
+    fn place(&self, client: Client) -> Result<Option<Place>, TooMany> {
         let Client::Peer(peer) = client else { return Ok(None) };
         let address = peer.ip().to_canonical();
         if self.app.config.trusted_proxies.iter().any(|network| network.contains(&address)) {
             return Ok(None);
         }
-        crowd.enter(address).map(Some).ok_or(TooMany)
+        self.app.crowd.enter(address).map(Some).ok_or(TooMany)
     }
 }
 

@@ -10,13 +10,13 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use stemedb_server::Rate;
-use support::{Answer, Running, start_with};
+use stemedb_server::{Limits, Rate, ServerConfig};
+use support::{Answer, Running, start, start_with};
 
 const AT: &str = "2024-07-01T00:00:00Z";
 const QUESTION: &str = "/v1/query?subject=s&predicate=p&lens=authority";
@@ -220,4 +220,102 @@ fn who_takes_nothing_is_given_up() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it holds its place");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// What a reload changes.
+fn reloaded(server: &Running, change: impl FnOnce(&mut Limits)) {
+    let mut config = ServerConfig::new(server.data_dir());
+    config.auth.enabled = false;
+    change(&mut config.limits);
+    server.server.reload(&config).unwrap();
+}
+
+/// Whether the other side has closed within a while.
+fn closed(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // With or without an answer that says so.
+    let ended = stream.read_to_end(&mut Vec::new());
+    !ended.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+#[test]
+fn limits_change_while_requests_are_answered() {
+    let server = start();
+    let long = format!("{QUESTION}&subject_prefix={}", "a".repeat(2_000));
+    let import = |server: &Running| {
+        let mut line = claim("long");
+        line["kind"] = json!("assertion");
+        line["note"] = json!("a".repeat(70_000));
+        server.import(&(line.to_string() + "\n"))[0]["error"]["code"].clone()
+    };
+    let body = json!({"keys": [{"subject": "s", "predicate": "p"}], "note": "a".repeat(70_000)});
+    let behind = |server: &Running| {
+        let begun = Instant::now();
+        let answer = server.get(&format!("{QUESTION}&at_least=1000"));
+        assert_eq!(code(&answer).0, 409, "{answer:?}");
+        begun.elapsed()
+    };
+    assert_ne!(code(&server.post("/v1/resolve", &body)).0, 413);
+    assert_ne!(code(&server.get(&long)).1, "uri_too_long");
+    assert_ne!(import(&server), json!("body_too_large"));
+    assert!(behind(&server) < Duration::from_millis(900));
+    reloaded(&server, |limits| {
+        limits.uri_bytes = 1_024;
+        limits.body_bytes = 65_536;
+        limits.line_bytes = 65_536;
+        limits.at_least_timeout = Duration::from_millis(1_000);
+    });
+    assert_eq!(code(&server.get(&long)), (414, "uri_too_long".into()));
+    assert_eq!(code(&server.post("/v1/resolve", &body)), (413, "body_too_large".into()));
+    assert_eq!(import(&server), json!("body_too_large"));
+    assert!(behind(&server) >= Duration::from_millis(1_000));
+    // What was wrong changes nothing.
+    let mut wrong = ServerConfig::new(server.data_dir());
+    wrong.limits.requests = 0;
+    assert!(server.server.reload(&wrong).unwrap_err().contains("limits.requests"));
+    assert_eq!(code(&server.get(&long)).0, 414);
+    // Of connections that come from now on.
+    reloaded(&server, |limits| limits.head_timeout = Duration::from_millis(200));
+    assert!(closed(&mut connect(&server)), "it sends no head, and is not given up");
+}
+
+#[test]
+fn how_many_at_once_changes_while_there_are_some() {
+    let server = start_with(|config, _| config.limits.connections = 3);
+    let held: Vec<TcpStream> = (0..3).map(|_| connect(&server)).collect();
+    assert!(held.iter().all(lives));
+    let fourth = connect(&server);
+    fourth.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(!lives(&fourth), "it waits for its turn");
+    reloaded(&server, |limits| limits.connections = 4);
+    // Its request is answered now.
+    fourth.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!((&fourth).read(&mut [0; 512]).unwrap() > 0);
+
+    reloaded(&server, |limits| limits.connections_per_address = 4);
+    assert!(!lives(&connect(&server)), "a fifth of one address");
+    reloaded(&server, |limits| limits.connections_per_address = 5);
+    assert!(lives(&connect(&server)));
+    reloaded(&server, |_| ());
+
+    let follow = || {
+        let mut stream = connect(&server);
+        stream
+            .write_all(
+                b"GET /v1/feed HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
+            )
+            .unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        (stream, String::from_utf8_lossy(&answer[9..]).into_owned())
+    };
+    let (first, status) = follow();
+    assert_eq!(status, "200");
+    reloaded(&server, |limits| limits.feeds = 1);
+    assert_eq!(follow().1, "503");
+    reloaded(&server, |limits| limits.feeds = 2);
+    assert_eq!(follow().1, "200");
+    drop(first);
+    // Else the end of the server waits until it would speak on the feeds.
+    server.engine.drain(Duration::from_secs(5));
 }

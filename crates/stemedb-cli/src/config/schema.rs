@@ -29,7 +29,7 @@ pub struct Config {
     pub signing: Signing,
     /// Who asked what, and was told what.
     pub audit: Audit,
-    /// Bounds on what callers may ask for.
+    /// Bounds on what callers may ask for. SIGHUP reads them anew.
     pub limits: Limits,
     /// How often a caller, an API key or where there is none an address, may ask; more is answered 429.
     pub rate_limit: RateLimit,

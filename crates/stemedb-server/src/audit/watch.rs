@@ -80,7 +80,7 @@ pub(crate) async fn watch(
         snapshot: snapshot.map(str::to_owned),
         answer,
     };
-    let taken_down = app.audit.take_down(read, app.config.limits.request_timeout);
+    let taken_down = app.audit.take_down(read, app.limits().request_timeout);
     match taken_down.instrument(span::part(Part::Audit)).await {
         Ok(()) => Response::from_parts(head, body),
         Err(error) => error.into_response(),

@@ -116,7 +116,7 @@ pub(crate) async fn replay(
     caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
-    let limits = &app.config.limits;
+    let limits = app.limits();
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let given: Receipt = from_json(&body)?;
     let began = app.engine.monotonic();

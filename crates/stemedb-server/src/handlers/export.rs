@@ -14,7 +14,6 @@ use stemedb_index::{Entry, IndexError};
 use stemedb_lens::{LensName, Reason, standings};
 use stemedb_model::{Body as RecordBody, Key, LogId, Position, RecordId, RetractTarget, Space};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::stored;
 use crate::app::App;
@@ -22,6 +21,7 @@ use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ExportProblems;
 use crate::question::{params, view};
+use crate::slots::Slot;
 use crate::wire::{ExportFormat, ExportParams, Exported, NQUADS, write_record};
 
 /// Records that are read and sent together.
@@ -55,12 +55,12 @@ pub(crate) async fn export(
         Some(name) => Some(vec![caller.space(Some(name))?]),
         None => caller.spaces.clone(),
     };
-    let permit = app.stream()?;
+    let slot = app.stream()?;
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let snapshot = view.token().to_string();
     let (lines, body) = Channel::new(PIECES);
     let form = asked.format.unwrap_or(ExportFormat::Ndjson);
-    let timeout = app.config.limits.body_timeout;
+    let timeout = app.limits().body_timeout;
     let export = Export {
         log_id: app.engine.log_id(),
         app,
@@ -72,7 +72,7 @@ pub(crate) async fn export(
         excluded: HashMap::new(),
         left_out: BTreeSet::new(),
         timeout,
-        _permit: permit,
+        _slot: slot,
     };
     let after = Position(asked.after.unwrap_or_default());
     let runtime = Handle::current();
@@ -103,7 +103,7 @@ struct Export {
     /// Assertions that were left out, and what was said of them alone.
     left_out: BTreeSet<RecordId>,
     timeout: Duration,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;

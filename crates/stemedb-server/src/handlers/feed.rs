@@ -12,7 +12,6 @@ use stemedb_engine::{NodeState, ReadError, SnapshotToken, View};
 use stemedb_model::{
     AgentId, Body as RecordBody, Kind, Position, PredicateName, Record, Space, Subject,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::stored;
 use crate::app::App;
@@ -20,6 +19,7 @@ use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::FeedProblems;
 use crate::question::{params, position, predicate, subject, view, within};
+use crate::slots::Slot;
 use crate::wire::{AtLeast, FeedParams};
 
 /// Records of a page, unless asked otherwise.
@@ -100,7 +100,7 @@ pub(crate) async fn feed(
             .await?;
         return Ok(answer("application/x-ndjson", Body::from(page.out), Some((page.id, more))));
     }
-    let stream = Stream { wanted: Arc::new(wanted), after, _permit: app.feed()?, caller, app };
+    let stream = Stream { wanted: Arc::new(wanted), after, _slot: app.feed()?, caller, app };
     let (pieces, body) = Channel::new(PIECES);
     tokio::spawn(stream.run(pieces));
     Ok(answer("text/event-stream", Body::new(body), None))
@@ -239,7 +239,7 @@ struct Stream {
     wanted: Arc<Wanted>,
     /// Looked at so far.
     after: Position,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -255,7 +255,7 @@ impl Stream {
         loop {
             if !piece.is_empty() {
                 (spoke, told) = (engine.monotonic(), self.after);
-                let timeout = self.app.config.limits.body_timeout;
+                let timeout = self.app.limits().body_timeout;
                 let sent = pieces.send_data(std::mem::take(&mut piece).into());
                 if !matches!(tokio::time::timeout(timeout, sent).await, Ok(Ok(()))) {
                     return pieces.abort("the feed was not read in time".into());

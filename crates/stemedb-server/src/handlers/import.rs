@@ -18,7 +18,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use stemedb_engine::{Ack, AckStatus, NodeState, Submission, WriteError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::write::{Prepared, prepare, settle};
@@ -28,6 +28,7 @@ use crate::body::{NDJSON, broken, check_type, discard, too_slow};
 use crate::error::{ApiError, ApiResult};
 use crate::openapi::ImportProblems;
 use crate::question::params;
+use crate::slots::Slot;
 use crate::wire::{
     ErrorCode, Id, ImportLine, ImportParams, ImportResults, ImportStatus, ImportSummary, Incoming,
     Time,
@@ -73,7 +74,7 @@ pub(crate) async fn import(
     request: Request<Body>,
 ) -> ApiResult<Response> {
     let began = begin(&app, &request);
-    let (permit, asked) = match began {
+    let (slot, asked) = match began {
         Ok(began) => began,
         Err(error) => {
             discard(request.into_body()).await;
@@ -81,7 +82,7 @@ pub(crate) async fn import(
         }
     };
     let (results, body) = Channel::new(RESULTS);
-    tokio::spawn(run((app, caller), request.into_body(), results, asked, permit));
+    tokio::spawn(run((app, caller), request.into_body(), results, asked, slot));
     let mut response = Response::new(Body::new(body));
     let ndjson = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, ndjson);
@@ -89,7 +90,7 @@ pub(crate) async fn import(
 }
 
 /// What can be refused before anything is read.
-fn begin(app: &App, request: &Request<Body>) -> ApiResult<(OwnedSemaphorePermit, ImportParams)> {
+fn begin(app: &App, request: &Request<Body>) -> ApiResult<(Slot, ImportParams)> {
     check_type(request.headers(), NDJSON)?;
     let asked = params(request.uri())?;
     let state = app.engine.node().state;
@@ -124,7 +125,7 @@ async fn run(
     body: Body,
     mut results: Sender<Bytes, Error>,
     asked: ImportParams,
-    permit: OwnedSemaphorePermit,
+    slot: Slot,
 ) {
     let (to_verify, mut verified) = mpsc::channel::<JoinHandle<Vec<Checked>>>(VERIFYING);
     let (to_report, mut submitted) = mpsc::channel::<Vec<(u64, Fate)>>(SUBMITTED);
@@ -138,7 +139,7 @@ async fn run(
                 break;
             };
             let (app, caller) = (Arc::clone(&app), caller.clone());
-            let wait = app.config.limits.request_timeout;
+            let wait = app.limits().request_timeout;
             let submit = move || {
                 let submit = |checked: Checked| match checked.prepared {
                     Err(error) => (checked.number, Fate::Known(error)),
@@ -200,7 +201,7 @@ async fn run(
                     push_line(&mut out, &line);
                 }
             }
-            if !out.is_empty() && !send(&mut results, out, app.config.limits.body_timeout).await {
+            if !out.is_empty() && !send(&mut results, out, app.limits().body_timeout).await {
                 submitted.close();
                 let _ = stop.send(true);
                 return None;
@@ -209,7 +210,7 @@ async fn run(
         Some((summary, results))
     };
     let (read, broke, reported) = tokio::join!(reading, submitting, reporting);
-    drop(permit);
+    drop(slot);
     let Some((mut summary, mut results)) = reported else {
         tracing::info!("an import was given up: its results were not read");
         return;
@@ -224,7 +225,7 @@ async fn run(
     let mut out = Vec::new();
     push_line(&mut out, &summary);
     // A caller that does not read its summary has lost nothing: the results were sent.
-    let _ = send(&mut results, out, app.config.limits.body_timeout).await;
+    let _ = send(&mut results, out, app.limits().body_timeout).await;
     drop(results);
     discard(rest).await;
 }
@@ -332,7 +333,7 @@ async fn read_lines(
     to_verify: mpsc::Sender<JoinHandle<Vec<Checked>>>,
     mut stopped: tokio::sync::watch::Receiver<bool>,
 ) -> Read {
-    let limits = &who.0.config.limits;
+    let limits = who.0.limits();
     let mut cutter = Cutter::new(limits.line_bytes);
     let mut bytes = 0u64;
     let error = loop {

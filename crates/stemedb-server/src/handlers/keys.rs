@@ -128,7 +128,7 @@ pub(crate) async fn create(
     request: Request<Body>,
 ) -> ApiResult<Response> {
     changeable(&app)?;
-    let limits = &app.config.limits;
+    let limits = app.limits();
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let new: NewKey = from_json(&body)?;
     let (token, key) = with_keys(&app, move |app, keys| {
@@ -200,7 +200,7 @@ pub(crate) async fn rotate(
 ) -> ApiResult<Response> {
     changeable(&app)?;
     let Path(id) = path.map_err(|error| ApiError::parameter("id", error.body_text()))?;
-    let limits = &app.config.limits;
+    let limits = app.limits();
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let RotateKey { grace_seconds } = from_json(&body)?;
     let grace = grace_seconds.unwrap_or(GRACE_SECONDS);

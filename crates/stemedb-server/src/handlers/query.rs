@@ -261,7 +261,7 @@ pub(crate) async fn resolve_many(
     caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
-    let limits = &app.config.limits;
+    let limits = app.limits();
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let began = app.engine.monotonic();
     let asked: ResolveRequest = from_json(&body)?;

@@ -47,7 +47,7 @@ pub(crate) async fn what_if(
     caller: Caller,
     request: Request<Body>,
 ) -> ApiResult<Response> {
-    let limits = &app.config.limits;
+    let limits = app.limits();
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let asked: WhatIfRequest = from_json(&body)?;
     let shown_max = within("limit", asked.limit, SHOWN, SHOWN_MAX)?;

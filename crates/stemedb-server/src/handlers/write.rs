@@ -141,7 +141,7 @@ async fn write(
     parse: fn(&[u8]) -> ApiResult<Incoming>,
 ) -> ApiResult<Response> {
     let idempotency = idempotency(request.headers(), &caller.principal)?;
-    let limits = &app.config.limits;
+    let limits = app.limits();
     let body = read_json(request, limits.body_bytes, limits.body_timeout).await?;
     let deadline = app.deadline();
     let mut steps = Steps::new(&app);
