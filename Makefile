@@ -76,8 +76,9 @@ interop: setup ## records and encrypted objects read again in Python: test vecto
 	cargo nextest run -p stemedb-cli --locked --test accept_interop --run-ignored only
 
 .PHONY: api
-api: build setup ## the HTTP interface judged from outside: EXAMPLES=40 SEED=…
+api: build setup ## the HTTP interface judged from outside, its page in a browser: EXAMPLES=40 SEED=…
 	$(STEMEDB_VENV)/bin/python tests/interop/api.py --binary $(STEMEDB) $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
+	$(STEMEDB_VENV)/bin/python tests/interop/page.py --binary $(STEMEDB)
 
 STATES ?= 500
 CYCLES ?= 20

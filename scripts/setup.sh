@@ -28,6 +28,7 @@ need haproxy haproxy
 need systemd-analyze systemd
 need systemd-nspawn systemd-container
 need openssl openssl
+need chromium chromium
 # The fuzzing engine is C++.
 need c++ g++
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
