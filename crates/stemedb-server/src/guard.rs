@@ -92,6 +92,7 @@ async fn answer(
         request.extensions_mut().insert(client);
     }
     let client = request.extensions().get::<Client>().copied();
+    let writes = class(request.method(), endpoint) == Some(Class::Write);
     let admitted = span::part(Part::Admit).in_scope(|| admit(app, &request, endpoint));
     let mut response = match admitted {
         Ok(Admitted { _slot, caller, allowance }) => {
@@ -100,12 +101,11 @@ async fn answer(
                 request.extensions_mut().insert(caller);
                 act
             });
-            let writes = class(request.method(), endpoint) == Some(Class::Write);
             let mut response = match act {
                 Some(act) => act.done(app, next.run(request)).await,
                 None => next.run(request).await,
             };
-            // Once more, as late as it can be: the process may have stood still since.
+            // Once more: the process may have stood still since.
             if writes
                 && response.status().is_success()
                 && let Err(error) = app.engine.may_write()
@@ -138,6 +138,15 @@ async fn answer(
         "answered"
     );
     span::answered(status);
+    // As late as it can be: whoever reads the log may have kept it waiting, too.
+    if writes
+        && response.status().is_success()
+        && let Err(error) = app.engine.may_write()
+    {
+        tracing::warn!("the lease is not held any more: the answer is `fenced`, not the one above");
+        response = ApiError::from(error).into_response();
+        harden(endpoint, response.headers_mut());
+    }
     response
 }
 
