@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use common::{Server, data_dir, run_in};
-use serde_json::Value;
+use common::{Server, data_dir, json, run_in};
 use stemedb_io::{Clock, RealClock};
 use tempfile::TempDir;
 
@@ -26,15 +25,6 @@ fn prepared(archive: &Path) -> TempDir {
     let text = format!("[archive]\nurl = \"{}\"\ndelay = \"200ms\"\n", archive.display());
     fs::write(dir.path().join("api.toml"), text).unwrap();
     dir
-}
-
-#[track_caller]
-fn json(output: &Output, status: i32) -> Value {
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{words}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}{words}"))
 }
 
 /// What `signer` has signed is not believed; the error says so, and how it would be.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::{Server, data_dir, run_in};
+use common::{Server, data_dir, json, run_in};
 use serde_json::Value;
 use stemedb_io::{Clock, RealClock};
 use tempfile::TempDir;
@@ -72,15 +72,6 @@ impl Site {
     fn path(&self, name: &str) -> PathBuf {
         self.far.path().join(name)
     }
-}
-
-#[track_caller]
-fn json(output: &Output, status: i32) -> Value {
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{words}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}{words}"))
 }
 
 /// Waits until the server exports this series, and gives its value.

@@ -14,31 +14,9 @@ mod common;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Output;
-use std::time::Duration;
 
-use common::{Server, data_dir, run_in};
+use common::{Server, data_dir, json, run_in, until};
 use serde_json::Value;
-use stemedb_io::{Clock, RealClock};
-
-#[track_caller]
-fn json(output: &Output, status: i32) -> Value {
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{words}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}{words}"))
-}
-
-/// Waits for something, a minute at most.
-#[track_caller]
-fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let clock = RealClock::new();
-    while !there() {
-        assert!(clock.monotonic() < Duration::from_secs(60), "never: {what}");
-        clock.sleep(Duration::from_millis(100));
-    }
-}
 
 /// Claims of some five segments, as import takes them.
 fn claims(file: &Path) {

@@ -13,22 +13,12 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
-use std::time::Duration;
 
 use common::bodies::*;
-use common::{Answer, Server, data_dir, key, run_in};
+use common::{Answer, Server, data_dir, key, run_in, until};
 use serde_json::{Value as Json, json};
-use stemedb_io::{Clock, RealClock};
 use stemedb_model::SourceClass::Expert;
 use stemedb_model::*;
-
-#[track_caller]
-fn json_of(output: &Output) -> Json {
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {words}"))
-}
 
 fn prepared(archive: &Path, sync: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -45,15 +35,6 @@ fn write(server: &Server, value: &str) -> (Signed, Answer) {
     let signed = server.sign(&key("alice"), &Space::default(), claim("a", "colour", value, Expert));
     let answer = server.put_record(&signed);
     (signed, answer)
-}
-
-#[track_caller]
-fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let clock = RealClock::new();
-    while !there() {
-        assert!(clock.monotonic() < Duration::from_secs(60), "never: {what}");
-        clock.sleep(Duration::from_millis(50));
-    }
 }
 
 /// The store is away: in the place of its folder is a file.
@@ -77,7 +58,7 @@ fn what_is_acknowledged_is_in_the_archive() {
     let status = ["archive", "status", "--store", &store, "--data-dir", &data, "--json"];
     for n in 0..5 {
         let newest = write(&server, &format!("v{n}")).1.expect(201)["position"].as_u64().unwrap();
-        let archived = json_of(&server.run(&status))["archived"].as_u64();
+        let archived = common::json(&server.run(&status), 0)["archived"].as_u64();
         assert!(archived >= Some(newest), "{archived:?}, acknowledged {newest}");
     }
     let node = server.get("/v1/admin/node", &[]).expect(200);
@@ -105,7 +86,8 @@ fn what_is_acknowledged_is_in_the_archive() {
     assert_eq!(again["status"], "exists", "{again}");
     let newest = write(&server, "newest").1.expect(201)["position"].as_u64().unwrap();
     let root = server.answer_root();
-    let signer = json_of(&server.run(&["key", "show", &format!("{data}/node/node.key"), "--json"]));
+    let signer =
+        common::json(&server.run(&["key", "show", &format!("{data}/node/node.key"), "--json"]), 0);
     let signer = signer["public_key"].as_str().unwrap().to_owned();
     // The machine is lost, at once.
     let lost = server.kill();
@@ -114,9 +96,9 @@ fn what_is_acknowledged_is_in_the_archive() {
     let restored = data_dir(to.path()).display().to_string();
     let restore = ["backup", "restore", "--store", &store, "--data-dir", &restored, "--json"];
     let restore = [&restore[..], &["--trust-key", &signer]].concat();
-    assert_eq!(json_of(&run_in(&to, &restore))["position"].as_u64(), Some(newest));
+    assert_eq!(common::json(&run_in(&to, &restore), 0)["position"].as_u64(), Some(newest));
     let at = ["admin", "root", "--data-dir", &restored, "--at", common::EVALUATED_AT, "--json"];
-    assert_eq!(json_of(&run_in(&to, &at))["answer_root"], root);
+    assert_eq!(common::json(&run_in(&to, &at), 0)["answer_root"], root);
 }
 
 #[test]
@@ -172,9 +154,9 @@ fn a_damaged_segment_comes_back_from_the_archive() {
     let store = archive.display().to_string();
     let output = dir.path().join("restored.wal").display().to_string();
     let restore = ["wal", "restore", "--segment", &segment, "--store", &store, "--json"];
-    let plan = json_of(&run(&[&restore[..], &["--plan"]].concat()));
+    let plan = common::json(&run(&[&restore[..], &["--plan"]].concat()), 0);
     assert_eq!((&plan["output"], &plan["undecided"]), (&Json::Null, &Json::Null), "{plan}");
-    let done = json_of(&run(&[&restore[..], &["--output", &output]].concat()));
+    let done = common::json(&run(&[&restore[..], &["--output", &output]].concat()), 0);
     assert_eq!(done["output"], output.as_str(), "{done}");
     assert_eq!(fs::read(&segment).unwrap(), bytes, "the input was touched");
     fs::rename(&output, &segment).unwrap();

@@ -51,6 +51,11 @@ pub(crate) fn lease(log_id: LogId, number: u64) -> String {
     format!("{}/{number:020}.cbor", leases(log_id))
 }
 
+/// Whether an object goes soon, when another node has put newer ones of its kind.
+pub(crate) fn goes_soon(name: &str) -> bool {
+    matches!(name.split('/').nth(1), Some("lease" | "node"))
+}
+
 /// The folder of what the primary keeps beside its log.
 pub(crate) fn node_states(log_id: LogId) -> String {
     format!("{log_id}/node")

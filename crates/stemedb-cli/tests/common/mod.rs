@@ -385,3 +385,23 @@ pub fn path(kind: Kind) -> Option<&'static str> {
 pub fn id_of(value: &Value) -> RecordId {
     value.as_str().unwrap().parse().unwrap()
 }
+
+/// The last line that a command has printed; it must have ended like that.
+#[track_caller]
+pub fn json(output: &Output, status: i32) -> Value {
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{words}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}{words}"))
+}
+
+/// Waits for something, a minute at most.
+#[track_caller]
+pub fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let clock = RealClock::new();
+    while !there() {
+        assert!(clock.monotonic() < Duration::from_secs(60), "never: {what}");
+        clock.sleep(Duration::from_millis(100));
+    }
+}

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::names;
+
 /// A folder, and what is remembered of it.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -61,7 +63,9 @@ impl Folder {
     /// An object was put there or read.
     pub(super) fn saw(&self, name: &str) {
         let mut used = self.used();
-        used.witness = Some(name.to_owned());
+        if !names::goes_soon(name) {
+            used.witness = Some(name.to_owned());
+        }
         // Just made, by a put.
         used.id = used.id.or_else(|| self.id());
     }
@@ -72,5 +76,35 @@ impl Folder {
         if used.witness.as_deref() == Some(name) {
             used.witness = None;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+mod tests {
+    use super::*;
+    use stemedb_model::LogId;
+
+    #[test]
+    fn a_lease_is_no_witness_of_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("place");
+        let log_id = LogId([7; 16]);
+        let (part, lease) = (format!("{log_id}/a-part"), names::lease(log_id, 1));
+        for name in [&part, &lease] {
+            fs::create_dir_all(at.join(name).parent().unwrap()).unwrap();
+            fs::write(at.join(name), "").unwrap();
+        }
+        let folder = Folder::new(&at);
+        folder.saw(&part);
+        folder.saw(&lease);
+        // Mounted again, it has another number; the lease was removed meanwhile, by its holder.
+        fs::remove_file(at.join(&lease)).unwrap();
+        fs::rename(&at, dir.path().join("away")).unwrap();
+        fs::create_dir(&at).unwrap();
+        assert!(folder.check().unwrap_err().contains("mount it again"));
+        let below = dir.path().join("away").join(log_id.to_string());
+        fs::rename(below, at.join(log_id.to_string())).unwrap();
+        folder.check().unwrap();
     }
 }
