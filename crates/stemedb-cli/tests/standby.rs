@@ -41,18 +41,32 @@ struct Answer {
     json: Value,
 }
 
+/// What a node is started as.
+#[derive(Clone, Copy)]
+enum As<'a> {
+    Primary {
+        /// Acknowledged means archived.
+        sync: bool,
+    },
+    /// Believes these keys.
+    Standby(&'a [&'a str]),
+}
+
 impl Node {
-    /// With `trusted` a standby that believes these keys; without, a primary.
-    fn start(dir: &Path, archive: &Path, trusted: &[&str]) -> Self {
+    fn start(dir: &Path, archive: &Path, role: As<'_>) -> Self {
         let mut command = Command::new(STEMEDB);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
-        if !trusted.is_empty() {
-            command.arg("--standby-of").arg(archive);
-            command.args(trusted.iter().flat_map(|key| ["--trust-key", key]));
-        } else {
-            command.env("STEMEDB_ARCHIVE__URL", archive);
-            command.env("STEMEDB_CLUSTER__LEASE", format!("{}s", LEASE.as_secs()));
-            command.env("STEMEDB_CLUSTER__ADDRESS", "http://the-first");
+        match role {
+            As::Standby(trusted) => {
+                command.arg("--standby-of").arg(archive);
+                command.args(trusted.iter().flat_map(|key| ["--trust-key", key]));
+            }
+            As::Primary { sync } => {
+                command.env("STEMEDB_ARCHIVE__URL", archive);
+                command.env("STEMEDB_ARCHIVE__SYNC", sync.to_string());
+                command.env("STEMEDB_CLUSTER__LEASE", format!("{}s", LEASE.as_secs()));
+                command.env("STEMEDB_CLUSTER__ADDRESS", "http://the-first");
+            }
         }
         let mut child = command
             .env("STEMEDB_CLUSTER__SKEW", format!("{}s", SKEW.as_secs()))
@@ -257,11 +271,11 @@ impl Pair {
         self.dir.path().join("archive")
     }
 
-    fn start() -> Self {
+    fn start(sync: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("archive");
         std::fs::create_dir(&archive).unwrap();
-        let first = Node::start(&dir.path().join("first"), &archive, &[]);
+        let first = Node::start(&dir.path().join("first"), &archive, As::Primary { sync });
         let admin = first.admin_key();
         first.wait(&admin, "ready", |node| node["state"] == "ready");
         let new = json!({ "name": "ingest", "role": "writer" });
@@ -273,7 +287,7 @@ impl Pair {
         // Keys and record are in the archive soon.
         std::thread::sleep(Duration::from_secs(3));
         let key = node_key(&dir.path().join("first"));
-        let second = Node::start(&dir.path().join("second"), &archive, &[&key]);
+        let second = Node::start(&dir.path().join("second"), &archive, As::Standby(&[&key]));
         second.wait(&admin, "a standby", |node| node["state"] == "standby");
         Self { dir, first, second, admin, writer }
     }
@@ -333,7 +347,7 @@ impl Pair {
         for (id, _) in told.acknowledged.lock().unwrap().iter() {
             assert_eq!(second.get(&writer, &format!("/v1/records/{id}")).status, 200);
         }
-        let first = Node::start(&data, &archive, &[&signer]);
+        let first = Node::start(&data, &archive, As::Standby(&[&signer]));
         let goal = second.wait(&admin, "there", |_| true);
         first.wait(&admin, "level", |node| {
             node["state"] == "standby" && node["position"].as_u64() >= goal["position"].as_u64()
@@ -347,7 +361,7 @@ impl Pair {
 
 #[test]
 fn a_standby_answers_reads_and_takes_the_place_of_a_primary_that_writes() {
-    let pair = Pair::start();
+    let pair = Pair::start(false);
     let Pair { first, second, admin, writer, .. } = &pair;
     let node = second.get(admin, "/v1/admin/node").json;
     assert_eq!(node["replica"]["primary"], "http://the-first", "{node}");
@@ -422,7 +436,7 @@ fn a_standby_answers_reads_and_takes_the_place_of_a_primary_that_writes() {
 
 #[test]
 fn a_primary_that_stood_still_acknowledges_nothing_when_it_wakes() {
-    let pair = Pair::start();
+    let pair = Pair::start(false);
     let Pair { first, second, admin, writer, .. } = &pair;
     let told = Arc::new(Told::default());
     let writers = told.begin(&first.url, writer, 6);
@@ -456,6 +470,29 @@ fn a_primary_that_stood_still_acknowledges_nothing_when_it_wakes() {
     }
     assert!(told.codes.lock().unwrap().iter().any(|code| code == "fenced"));
     pair.rejoin(&told);
+}
+
+#[test]
+fn with_archive_sync_nothing_that_was_acknowledged_is_lost_with_the_primary() {
+    let pair = Pair::start(true);
+    let Pair { first, second, admin, writer, .. } = &pair;
+    let told = Arc::new(Told::default());
+    let writers = told.begin(&first.url, writer, 6);
+    told.wait_for(100);
+    // Its disk, too, as far as the second is concerned: nothing comes from there any more.
+    first.signal(Signal::KILL);
+    told.stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    let promoted = second.run(admin, &["admin", "promote"]);
+    assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    second.wait(admin, "ready", |node| node["state"] == "ready");
+    for (id, _) in told.acknowledged.lock().unwrap().iter() {
+        let found = second.get(writer, &format!("/v1/records/{id}")).status;
+        assert_eq!(found, 200, "{id} was acknowledged, and is lost");
+    }
+    eprintln!("{} acknowledged, all on the new primary", told.count());
 }
 
 #[test]
@@ -506,7 +543,7 @@ fn what_cannot_be_followed_or_promoted_is_refused_with_the_next_command() {
     let key = node_key(&data);
     assert_ne!(status, Some(0));
     assert!(said.contains(&format!("--trust-key {key}")), "{said}");
-    let second = Node::start(&folder, &archive, &[&key]);
+    let second = Node::start(&folder, &archive, As::Standby(&[&key]));
     let admin = second.admin_key();
     second.wait(&admin, "a standby", |node| node["state"] == "standby");
     let refused = second.run(&admin, &["admin", "promote"]);
@@ -525,7 +562,7 @@ fn what_cannot_be_followed_or_promoted_is_refused_with_the_next_command() {
     assert_eq!(written.status, 201, "{}", written.json);
     // A start with the same words is one as a primary.
     second.stop();
-    let again = Node::start(&folder, &archive, &[&key]);
+    let again = Node::start(&folder, &archive, As::Standby(&[&key]));
     again.wait(&admin, "ready", |node| node["state"] == "ready");
     again.stop();
 }
