@@ -41,8 +41,13 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
 )
-# A drain would end the others' work; `check_drain` tries both of these afterwards.
-EXCLUDED = ("/v1/admin/node/drain", "/v1/admin/node/undrain", "/v1/admin/wal/detach")
+# A drain would end the others' work, and only a standby is promoted; `check_drain` tries these afterwards.
+EXCLUDED = (
+    "/v1/admin/node/drain",
+    "/v1/admin/node/undrain",
+    "/v1/admin/promote",
+    "/v1/admin/wal/detach",
+)
 LEAST_PERCENT = 90
 
 
@@ -156,7 +161,13 @@ def check_drain(node):
         fail("a drain did not end drained")
     if node.call("POST", "/v1/admin/node/undrain")["state"] != "ready":
         fail("an undrain did not end ready")
-    print("ok   drain and undrain")
+    try:
+        node.call("POST", "/v1/admin/promote")
+        fail("a node that follows nobody was promoted")
+    except record.Refused as refused:
+        if "wrong_state" not in str(refused):
+            fail(f"a promotion is refused with {refused}")
+    print("ok   drain, undrain, and no promotion")
 
 
 def fuzz(node, known, arguments):

@@ -125,6 +125,10 @@ def before_call(context, case, kwargs):
             fit_body(case.body)
         if case.query:
             fit_query(path, case.query)
+        if case.headers and "Last-Event-ID" in case.headers:
+            asked = {"at_least": case.headers["Last-Event-ID"]}
+            fit_reading(asked)
+            case.headers["Last-Event-ID"] = str(asked["at_least"])
         if "position" in ids:
             ids["position"] = 1 + next(COUNT) % 2
         if path == "/v1/audit/query/{id}":

@@ -19,7 +19,6 @@ use stemedb_io::{Env, make_private_folder, replace};
 use stemedb_log::{Cutter, Expect, Log, LogError, Recovery, Trimmer, Wal};
 use stemedb_model::{AgentId, LogId, Millis, Principal, Signed, SigningKey, Timeline};
 
-use crate::cluster::{self, Role};
 use crate::commands::key::genesis;
 use crate::config::Config;
 use crate::context::Context;
@@ -82,9 +81,7 @@ pub fn open_fenced(
 ) -> Result<Database, Failure> {
     restoring::refuse(config)?;
     let node = config.node_dir();
-    if matches!(cluster::role(config)?, Some(Role::Standby { .. } | Role::Promoting { .. })) {
-        return Err(standby::no_database(config));
-    }
+    standby::refuse(config)?;
     let known = read_marker(&node)?;
     if known.is_none() && first.is_none() && !has_entries(env, &config.wal_dir())? {
         return Err(nothing(&config.wal_dir()));
@@ -310,9 +307,7 @@ fn random<const N: usize>(env: &Env) -> [u8; N] {
 pub fn open_log(config: &Config, env: &Env) -> Result<(Wal, (LogId, Timeline)), Failure> {
     restoring::refuse(config)?;
     let known = read_marker(&config.node_dir())?;
-    if matches!(cluster::role(config)?, Some(Role::Standby { .. } | Role::Promoting { .. })) {
-        return Err(standby::no_database(config));
-    }
+    standby::refuse(config)?;
     if !has_entries(env, &config.wal_dir())? {
         return Err(nothing(&config.wal_dir()));
     }

@@ -86,11 +86,19 @@ pub fn begin(config: &Config) -> Result<Begin, Failure> {
     }
 }
 
-/// The folder of a standby is nobody's database.
-pub fn no_database(config: &Config) -> Failure {
+/// Refuses the folder of a standby where the owner of a database is wanted.
+pub fn refuse(config: &Config) -> Result<(), Failure> {
+    match cluster::role(config)? {
+        Some(Role::Standby { .. } | Role::Promoting { .. }) => Err(no_database(config)),
+        None | Some(Role::Promoted { .. }) => Ok(()),
+    }
+}
+
+fn no_database(config: &Config) -> Failure {
     let dir = config.server.data_dir.display();
     Failure::error(format!("{dir} is the folder of a standby")).hint(
-        "stemedb serve --standby-of ARCHIVE follows; stemedb admin promote makes it take writes",
+        "stemedb serve --standby-of ARCHIVE follows; stemedb admin promote makes it take writes; archive \
+         and backups are made by the node that does",
     )
 }
 

@@ -175,6 +175,8 @@ impl Engine {
             log_id,
             timeline,
         });
+        // Before anybody can see it ready.
+        let _ = shared.fenced();
         let bell = Arc::new(Bell::default());
         let engine = Arc::new(Self { shared, bell: Arc::clone(&bell), threads: Mutex::default() });
         let (to_applier, durable) = sync_channel(APPLIER_GROUPS_MAX);

@@ -319,3 +319,21 @@ fn how_many_at_once_changes_while_there_are_some() {
     // Else the end of the server waits until it would speak on the feeds.
     server.engine.drain(Duration::from_secs(5));
 }
+
+#[test]
+fn an_answer_root_is_not_bound_by_the_time_of_a_request() {
+    let server = start_with(|_, _| ());
+    let mut lines = String::new();
+    for n in 0..2_000 {
+        let line = json!({
+            "kind": "assertion", "subject": format!("s/{n}"), "predicate": "p", "object": n, "at": 1,
+        });
+        lines += &format!("{line}\n");
+    }
+    assert_eq!(server.import(&lines).len(), 2_001);
+    // Every key is answered for it, which takes longer.
+    reloaded(&server, |limits| limits.request_timeout = Duration::from_millis(1));
+    let root = server.get("/v1/admin/root");
+    assert_eq!(root.status, 200, "{}", root.text);
+    assert_eq!(root.json()["keys"], 2_000);
+}

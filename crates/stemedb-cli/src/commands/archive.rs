@@ -17,7 +17,7 @@ use crate::archive::{self, StoreArgs, TrustArgs, identity};
 use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::{restoring, time};
+use crate::{restoring, standby, time};
 
 /// How often a failure of the store is waited out.
 const ATTEMPTS: u32 = 5;
@@ -99,6 +99,7 @@ fn archive_once(
 ) -> Result<(), Failure> {
     let config = place.load(Vec::new())?.config;
     restoring::refuse(&config)?;
+    standby::refuse(&config)?;
     let trust = TrustArgs::default();
     let store = StoreArgs { store, log: None, branch: None, trust }.open(&config)?;
     let env = &context.env;

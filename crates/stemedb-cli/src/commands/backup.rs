@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::operations::{self, BackupNote};
 use crate::remote::RemoteArgs;
 use crate::restoring::{self, Restoring};
-use crate::{database, time};
+use crate::{database, standby, time};
 
 /// The admin socket, where it is by default: nothing to copy.
 const SOCKET: &str = "admin.sock";
@@ -265,6 +265,7 @@ pub(super) fn make(
     context: &Context,
 ) -> Result<Made, Failure> {
     restoring::refuse(config)?;
+    standby::refuse(config)?;
     let env = &context.env;
     let dir = config.wal_dir();
     let mut cutter = Cutter::of_folder(&dir, env).map_err(|error| {

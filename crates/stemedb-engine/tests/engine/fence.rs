@@ -67,6 +67,21 @@ fn what_is_durable_after_the_lease_is_not_acknowledged() {
     create(&engine, assertion(&key(1), "d", "rare"));
 }
 
+/// Whoever asks whether it is ready for writes right at the start is told that it is not.
+#[test]
+fn a_node_that_has_no_lease_yet_is_never_ready() {
+    let world = World::new();
+    let lease = std::sync::Arc::new(Held::default());
+    lease.lose("node b has it");
+    let config = EngineConfig { fence: Some(lease.clone()), ..EngineConfig::default() };
+    let engine = world.start_with(config);
+    assert_eq!(engine.node().state, NodeState::ReadOnly);
+    fenced(write(&engine, assertion(&key(1), "a", "rare")));
+    lease.regain();
+    wait_state(&engine, NodeState::Ready);
+    create(&engine, assertion(&key(1), "a", "rare"));
+}
+
 #[test]
 fn a_standby_takes_no_writes_and_follows_its_log() {
     let world = World::new();

@@ -27,6 +27,8 @@ use crate::wire::{
 };
 
 const DRAIN_MS_MAX: u64 = 600_000;
+/// Every key is answered for it.
+const ROOT_MAX: Duration = Duration::from_secs(3_600);
 
 pub(super) fn node(status: &NodeStatus) -> Node {
     Node {
@@ -237,7 +239,7 @@ pub(crate) async fn root(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Res
     let asked: RootParams = params(&uri)?;
     let newest = view(&app, None, None).await?;
     let roots = app
-        .read(move || {
+        .read_within(ROOT_MAX, move || {
             let position = asked.position.map_or(newest.position(), Position);
             let ahead = |error| ApiError::from(error).field("position");
             let mut view = newest.as_of(AsOf::Position(position)).map_err(ahead)?;

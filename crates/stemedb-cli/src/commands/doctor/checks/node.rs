@@ -1,11 +1,14 @@
 //! What the node says of itself.
 
-use stemedb_server::wire::{Health, Node};
+use stemedb_server::wire::{Health, Node, Replica};
 
 use super::super::asked::Asked;
 use super::super::finding::Finding;
 use super::super::machine::processes::Holder;
 use super::super::site::Site;
+
+/// A standby is told when it is so many seconds behind, as by the alert.
+const LAG_MAX: f64 = 60.0;
 
 /// What is known of the node.
 enum Facts<'a> {
@@ -96,6 +99,14 @@ fn judge_node(address: &str, node: &Node, holder: &Holder, commands: &Commands) 
     let mut findings = Vec::new();
     match (node.state.as_str(), &node.reason) {
         ("ready", _) => {}
+        ("standby", None) => {
+            let (what, bad) = match &node.replica {
+                Some(replica) => follows(replica, &mut evidence),
+                None => ("the node is a standby", false),
+            };
+            let finding = if bad { Finding::warning } else { Finding::ok };
+            findings.push(finding(what, evidence.clone()).next(&commands.status));
+        }
         ("starting" | "recovering", None) => {
             let what = "the node is starting: it answers once its index has caught up with the log";
             findings.push(Finding::note(what, evidence.clone()).next(&commands.status));
@@ -126,6 +137,22 @@ fn judge_node(address: &str, node: &Node, holder: &Holder, commands: &Commands) 
         findings.push(Finding::ok("the node is ready", evidence));
     }
     findings
+}
+
+/// What a standby is at, and whether somebody should look.
+fn follows(replica: &Replica, evidence: &mut String) -> (&'static str, bool) {
+    let Replica { of, state, problem, lag_positions, lag_seconds, .. } = replica;
+    *evidence +=
+        &format!("; {state} {of}, {lag_positions} positions and {lag_seconds:.1} s behind");
+    if let Some(problem) = problem {
+        *evidence += &format!(": {problem}");
+    }
+    match state.as_str() {
+        "promoting" => ("the node is being promoted", false),
+        "failing" | "stopped" => ("the node is a standby that cannot follow", true),
+        _ if *lag_seconds > LAG_MAX => ("the node is a standby that lags", true),
+        _ => ("the node is a standby and follows: it takes no writes", false),
+    }
 }
 
 fn judge_lost(address: &str, health: &Health) -> Option<Finding> {
@@ -178,6 +205,12 @@ mod tests {
 
     #[test]
     fn states() {
+        let standby = |state, lag| {
+            let replica = json!({
+                "of": "/archive", "state": state, "primary_position": 7, "lag_positions": 0, "lag_seconds": lag,
+            });
+            json!({"state": "standby", "replica": replica})
+        };
         let reason = json!({"code": "wal_unavailable", "detail": "sync of segment.001.wal failed"});
         for (changed, rest, expected) in [
             (json!({}), json!({}), vec![Fine]),
@@ -189,6 +222,9 @@ mod tests {
                 vec![Critical],
             ),
             (json!({"state": "recovering", "reason": reason}), json!({}), vec![Critical]),
+            (standby("following", 0.4), json!({}), vec![Fine]),
+            (standby("following", 400.0), json!({}), vec![Warning]),
+            (standby("failing", 0.4), json!({}), vec![Warning]),
             (json!({"degraded": "healed", "wal": "degraded"}), json!({}), vec![Warning]),
             (
                 json!({"state": "read_only", "wal": "detached", "reason": reason}),
