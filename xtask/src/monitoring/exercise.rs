@@ -39,6 +39,12 @@ pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, 
         ],
     )?;
     let node = started(&place)?;
+    let began = Instant::now();
+    // Once it has its lease.
+    while node.client().get("/readyz?for=write")?.status != 200 {
+        ensure!(began.elapsed() < START_MAX, "it takes no writes: {}", node.words());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     Ok((place, node))
 }
 
