@@ -106,11 +106,8 @@ async fn answer(
                 None => next.run(request).await,
             };
             // Once more: the process may have stood still since.
-            if writes
-                && response.status().is_success()
-                && let Err(error) = app.engine.may_write()
-            {
-                response = ApiError::from(error).into_response();
+            if let Some(fenced) = fenced(app, writes, &response) {
+                response = fenced;
             }
             if let Some(allowance) = allowance {
                 allowance.tell(response.headers_mut());
@@ -139,15 +136,19 @@ async fn answer(
     );
     span::answered(status);
     // As late as it can be: whoever reads the log may have kept it waiting, too.
-    if writes
-        && response.status().is_success()
-        && let Err(error) = app.engine.may_write()
-    {
+    if let Some(fenced) = fenced(app, writes, &response) {
         tracing::warn!("the lease is not held any more: the answer is `fenced`, not the one above");
-        response = ApiError::from(error).into_response();
+        response = fenced;
         harden(endpoint, response.headers_mut());
     }
     response
+}
+
+/// What is told instead of the good answer to a write, if another node may write by now.
+fn fenced(app: &App, writes: bool, answer: &Response) -> Option<Response> {
+    let good = writes && answer.status().is_success();
+    let refused = if good { app.engine.may_write().err() } else { None };
+    refused.map(|error| ApiError::from(error).into_response())
 }
 
 /// What an administrator or operator does to the node.
