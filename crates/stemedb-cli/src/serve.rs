@@ -15,7 +15,7 @@ use stemedb_remote::{RetentionHandle, Writer};
 use stemedb_server::Server;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing_subscriber::layer::SubscriberExt;
@@ -76,6 +76,29 @@ pub enum End {
     Anew,
 }
 
+/// The signals that a server heeds. Kept by what outlives a runtime: one that comes while a standby
+/// becomes a primary is heeded then.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hung_up: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process by themselves.
+    fn catch(runtime: &Runtime) -> Result<Self, Failure> {
+        let _runtime = runtime.enter();
+        let caught = |kind| {
+            signal(kind).map_err(|error| Failure::error("cannot wait for signals").because(error))
+        };
+        Ok(Self {
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            hung_up: caught(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Serves until a signal asks to stop, then drains. SIGHUP has it take what `read` gives then, as far
 /// as that can be changed while it runs.
 pub fn run(
@@ -88,14 +111,20 @@ pub fn run(
     let logging = start_logging(&config.log, traces.as_ref())?;
     let manager = Arc::new(Manager::of_this_process()?);
     manager.tell(&[notify::status("opening the log")]);
-    let (mut config, mut lease) = (config.clone(), None);
+    let (mut config, mut lease, mut signals) = (config.clone(), None, None);
     let failed = loop {
-        let running = start_with(&config, first, &context.env, lease.take())?;
+        let mut catch = |runtime: &Runtime| {
+            if signals.is_none() {
+                signals = Some(Signals::catch(runtime)?);
+            }
+            Ok(())
+        };
+        let running = start_with(&config, first, &context.env, lease.take(), &mut catch)?;
         announce(&running, &config, context);
         show_recovery(&running, context)?;
         running.keep_told(&manager);
         let hang_up = || running.reload(&logging, read());
-        let end = running.wait_for_end(manager.listens(), hang_up)?;
+        let end = running.wait_for_end(manager.listens(), signals.as_mut(), hang_up)?;
         if !matches!(end, End::Anew) {
             manager.tell(&[notify::stopping()]);
         }
@@ -165,15 +194,17 @@ fn show_recovery(running: &Running, context: &Context) -> Result<(), Failure> {
 /// Listens, opens the database, answers. Returns while the index may still be replaying: probes
 /// tell when the node is ready.
 pub fn start(config: &Config, first: &First, env: &Env) -> Result<Running, Failure> {
-    start_with(config, first, env, None)
+    start_with(config, first, env, None, &mut |_| Ok(()))
 }
 
-/// The same, with the lease that a promotion has taken.
+/// The same, with the lease that a promotion has taken. `before` is called when all is open, right before
+/// the first request is answered.
 fn start_with(
     config: &Config,
     first: &First,
     env: &Env,
     lease: Option<Lease>,
+    before: &mut dyn FnMut(&Runtime) -> Result<(), Failure>,
 ) -> Result<Running, Failure> {
     // Before the log and the engine name their first metric.
     stemedb_server::install_recorder();
@@ -203,6 +234,7 @@ fn start_with(
     };
     if let Begin::Standby(known, promoting) = begin {
         let following = standby::open(&config, env, known, promoting)?;
+        before(&runtime)?;
         let running = start_standby(&config, env, (runtime, listener, address), following)?;
         if let (Some(follow), Some(branch)) = (&running.standby, promoting) {
             standby::go_on(follow, branch)?;
@@ -257,6 +289,7 @@ fn start_with(
         register_custodial(&server, &engine, root.clone(), created && lease.is_none())?;
     }
     operations::keep_exported(config, &runtime);
+    before(&runtime)?;
     let (stop, serving) = begin_to_serve(config, env, (&runtime, listener), &server)?;
     let config = config.clone();
     let running = Running {
@@ -449,8 +482,13 @@ impl Running {
     }
 
     /// Returns on SIGTERM or Ctrl-C, or with the reason why the process should end by itself. On SIGHUP
-    /// does what it is told.
-    pub fn wait_for_end(&self, managed: bool, hang_up: impl Fn()) -> Result<End, Failure> {
+    /// does what it is told. Signals that are not caught yet are caught from now on.
+    pub fn wait_for_end(
+        &self,
+        managed: bool,
+        signals: Option<&mut Signals>,
+        hang_up: impl Fn(),
+    ) -> Result<End, Failure> {
         let end = async {
             loop {
                 tokio::time::sleep(FAILURE_LOOK).await;
@@ -462,21 +500,25 @@ impl Running {
                 }
             }
         };
-        let waited: std::io::Result<End> = self.runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut hung_up = signal(SignalKind::hangup())?;
+        let mut caught;
+        let signals = match signals {
+            Some(signals) => signals,
+            None => {
+                caught = Signals::catch(&self.runtime)?;
+                &mut caught
+            }
+        };
+        Ok(self.runtime.block_on(async {
             let mut end = pin!(end);
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => return Ok(End::Asked),
-                    _ = interrupt.recv() => return Ok(End::Asked),
-                    _ = hung_up.recv() => hang_up(),
-                    end = &mut end => return Ok(end),
+                    _ = signals.terminate.recv() => return End::Asked,
+                    _ = signals.interrupt.recv() => return End::Asked,
+                    _ = signals.hung_up.recv() => hang_up(),
+                    end = &mut end => return end,
                 }
             }
-        });
-        waited.map_err(|error| Failure::error("cannot wait for signals").because(error))
+        }))
     }
 
     /// Refuses new writes, finishes what is under way, closes everything.

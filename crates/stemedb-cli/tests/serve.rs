@@ -103,6 +103,15 @@ fn signals_drain_and_end_with_0_and_a_start_finds_everything() {
 }
 
 #[test]
+fn a_signal_is_heeded_from_the_first_word_on() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..8 {
+        let (status, said) = Node::serve(&dir.path().join("data")).signal(Signal::TERM);
+        assert_eq!(status, Some(0), "start {round}: {said}");
+    }
+}
+
+#[test]
 fn a_damaged_index_is_rebuilt_without_asking() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

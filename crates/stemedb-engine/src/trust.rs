@@ -13,7 +13,7 @@ use stemedb_index::KeyFilter;
 use stemedb_io::{Open, Vfs};
 use stemedb_lens::Reliability;
 use stemedb_lens::trust::{Evidence, Table, configuration_hash, learn};
-use stemedb_model::{Position, Space, TrustSnapshot, TrustState};
+use stemedb_model::{Hash, Position, Space, TrustSnapshot, TrustState};
 
 use crate::error::ReadError;
 use crate::view::{AsOf, View};
@@ -175,6 +175,15 @@ impl View {
             thread.map_err(|error| unavailable(in_force, error.to_string()))?;
         }
         Err(ReadError::TrustPending { input_position: name.snapshot.input_position })
+    }
+
+    /// The same and its hash, if memory holds it or there is none.
+    pub(crate) fn known_trust(&self, space: &Space) -> Option<Option<(Arc<Table>, Hash)>> {
+        let Some((name, _)) = self.named_table(space) else { return Some(None) };
+        match self.shared.trust.state(&name) {
+            Some(State::Ready(table)) => Some(Some((table, name.snapshot.table))),
+            _ => None,
+        }
     }
 
     /// The same, learned here and now if it is not at hand. Time and memory as [`View::learn_trust`].

@@ -166,11 +166,10 @@ impl View {
             true => self.trust(&key.space)?,
             false => None,
         };
-        let Some(first) = options.first() else { return Ok(Vec::new()) };
-        let defaults = self.options(LensName::Authority);
-        let one_question =
-            options.iter().all(|one| same_claims(one, &defaults) && one.valid_at == first.valid_at);
-        if self.as_of != self.snapshot.position() || !one_question {
+        if options.is_empty() {
+            return Ok(Vec::new());
+        }
+        if !self.is_of_one_question(options) {
             let trust = reliability(trust.as_ref());
             return Ok(resolve_many(&self.candidates(key)?, options, trust));
         }
@@ -182,6 +181,35 @@ impl View {
             self.read(|snapshot| snapshot.answers(key, options, trust, claims_max))?;
         metrics::answers(kept, answers.len() - kept);
         Ok(answers)
+    }
+
+    /// The same if memory holds all that it takes and it costs microseconds; `None`: ask
+    /// [`View::resolve`]. Never waits, so it may be called where nothing may.
+    pub fn resolve_at_hand(&self, key: &Key, options: &[Options]) -> Option<Vec<Resolution>> {
+        if !self.is_of_one_question(options) {
+            return None;
+        }
+        let trust = match options.iter().any(Options::uses_trust) {
+            true => self.known_trust(&key.space)?,
+            false => None,
+        };
+        let trust = trust.as_ref().map(|(table, hash)| Learned { table: &**table, hash: *hash });
+        let claims_max = self.shared.config.resolve_claims_max;
+        let since = self.shared.clock.monotonic();
+        let (answers, kept) = self.snapshot.answers_at_hand(key, options, trust, claims_max)?;
+        let took = self.shared.clock.monotonic().saturating_sub(since);
+        metrics::operation(Operation::Read, took, false);
+        metrics::answers(kept, answers.len() - kept);
+        Some(answers)
+    }
+
+    /// Whether these are asked of what questions are kept of: the newest position, and the claims that
+    /// take part by default, at one time.
+    fn is_of_one_question(&self, options: &[Options]) -> bool {
+        let defaults = self.options(LensName::Authority);
+        let valid_at = options.first().map(|first| first.valid_at);
+        let of_one = |one: &Options| same_claims(one, &defaults) && Some(one.valid_at) == valid_at;
+        self.as_of == self.snapshot.position() && options.iter().all(of_one)
     }
 
     /// The answer to one key here and at `earlier`, and what became of its claims in between. `options`

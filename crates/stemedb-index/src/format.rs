@@ -97,6 +97,7 @@
 use fjall::KeyspaceCreateOptions;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+    PartitioningPolicy, PinningPolicy,
 };
 use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject};
 
@@ -194,6 +195,12 @@ impl Table {
             .data_block_size_policy(BlockSizePolicy::all(block_bytes))
             .data_block_compression_policy(CompressionPolicy::all(fjall::CompressionType::Lz4))
             .filter_policy(FilterPolicy::all(filter))
+            // Filters and indexes of blocks stay in memory, some three bytes a claim: a write that looks
+            // whether an id is there, and a read of a row, wait for at most the one block that holds it.
+            .filter_block_partitioning_policy(PartitioningPolicy::all(false))
+            .filter_block_pinning_policy(PinningPolicy::all(true))
+            .index_block_partitioning_policy(PartitioningPolicy::all(false))
+            .index_block_pinning_policy(PinningPolicy::all(true))
             .max_memtable_size(memtable_mib << 20)
     }
 }

@@ -30,7 +30,8 @@ pub struct IndexConfig {
     /// on top: about 135 MiB while records stream in, up to four times that on a slow medium.
     pub cache_bytes: u64,
     /// What is kept in memory of the keys that are asked about, so that answers need not begin with
-    /// their claims, in bytes. Some 500 bytes a claim that takes part, fewer of one that does not.
+    /// their claims, in bytes. Some 700 bytes a claim that takes part, its id among them, fewer of one that
+    /// does not.
     /// Default 256 MiB.
     pub questions_bytes: u64,
     /// Whole answers kept until what they rest on changes, in bytes; 0: none are. Default 32 MiB.
@@ -550,6 +551,7 @@ impl Target for Rows<'_> {
                 let number = number(value).map_err(malformed)?;
                 self.recent.names.insert(key.clone(), number);
             }
+            Table::Claims | Table::Facts => self.store.touched.mark(table, &key),
             _ => {}
         }
         self.batch.insert(self.store.table(table), key, UserValue::from(value));

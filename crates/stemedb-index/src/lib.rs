@@ -23,6 +23,7 @@ mod questions;
 mod rows;
 mod snapshot;
 mod store;
+mod touched;
 
 pub use answers::Learned;
 pub use check::{Report, Stats, TableStats, check};

@@ -15,7 +15,6 @@ use crate::format::{FORMAT, Table, meta, parse_position, position_key};
 use crate::index::{Applied, Cut, IndexConfig};
 use crate::lost::Lost;
 use crate::place;
-use crate::questions::Questions;
 use crate::rows::RecordRow;
 use crate::store::{Store, is_damage, number};
 
@@ -157,9 +156,15 @@ fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
         },
     })?;
     let (db, tables) = opened.ok_or_else(|| damaged(&config.dir, "a table is missing"))?;
-    let questions = Questions::new(config.questions_bytes);
     let answers = Answers::new(config.answers_bytes);
-    Ok(Store::new(db, config.dir.clone(), tables, names_cache_bytes, questions, answers))
+    Ok(Store::new(
+        db,
+        config.dir.clone(),
+        tables,
+        names_cache_bytes,
+        config.questions_bytes,
+        answers,
+    ))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

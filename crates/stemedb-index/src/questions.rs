@@ -4,8 +4,9 @@
 //! brought up to date with what was recorded since, so that an answer costs the distinct values of the
 //! key and not its claims. Nothing has to tell it that something changed: a read looks. It looks at
 //! the registry records since (few), at the newest rows of the key, and at the newest facts about
-//! claims of other keys that those of this one rest on. Where a registry record may concern what is
-//! kept, the question is made anew.
+//! claims of other keys that those of this one rest on; and not into storage where memory tells that
+//! nothing was recorded about any of these. Where a registry record may concern what is kept, the
+//! question is made anew.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,8 @@ pub(crate) struct Rows {
     pub(crate) number: Option<u64>,
 }
 
+/// Claims of a question whose answers are at hand: of more, an answer may cost more than a reader's turn.
+const AT_HAND_MAX: usize = 1 << 10;
 /// Rows looked at to see whether all claims of a key say the same.
 const ALIKE_MAX: usize = 1 << 10;
 /// Questions about fewer claims are not kept for a list's sake: they are made again as fast.
@@ -110,6 +113,10 @@ impl Questions {
         let entry = Arc::default();
         self.put(key.clone(), EMPTY_BYTES, Arc::clone(&entry));
         entry
+    }
+
+    fn kept(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.kept.get(key).map(|slot| slot.entry)
     }
 
     fn holds(&self, key: &Key) -> bool {
@@ -158,15 +165,65 @@ impl Snapshot {
         let table = trust.as_ref().map(|trust| trust as &dyn Reliability);
         let summed = options.iter().any(Options::sums_trust).then_some(table);
         self.asked(key, first, summed, claims_max, |question, state| {
-            let mut kept = 0;
-            let answers = options.iter().map(|options| {
-                let answers = &self.store().answers;
-                let (answer, known) = answers.answer((question, state), options, trust);
-                kept += usize::from(known);
-                answer
-            });
-            (answers.collect(), kept)
+            self.answer_all((question, state), options, trust)
         })
+    }
+
+    /// The same if memory holds all that it takes, and none of it is much; `None`: look with
+    /// [`Snapshot::answers`]. Never waits, neither for storage nor for another reader.
+    pub fn answers_at_hand(
+        &self,
+        key: &Key,
+        options: &[Options],
+        trust: Option<Learned<'_>>,
+        claims_max: usize,
+    ) -> Option<(Vec<Resolution>, usize)> {
+        let first = options.first()?;
+        if !same_claims(first, &Options::new(first.lens, first.evaluated_at)) {
+            return None;
+        }
+        let table = trust.as_ref().map(|trust| trust as &dyn Reliability);
+        let trusts = options.iter().any(Options::sums_trust);
+        let answer = |kept: &Kept| {
+            let question = &kept.question;
+            let small = kept.check(claims_max.min(AT_HAND_MAX)).is_ok();
+            (small && (!trusts || question.learned(table)))
+                .then(|| self.answer_all((question, Some(kept.state)), options, trust))
+        };
+        let entry = self.store().questions.kept(&self.named(key))?;
+        if let Some(kept) = &*entry.try_read().ok()?
+            && kept.is_at(self.position(), first.valid_at)
+        {
+            return answer(kept);
+        }
+        let mut kept = entry.try_write().ok()?;
+        let kept = kept.as_mut()?;
+        if !self.pass(kept) {
+            return None;
+        }
+        self.prepare(kept, first.valid_at);
+        answer(kept)
+    }
+
+    fn answer_all(
+        &self,
+        question: (&Question, Option<State>),
+        options: &[Options],
+        trust: Option<Learned<'_>>,
+    ) -> (Vec<Resolution>, usize) {
+        let mut kept = 0;
+        let answers = options.iter().map(|options| {
+            let (answer, known) = self.store().answers.answer(question, options, trust);
+            kept += usize::from(known);
+            answer
+        });
+        (answers.collect(), kept)
+    }
+
+    /// The key that all of its entity are kept under.
+    fn named(&self, key: &Key) -> Key {
+        let subject = self.registry().canonical_subject(&key.space, &key.subject, self.position());
+        Key { subject, ..key.clone() }
     }
 
     /// [`Snapshot::question`], and the state of one that is kept. `summed`: the table that its sums of
@@ -179,7 +236,7 @@ impl Snapshot {
         claims_max: usize,
         ask: impl FnOnce(&Question, Option<State>) -> T,
     ) -> Result<T, IndexError> {
-        let (as_of, registry) = (self.position(), self.registry());
+        let as_of = self.position();
         let anew = || {
             let candidates = self.candidates(key, as_of, claims_max)?;
             Ok(Question::new(&candidates, options))
@@ -187,14 +244,12 @@ impl Snapshot {
         if !same_claims(options, &Options::new(options.lens, options.evaluated_at)) {
             return Ok(ask(&anew()?, None));
         }
-        let subject = registry.canonical_subject(&key.space, &key.subject, as_of);
-        let named = Key { subject, ..key.clone() };
+        let named = self.named(key);
         let entry = self.store().questions.entry(&named);
         let learned = |question: &Question| summed.is_none_or(|table| question.learned(table));
         if let Ok(kept) = entry.read()
             && let Some(kept) = &*kept
-            && kept.question.as_of() == as_of
-            && kept.question.ready(options.valid_at)
+            && kept.is_at(as_of, options.valid_at)
             && learned(&kept.question)
         {
             kept.check(claims_max)?;
@@ -223,10 +278,7 @@ impl Snapshot {
             None => self.make(&named, options, claims_max)?,
         };
         let known = kept.insert(known);
-        if !known.question.ready(options.valid_at) {
-            known.question.prepare(options.valid_at);
-            known.state = self.store().questions.new_state();
-        }
+        self.prepare(known, options.valid_at);
         known.check(claims_max)?;
         if let Some(table) = summed {
             // It answers what it answered before, only faster: its state is the same.
@@ -236,7 +288,7 @@ impl Snapshot {
         let size = known.question.claims() + known.facts;
         if known.weighed == 0 || size > known.weighed + known.weighed / 4 + 16 {
             known.weighed = size.max(1);
-            let bytes = known.question.weight() as u64 + EMPTY_BYTES;
+            let bytes = allocated(known.question.weight() as u64) + EMPTY_BYTES;
             drop(kept);
             self.store().questions.put(named, bytes, entry);
         }
@@ -338,12 +390,40 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Brings a question to this position if that takes no look into storage.
+    fn pass(&self, kept: &mut Kept) -> bool {
+        let (since, as_of) = (kept.question.as_of(), self.position());
+        if since == as_of {
+            return true;
+        }
+        let touched = &self.store().touched;
+        let rows_touched = |rows: &Rows| {
+            rows.number.is_none_or(|number| touched.since(Table::Claims, number, since))
+        };
+        let fact_touched = |claim: &Position| touched.since(Table::Facts, claim.0, since);
+        let pass = since < as_of
+            && self.registered() <= since
+            && !kept.rows.iter().any(rows_touched)
+            && !kept.question.related().iter().any(fact_touched);
+        if pass {
+            kept.question.pass(self.registry(), as_of);
+        }
+        pass
+    }
+
+    fn prepare(&self, kept: &mut Kept, valid_at: Millis) {
+        if !kept.question.ready(valid_at) {
+            kept.question.prepare(valid_at);
+            kept.state = self.store().questions.new_state();
+        }
+    }
+
     /// Brings a question to this position; `None` if it is easier, or the only way, to make it anew.
     fn bring(&self, mut kept: Kept) -> Result<Option<Kept>, IndexError> {
-        let since = kept.question.as_of();
-        if since == self.position() {
+        if self.pass(&mut kept) {
             return Ok(Some(kept));
         }
+        let since = kept.question.as_of();
         if self.concerned(&kept.question, since)? {
             return Ok(None);
         }
@@ -353,7 +433,9 @@ impl Snapshot {
             if rows.number.is_none() {
                 self.find_number(&key, rows)?;
             }
-            if let Some(number) = rows.number {
+            if let Some(number) = rows.number
+                && self.store().touched.since(Table::Claims, number, since)
+            {
                 self.newest_rows(number, since, &mut touched, &mut kept.facts)?;
             }
         }
@@ -425,6 +507,12 @@ impl Snapshot {
         touched: &mut BTreeSet<Position>,
         facts: &mut usize,
     ) -> Result<(), IndexError> {
+        let facts_since = &self.store().touched;
+        let related: BTreeSet<Position> = related
+            .iter()
+            .filter(|claim| facts_since.since(Table::Facts, claim.0, since))
+            .copied()
+            .collect();
         if related.is_empty() {
             return Ok(());
         }
@@ -440,7 +528,7 @@ impl Snapshot {
             }
             return Ok(());
         }
-        for assertion in related {
+        for assertion in &related {
             let range =
                 pair_key(assertion.0, since.next())..=pair_key(assertion.0, self.position());
             for row in self.range(Table::Facts, range) {
@@ -492,7 +580,18 @@ impl Snapshot {
     }
 }
 
+/// With what the allocator rounds up and keeps between: a quarter, measured at a hundred thousand questions
+/// of ten claims.
+fn allocated(bytes: u64) -> u64 {
+    bytes + bytes / 4
+}
+
 impl Kept {
+    /// Whether it answers at this position, and for this time of validity, as it is.
+    fn is_at(&self, position: Position, valid_at: Millis) -> bool {
+        self.question.as_of() == position && self.question.ready(valid_at)
+    }
+
     fn check(&self, bound: usize) -> Result<(), IndexError> {
         let (claims, facts) = (self.question.claims() + self.question.related().len(), self.facts);
         match claims > bound || facts > bound {

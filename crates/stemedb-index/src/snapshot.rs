@@ -119,6 +119,11 @@ impl Snapshot {
         self.store.id(position, || Ok(self.signed(position)?.map(|signed| signed.id())))
     }
 
+    /// The same if memory holds it; never looks into storage.
+    pub fn known_id(&self, position: Position) -> Option<RecordId> {
+        self.store.known_id(position).filter(|_| position <= self.position())
+    }
+
     /// The id of an assertion that a read of this snapshot named.
     pub fn id_of_claim(&self, position: Position) -> Result<RecordId, IndexError> {
         let missing = || self.store.damaged(format_args!("no record at {position}, a claim"));

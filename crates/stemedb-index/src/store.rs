@@ -16,6 +16,7 @@ use crate::bytes::{Malformed, Reader};
 use crate::error::IndexError;
 use crate::format::{NameTag, Table, number_key};
 use crate::questions::Questions;
+use crate::touched::Touched;
 
 /// Write buffers of one table on their way to disk. fjall stalls at four; one batch adds at most
 /// one.
@@ -23,9 +24,11 @@ const SEALED_MAX: usize = 3;
 /// Tables not merged yet. fjall stalls at 30 runs.
 const L0_MAX: usize = 24;
 const WAIT: Duration = Duration::from_millis(2);
-/// Ids kept by position, about 5 MiB of them. An answer names up to ten claims a value, and finding an
-/// id costs a read and a hash of the record.
-const IDS_KEPT: usize = 1 << 16;
+/// What an id in memory takes, by position. An answer names up to ten claims a value, and finding an id
+/// costs a read and a hash of the record.
+const ID_BYTES: u64 = 80;
+/// The share of what is kept of questions that ids have: of a claim that takes part some 600 are kept.
+const IDS_SHARE: u64 = 7;
 
 /// Shared by an index and its snapshots.
 pub(crate) struct Store {
@@ -38,6 +41,7 @@ pub(crate) struct Store {
     ids: quick_cache::sync::Cache<Position, RecordId>,
     pub(crate) questions: Questions,
     pub(crate) answers: Answers,
+    pub(crate) touched: Touched,
     clock: RealClock,
     /// Set by the first error of the storage, or by rows that make no sense.
     failed: OnceLock<String>,
@@ -70,14 +74,18 @@ impl Store {
         dir: PathBuf,
         tables: [Keyspace; Table::ALL.len()],
         names_cache_bytes: u64,
-        questions: Questions,
+        questions_bytes: u64,
         answers: Answers,
     ) -> Self {
+        let ids_bytes = questions_bytes / IDS_SHARE;
+        let questions = Questions::new(questions_bytes - ids_bytes);
         let slots = usize::try_from(names_cache_bytes / 96).unwrap_or(usize::MAX);
         let names = quick_cache::sync::Cache::with_weighter(slots, names_cache_bytes, ByBytes);
-        let ids = quick_cache::sync::Cache::new(IDS_KEPT);
+        let ids = usize::try_from(ids_bytes / ID_BYTES).unwrap_or(usize::MAX);
+        let ids = quick_cache::sync::Cache::new(ids);
         let (clock, failed) = (RealClock::new(), OnceLock::new());
-        Self { db, tables, dir, names, ids, questions, answers, clock, failed }
+        let touched = Touched::new();
+        Self { db, tables, dir, names, ids, questions, answers, touched, clock, failed }
     }
 
     /// The id of the record at a position, as it was found before or as `find` tells.
@@ -94,6 +102,11 @@ impl Store {
             self.ids.insert(position, id);
         }
         Ok(found)
+    }
+
+    /// The id of the record at a position, if it was found before.
+    pub(crate) fn known_id(&self, position: Position) -> Option<RecordId> {
+        self.ids.get(&position)
     }
 
     pub(crate) fn tables(&self) -> Vec<Keyspace> {

@@ -74,6 +74,7 @@ proptest! {
         let folder = Folder::new();
         let index = folder.open();
         let mut rest = entries.as_slice();
+        let mut earlier = index.snapshot();
         for (turn, size) in sizes.iter().cycle().enumerate() {
             let (group, after) = rest.split_at((*size).min(rest.len()));
             index.apply(group).unwrap();
@@ -93,11 +94,21 @@ proptest! {
                     continue;
                 }
                 let made = resolve_many(&candidates, &options, trust.map(|trust| trust.table));
+                if let Some((found, _)) = snapshot.answers_at_hand(&key, &options, trust, 1000) {
+                    prop_assert_eq!(&found, &made, "at hand");
+                }
                 for _ in 0..2 {
                     let (found, _) = snapshot.answers(&key, &options, trust, 1000).unwrap();
                     prop_assert_eq!(&found, &made);
                 }
+                // Who holds an older snapshot may find what is kept under a name that the key had then.
+                if let Some((found, _)) = earlier.answers_at_hand(&key, &options, trust, 1000) {
+                    let then = earlier.candidates(&key, earlier.position(), 1000).unwrap();
+                    let made = resolve_many(&then, &options, trust.map(|trust| trust.table));
+                    prop_assert_eq!(found, made, "at an older position");
+                }
             }
+            earlier = snapshot;
             if rest.is_empty() {
                 break;
             }
@@ -216,6 +227,58 @@ fn answers_are_kept_until_something_they_rest_on_changes() {
     index.apply(&[unsigned(14, 52, Body::Assertion(short))]).unwrap();
     for (valid_at, kept) in [(10, 0), (20, 16), (60, 0), (70, 16), (10, 0)] {
         assert_eq!(ask(&all_options(valid_at, 1_000_000), Some(half)), kept, "at {valid_at}");
+    }
+}
+
+/// What takes no look into storage, and what does.
+#[test]
+fn answers_are_at_hand_until_something_is_recorded_about_the_key() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let claim = |position, agent, subject| {
+        unsigned(position, agent, Body::Assertion(assertion(subject, 0, 1.0)))
+    };
+    index.apply(&records([])).unwrap();
+    index.apply(&(2..12).map(|n| claim(n, n as u32, 0)).collect::<Vec<_>>()).unwrap();
+    let first = index.snapshot().entry(Position(2)).unwrap().unwrap().signed.id();
+    let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    let plain = all_lenses(10);
+    let table = Trusts(1 << 29);
+    let learned = Learned { table: &table, hash: Hash([1; 32]) };
+    let at_hand = |options: &[Options], trust| {
+        let snapshot = index.snapshot();
+        let (found, _) = snapshot.answers_at_hand(&key, options, trust, 1000)?;
+        let candidates = snapshot.candidates(&key, snapshot.position(), 1000).unwrap();
+        let table = trust.map(|trust: Learned<'_>| trust.table);
+        assert_eq!(found, resolve_many(&candidates, options, table));
+        Some(found[0].position)
+    };
+    let ask = || index.snapshot().answers(&key, &plain, None, 1000).unwrap();
+    assert_eq!(at_hand(&plain, None), None, "nobody has asked");
+    ask();
+    assert_eq!(at_hand(&plain, None), Some(Position(11)));
+    index.apply(&[claim(12, 50, 1)]).unwrap();
+    assert_eq!(at_hand(&plain, None), Some(Position(12)), "it was about another key");
+    assert!(index.snapshot().answers_at_hand(&key, &plain, None, 9).is_none(), "ten are too many");
+    assert_eq!(at_hand(&plain, Some(learned)), None, "its sums are under no table");
+    let filtered = [Options { asserted_before: Some(Millis(5)), ..plain[0].clone() }];
+    assert_eq!(at_hand(&filtered, None), None, "of other claims nothing is kept");
+    let vote = |assertion| Body::Vote(Vote { assertion, weight: -1.0 });
+    let elsewhere = index.snapshot().entry(Position(12)).unwrap().unwrap().signed.id();
+    let rests_on_it = Assertion { derived_from: vec![elsewhere], ..assertion(0, 0, 3.0) };
+    for (said, body) in [
+        ("a claim", Body::Assertion(assertion(0, 0, 2.0))),
+        ("a vote", vote(first)),
+        ("a claim with a premise", Body::Assertion(rests_on_it)),
+        ("a vote on the premise", vote(elsewhere)),
+        ("an alias", Body::Alias(Alias { subject: subject(0), other: subject(3) })),
+        ("a claim of the other name", Body::Assertion(assertion(3, 0, 2.0))),
+    ] {
+        let position = index.applied().next();
+        index.apply(&[unsigned(position.0, 60, body)]).unwrap();
+        assert_eq!(at_hand(&plain, None), None, "{said}");
+        ask();
+        assert_eq!(at_hand(&plain, None), Some(position), "{said}");
     }
 }
 

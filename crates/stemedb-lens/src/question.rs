@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use stemedb_model::{Cardinality, Key, Millis, Position, Record, Value};
+use stemedb_model::{Cardinality, Key, Millis, Position, Record, Registry, Value};
 
 use crate::camp::{Camps, Sides};
 use crate::candidates::Candidates;
@@ -161,6 +161,12 @@ impl Question {
         // Others of the key may be there because these rest on them: their votes are known.
         self.vote(votes.iter().filter(|vote| judged.contains(&vote.assertion)));
         self.move_all(moved);
+    }
+
+    /// Brings it to a later position up to which nothing was said of its claims, and none that it
+    /// [is concerned by](Question::concerned_by) was recorded.
+    pub fn pass(&mut self, registry: &Registry, as_of: Position) {
+        self.statements.lookup.advance(registry, as_of);
     }
 
     /// Makes it ready to answer for a time of validity. Costs the claims that begin or cease to be valid

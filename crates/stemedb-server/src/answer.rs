@@ -22,18 +22,29 @@ const CHANGES_MAX: usize = 100;
 pub(crate) struct Names<'a> {
     view: &'a View,
     ids: HashMap<Position, RecordId>,
+    at_hand: bool,
 }
 
 impl<'a> Names<'a> {
     pub(crate) fn new(view: &'a View) -> Self {
-        Self { view, ids: HashMap::new() }
+        Self { view, ids: HashMap::new(), at_hand: false }
+    }
+
+    /// The same, which fails where it would have to look into storage.
+    pub(crate) fn at_hand(view: &'a View) -> Self {
+        Self { at_hand: true, ..Self::new(view) }
     }
 
     pub(crate) fn id(&mut self, position: Position) -> ApiResult<Id> {
         if let Some(id) = self.ids.get(&position) {
             return Ok(Id(*id));
         }
-        let id = self.view.snapshot().id(position)?.ok_or_else(|| {
+        let snapshot = self.view.snapshot();
+        let found = match self.at_hand {
+            true => snapshot.known_id(position),
+            false => snapshot.id(position)?,
+        };
+        let id = found.ok_or_else(|| {
             ApiError::internal(format!("no record at position {position}, which an answer names"))
         })?;
         self.ids.insert(position, id);

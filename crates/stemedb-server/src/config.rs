@@ -89,7 +89,7 @@ pub struct Limits {
     /// Connections of one address at once, of a trusted proxy without bound; more are closed. Default
     /// 1,024, at least 1.
     pub connections_per_address: usize,
-    /// Reads that work at once; more wait. Default 64, at least 1.
+    /// Reads that may touch storage at once; more wait. Default 64, at least 1.
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. Default 16, at least 1.
     pub streams: usize,

@@ -206,7 +206,12 @@ fn who_takes_nothing_is_given_up() {
         config.limits.write_timeout = Duration::from_millis(300);
         config.limits.connections_per_address = 1;
     });
-    let mut slow = connect(&server);
+    takes_nothing_and_is_given_up(&server);
+}
+
+/// Of a server that takes one connection of an address.
+fn takes_nothing_and_is_given_up(server: &Running) {
+    let mut slow = connect(server);
     // Requests whose answers fill every buffer in between.
     let request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
     slow.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -216,7 +221,7 @@ fn who_takes_nothing_is_given_up() {
         }
     }
     let begun = Instant::now();
-    while !lives(&connect(&server)) {
+    while !lives(&connect(server)) {
         assert!(begun.elapsed() < Duration::from_secs(20), "it holds its place");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -318,6 +323,80 @@ fn how_many_at_once_changes_while_there_are_some() {
     drop(first);
     // Else the end of the server waits until it would speak on the feeds.
     server.engine.drain(Duration::from_secs(5));
+}
+
+/// Sends the head of a request whose body is to come, and the first byte of that.
+fn begin(server: &Running, path: &str, kind: &str) -> TcpStream {
+    let mut stream = connect(server);
+    let body = format!("Content-Type: {kind}\r\nContent-Length: 100");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{body}\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+/// Asks until it is answered so: what was sent before may be on its way yet.
+fn comes_to(expected: (u16, &str), ask: impl Fn() -> Answer) {
+    let begun = Instant::now();
+    loop {
+        let (status, found) = code(&ask());
+        if (status, found.as_str()) == expected {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{status} {found}, not {expected:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn sizes_places_and_times_change_while_requests_are_answered() {
+    let server = start();
+    let long = "a".repeat(10_000);
+    let headed = || server.get_with(QUESTION, &[("X-Long", long.as_str())]);
+    let lines = "\n".repeat(1_200_000);
+    let import =
+        || server.send("POST", "/v1/import", "application/x-ndjson", lines.as_bytes(), &[]).text;
+    let keys: Vec<Value> =
+        (0..1_000).map(|n| json!({"subject": format!("s/{n}"), "predicate": "p"})).collect();
+    let many = json!({"keys": keys, "lenses": vec!["authority"; 16]});
+    assert_eq!(headed().status, 200);
+    assert!(!import().contains("body_too_large"));
+    assert_eq!(server.post("/v1/resolve", &many).status, 200);
+    reloaded(&server, |limits| {
+        limits.head_bytes = 8_192;
+        limits.import_bytes = 1 << 20;
+        limits.request_timeout = Duration::from_millis(1);
+    });
+    assert_eq!(code(&headed()), (431, "headers_too_large".into()));
+    assert!(import().contains("body_too_large"));
+    assert_eq!(code(&server.post("/v1/resolve", &many)), (504, "deadline_exceeded".into()));
+
+    // One is under way, and takes the only place.
+    let import = begin(&server, "/v1/import", "application/x-ndjson");
+    reloaded(&server, |limits| limits.streams = 1);
+    let export = || server.get("/v1/export");
+    comes_to((503, "overloaded"), export);
+    let assert = begin(&server, "/v1/assert", "application/json");
+    reloaded(&server, |limits| limits.requests = 1);
+    comes_to((503, "overloaded"), || server.get(QUESTION));
+    reloaded(&server, |_| ());
+    assert_eq!((export().status, server.get(QUESTION).status), (200, 200));
+    drop((import, assert));
+
+    reloaded(&server, |limits| limits.body_timeout = Duration::from_millis(100));
+    let mut answer = [0; 12];
+    begin(&server, "/v1/assert", "application/json").read_exact(&mut answer).unwrap();
+    assert_eq!(&answer[9..], b"408");
+}
+
+/// As [`who_takes_nothing_is_given_up`], on connections that come after the reload.
+#[test]
+fn how_long_a_caller_may_take_nothing_changes() {
+    let server = start();
+    reloaded(&server, |limits| {
+        limits.write_timeout = Duration::from_millis(300);
+        limits.connections_per_address = 1;
+    });
+    takes_nothing_and_is_given_up(&server);
 }
 
 #[test]

@@ -231,7 +231,7 @@ pub struct Limits {
     /// Connections of one address at once; more are closed. Those of `server.trusted_proxies` are not
     /// counted. 1 to 1,048,576.
     pub connections_per_address: usize,
-    /// Reads that work at once; more wait. 1 to 512.
+    /// Reads that may touch storage at once; more wait. 1 to 512.
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. 1 to 1,048,576.
     pub streams: usize,
@@ -513,7 +513,7 @@ pub struct Query {
     /// Most claims that one resolution may look at; more is `resolve_too_large`. 1 to 10,000,000.
     pub claims_max: usize,
     /// Memory for what is kept of the keys that are asked about, so that an answer does not begin with
-    /// their claims; about 500 bytes a claim. 1,048,576 to 1,099,511,627,776.
+    /// their claims; about 700 bytes a claim. 1,048,576 to 1,099,511,627,776.
     pub memory_bytes: u64,
     /// Memory for whole answers, each kept until something that it rests on changes; 0 keeps none. 0 to
     /// 1,099,511,627,776.

@@ -46,7 +46,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             url = running.url()
         ));
         // What broke, the stop tells as well.
-        running.wait_for_end(false, || ())?;
+        running.wait_for_end(false, None, || ())?;
     }
     running.stop()?;
     shown

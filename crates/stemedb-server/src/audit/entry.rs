@@ -164,6 +164,25 @@ struct Answer<'a> {
     assertions: Vec<Listed<'a>>,
     #[serde(borrow, default)]
     records: Vec<Listed<'a>>,
+    // Of a resolution alone, or of the receipt of one. Not as `One`: what is flattened is read twice.
+    subject: Option<String>,
+    predicate: Option<String>,
+    lens: Option<String>,
+    status: Option<String>,
+    #[serde(borrow)]
+    winners: Option<&'a RawValue>,
+}
+
+impl<'a> Answer<'a> {
+    fn one(&mut self) -> One<'a> {
+        One {
+            subject: self.subject.take(),
+            predicate: self.predicate.take(),
+            lens: self.lens.take(),
+            status: self.status.take(),
+            winners: self.winners.take(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -172,7 +191,7 @@ struct Resolved<'a> {
     resolutions: Vec<One<'a>>,
 }
 
-/// A resolution, or a receipt.
+/// A resolution.
 #[derive(Debug, Default, Deserialize)]
 struct One<'a> {
     subject: Option<String>,
@@ -209,33 +228,18 @@ fn look_into(entry: &mut AuditEntry, answer: &[u8], refused: bool) {
         }
         return;
     }
-    let Ok(found) = serde_json::from_slice::<Answer<'_>>(answer) else { return };
+    let Ok(mut found) = serde_json::from_slice::<Answer<'_>>(answer) else { return };
     let inner = found.receipt.as_deref();
     entry.position = found.position.or(inner.and_then(|receipt| receipt.position));
     entry.evaluated_at = found.evaluated_at.or(inner.and_then(|receipt| receipt.evaluated_at));
-    entry.snapshot = found.snapshot.or(entry.snapshot.take());
+    entry.snapshot = found.snapshot.take().or(entry.snapshot.take());
     let mut told = Vec::new();
-    // A resolution alone, or the receipt of one.
-    #[derive(Deserialize)]
-    struct Outer<'a> {
-        #[serde(borrow)]
-        receipt: Option<One<'a>>,
-    }
-    match found.receipt.is_some() {
-        true => {
-            let outer = serde_json::from_slice::<Outer<'_>>(answer).ok();
-            // Winners of a receipt are numbers of its values: the status says enough.
-            let one = outer.and_then(|outer| outer.receipt);
-            told.extend(one.map(|one| short(One { winners: None, ..one })));
-        }
-        false => {
-            if let Ok(one) = serde_json::from_slice::<One<'_>>(answer)
-                && one.lens.is_some()
-            {
-                told.push(short(one));
-            }
-        }
-    }
+    let one = match &mut found.receipt {
+        // Winners of a receipt are numbers of its values: the status says enough.
+        Some(receipt) => Some(One { winners: None, ..receipt.one() }),
+        None => Some(found.one()).filter(|one| one.lens.is_some()),
+    };
+    told.extend(one.map(short));
     told.extend(found.resolutions.into_iter().map(short));
     told.extend(found.results.into_iter().flat_map(|key| key.resolutions).map(short));
     let shown = found.record.into_iter().chain(

@@ -57,6 +57,30 @@ fn resolve(
     }
 }
 
+/// The answer to one key through one lens: at once if memory holds all that it takes, else by a thread
+/// that may wait for storage.
+async fn one(
+    app: &Arc<App>,
+    view: View,
+    key: Key,
+    options: Options,
+    partial: bool,
+) -> ApiResult<Resolution> {
+    let at_hand = || {
+        let found = view.resolve_at_hand(&key, std::slice::from_ref(&options))?.pop()?;
+        Names::at_hand(&view).resolution(&found).ok()
+    };
+    // Without a span: it is over before another look at the clock.
+    if let Some(found) = at_hand() {
+        return Ok(found);
+    }
+    app.read(move || {
+        let found = resolve(&view, &mut Names::new(&view), &key, &[options], partial)?.pop();
+        found.ok_or_else(|| ApiError::internal("a lens gave no answer"))
+    })
+    .await
+}
+
 /// One key through one lens; or a page of resolutions; or, without a lens, of assertions.
 #[utoipa::path(
     get,
@@ -78,8 +102,9 @@ pub(crate) async fn query(
     let space = caller.space(asked.space.as_ref())?;
     let limit = within("limit", asked.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     let options = Asked::query(&asked)?;
-    let hash = question_hash(&asked);
-    let cursor = asked.cursor.as_deref().map(|text| Cursor::parse(text, &hash)).transpose()?;
+    let key = whole_key(&asked, &space)?;
+    let parse = |text| Cursor::parse(text, &question_hash(&asked));
+    let cursor = asked.cursor.as_deref().map(parse).transpose()?;
     let mut view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
     let mut evaluated_at = view.evaluated_at();
     if let Some(cursor) = &cursor {
@@ -89,7 +114,7 @@ pub(crate) async fn query(
         evaluated_at = cursor.evaluated_at;
         span::position(position);
     }
-    let page = Page { space, hash, limit, evaluated_at, after: cursor.map(|c| c.after) };
+    let page = Page { space, limit, evaluated_at, after: cursor.map(|c| c.after) };
     let lens = match &asked.lens {
         None => None,
         named => Some(Lens::find(&view, &page.space, named.as_ref(), "lens")?),
@@ -99,12 +124,32 @@ pub(crate) async fn query(
         None => None,
         Some(since) => Some(earlier(&app, &view, since).map_err(|error| error.field("diff"))?),
     };
-    let (answer, answers) = app
-        .read(move || match lens {
-            None => assertions(&view, &asked, &page).map(|page| (QueryResult::Assertions(page), 1)),
-            Some(lens) => resolutions((&view, since.as_ref()), &asked, &options, &lens, &page),
-        })
-        .await?;
+    if lens.is_some() && asked.epoch.is_some() {
+        let problem = "picks assertions; with a lens it would hide what the lens must see";
+        return Err(ApiError::parameter("epoch", problem));
+    }
+    let (answer, answers) = match (lens, key, since) {
+        (Some(lens), Some(key), None) => {
+            let asked = options.options(&lens, page.evaluated_at);
+            let found = one(&app, view, key, asked, options.partial).await?;
+            (QueryResult::Resolution(Box::new(found)), 1)
+        }
+        (Some(lens), Some(key), Some(since)) => {
+            let diff = move || diff((&view, &since), &key, &asked, &options, &lens);
+            (QueryResult::Resolution(Box::new(app.read(diff).await?)), 1)
+        }
+        (Some(lens), None, since) => {
+            if since.is_some() {
+                let problem = "needs a whole key: subject and predicate";
+                return Err(ApiError::parameter("diff", problem));
+            }
+            app.read(move || resolutions(&view, &asked, &options, &lens, &page)).await?
+        }
+        (None, ..) => {
+            let page = app.read(move || assertions(&view, &asked, &page)).await?;
+            (QueryResult::Assertions(page), 1)
+        }
+    };
     app.metrics.asked(Question::Query, label, answers);
     app.metrics.answered(Question::Query, app.engine.monotonic().saturating_sub(began));
     json(StatusCode::OK, &answer)
@@ -112,56 +157,60 @@ pub(crate) async fn query(
 
 struct Page {
     space: Space,
-    hash: [u8; 8],
     limit: usize,
     evaluated_at: Millis,
     after: Option<After>,
 }
 
 impl Page {
-    fn cursor(&self, view: &View, after: After) -> String {
+    fn cursor(&self, view: &View, asked: &QueryParams, after: After) -> String {
         let (snapshot, evaluated_at) = (view.token(), self.evaluated_at);
-        Cursor { snapshot, evaluated_at, after }.to_text(&self.hash)
+        Cursor { snapshot, evaluated_at, after }.to_text(&question_hash(asked))
     }
 }
 
+/// The key that a question names, if it names one.
+fn whole_key(asked: &QueryParams, space: &Space) -> ApiResult<Option<Key>> {
+    let (Some(subject_text), Some(predicate_text), None) =
+        (&asked.subject, &asked.predicate, &asked.subject_prefix)
+    else {
+        return Ok(None);
+    };
+    let (subject, predicate) = (subject(subject_text)?, predicate(predicate_text)?);
+    Ok(Some(Key { space: space.clone(), subject, predicate }))
+}
+
+/// The answer to a key now, with what it was at an earlier moment.
+fn diff(
+    (view, since): (&View, &View),
+    key: &Key,
+    asked: &QueryParams,
+    options: &Asked,
+    lens: &Lens,
+) -> ApiResult<Resolution> {
+    // The definition as it stood then.
+    let then = Lens::find(since, &key.space, asked.lens.as_ref(), "lens")?;
+    let then = options.options(&then, since.evaluated_at());
+    let now = options.options(lens, view.evaluated_at());
+    let found = view.diff(since, key, [&now, &then])?;
+    Names::new(view).diff(since, &found)
+}
+
+/// The answers to all keys of a pattern, a page of them.
 fn resolutions(
-    (view, since): (&View, Option<&View>),
+    view: &View,
     asked: &QueryParams,
     options: &Asked,
     lens: &Lens,
     page: &Page,
 ) -> ApiResult<(QueryResult, u64)> {
-    if asked.epoch.is_some() {
-        let problem = "picks assertions; with a lens it would hide what the lens must see";
-        return Err(ApiError::parameter("epoch", problem));
-    }
     let one = [options.options(lens, page.evaluated_at)];
     let mut names = Names::new(view);
-    let space = page.space.clone();
-    let subject = asked.subject.as_ref().map(subject).transpose()?;
-    let predicate = asked.predicate.as_ref().map(predicate).transpose()?;
-    if let (Some(subject), Some(predicate), None) = (&subject, &predicate, &asked.subject_prefix) {
-        let key = Key { space, subject: subject.clone(), predicate: predicate.clone() };
-        if let (Some(since), [now]) = (since, &one) {
-            // The definition as it stood then.
-            let then = Lens::find(since, &key.space, asked.lens.as_ref(), "lens")?;
-            let then = options.options(&then, since.evaluated_at());
-            let found = view.diff(since, &key, [now, &then])?;
-            return Ok((QueryResult::Resolution(Box::new(names.diff(since, &found)?)), 1));
-        }
-        let found = resolve(view, &mut names, &key, &one, options.partial)?.pop();
-        let found = found.ok_or_else(|| ApiError::internal("a lens gave no answer"))?;
-        return Ok((QueryResult::Resolution(Box::new(found)), 1));
-    }
-    if since.is_some() {
-        return Err(ApiError::parameter("diff", "needs a whole key: subject and predicate"));
-    }
     let filter = KeyFilter {
-        space: Some(space),
+        space: Some(page.space.clone()),
         subject_prefix: asked.subject_prefix.as_ref().map(|prefix| prefix.0.clone()),
-        subject,
-        predicate,
+        subject: asked.subject.as_ref().map(subject).transpose()?,
+        predicate: asked.predicate.as_ref().map(predicate).transpose()?,
     };
     let after = match &page.after {
         None => None,
@@ -180,7 +229,7 @@ fn resolutions(
         evaluated_at: Time(page.evaluated_at),
         valid_at: Time(options.valid_at(page.evaluated_at)),
         resolutions: found,
-        cursor: keys.next.map(|key| page.cursor(view, After::Key(key))),
+        cursor: keys.next.map(|key| page.cursor(view, asked, After::Key(key))),
     };
     Ok((QueryResult::Resolutions(answer), answers))
 }
@@ -241,7 +290,7 @@ fn assertions(view: &View, asked: &QueryParams, page: &Page) -> ApiResult<Assert
         snapshot: view.token().to_string(),
         evaluated_at: Time(page.evaluated_at),
         assertions: entries.iter().map(stored).collect(),
-        cursor: next.map(|position| page.cursor(view, After::Position(position))),
+        cursor: next.map(|position| page.cursor(view, asked, After::Position(position))),
     })
 }
 
@@ -340,13 +389,8 @@ async fn one_lens(
         predicate: predicate(&asked.predicate)?,
     };
     let view = view(&app, asked.at_least.as_ref(), asked.as_of.as_ref()).await?;
-    let answer = app
-        .read(move || {
-            let one = [options.options(&Lens::BuiltIn(lens), view.evaluated_at())];
-            let found = resolve(&view, &mut Names::new(&view), &key, &one, options.partial)?.pop();
-            found.ok_or_else(|| ApiError::internal("a lens gave no answer"))
-        })
-        .await?;
+    let one_options = options.options(&Lens::BuiltIn(lens), view.evaluated_at());
+    let answer = one(&app, view, key, one_options, options.partial).await?;
     app.metrics.asked(question, Some(lens), 1);
     app.metrics.answered(question, app.engine.monotonic().saturating_sub(began));
     json(StatusCode::OK, &answer)
