@@ -37,6 +37,21 @@ pub(crate) struct Checked {
 type Found = (RecordId, u64);
 
 impl Checked {
+    /// Of both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let words = [self.words, other.words].into_iter().filter(|words| !words.is_empty());
+        Self {
+            acknowledged: self.acknowledged + other.acknowledged,
+            contradictions: self.contradictions + other.contradictions,
+            first: self.first.or(other.first),
+            sampled: self.sampled + other.sampled,
+            restart_seconds: self.restart_seconds.max(other.restart_seconds),
+            whole: self.whole && other.whole,
+            words: words.collect::<Vec<_>>().join("; "),
+            records: self.records + other.records,
+        }
+    }
+
     fn contradict(&mut self, words: String) {
         self.contradictions += 1;
         self.first.get_or_insert(words);

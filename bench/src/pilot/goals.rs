@@ -63,9 +63,9 @@ pub(crate) fn judge(results: &Results) -> Vec<Criterion> {
         .map(|part| rate(part, results.phases.iter().find(|phase| phase.part == part)))
         .collect();
     criteria.push(errors(&results.phases));
-    criteria.push(memory_bound(&results.watch, results.memory_mib));
-    criteria.push(memory_growth(&results.watch, &results.phases));
-    criteria.extend(truths(results.checked.as_ref()));
+    criteria.push(memory_bound(&results.phases, results.memory_mib));
+    criteria.push(memory_growth(&results.phases));
+    criteria.extend(truths(&results.phases));
     criteria
 }
 
@@ -141,22 +141,24 @@ fn errors(phases: &[Phase]) -> Criterion {
     Criterion { what: "no error".to_owned(), found, verdict, truth: true }
 }
 
-fn memory_bound(watch: &[Sample], bound_mib: u64) -> Criterion {
-    let most = watch.iter().map(|one| one.resident).fold(0.0, f64::max) / f64::from(1 << 20);
+fn memory_bound(phases: &[Phase], bound_mib: u64) -> Criterion {
+    let watch = phases.iter().flat_map(|phase| &phase.watch);
+    let most = watch.map(|one| one.resident).fold(0.0, f64::max) / f64::from(1 << 20);
     let bound = bound_mib as f64;
     Criterion {
         what: format!("memory of the server: at most {} MiB", thousands(bound)),
         found: format!("{} MiB", thousands(most)),
-        verdict: if watch.is_empty() { Verdict::Open } else { Verdict::of(most <= bound) },
+        verdict: if most > 0.0 { Verdict::of(most <= bound) } else { Verdict::Open },
         truth: false,
     }
 }
 
-fn memory_growth(watch: &[Sample], phases: &[Phase]) -> Criterion {
+fn memory_growth(phases: &[Phase]) -> Criterion {
     let long = phases.iter().filter_map(|phase| {
         let full = phase.full.last().filter(|full| full.to - full.from >= GROWTH_AFTER)?;
         let during = |at: f64| (full.from..=full.to).contains(&at);
-        let samples: Vec<_> = watch.iter().copied().filter(|sample| during(sample.at)).collect();
+        let samples = phase.watch.iter().copied().filter(|sample| during(sample.at));
+        let samples: Vec<_> = samples.collect();
         Some((phase.part, growth(&samples)))
     });
     let most = long.max_by(|(_, one), (_, other)| one.share.total_cmp(&other.share));
@@ -176,7 +178,7 @@ fn memory_growth(watch: &[Sample], phases: &[Phase]) -> Criterion {
     Criterion { what, found, verdict, truth: false }
 }
 
-fn truths(checked: Option<&Checked>) -> Vec<Criterion> {
+fn truths(phases: &[Phase]) -> Vec<Criterion> {
     let criterion = |what: &str, found, verdict| Criterion {
         what: what.to_owned(),
         found,
@@ -185,7 +187,8 @@ fn truths(checked: Option<&Checked>) -> Vec<Criterion> {
     };
     let there = "every acknowledged claim is there after kill -9, at its position";
     let whole = "`stemedb wal verify`: every byte of the log is whole";
-    let Some(checked) = checked else {
+    let all = phases.iter().map(|phase| phase.checked.clone()).reduce(Checked::and);
+    let Some(checked) = all else {
         let open = || ("not run".to_owned(), Verdict::Open);
         let ((found, verdict), (log, of_log)) = (open(), open());
         return vec![criterion(there, found, verdict), criterion(whole, log, of_log)];
@@ -242,6 +245,8 @@ mod tests {
             seconds: 300.0,
             tries: Vec::new(),
             full: vec![full],
+            watch: Vec::new(),
+            checked: Checked::default(),
         }
     }
 
@@ -288,37 +293,46 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_flat_or_it_is_missed() {
-        let watch = |growing: f64| -> Vec<Sample> {
-            let sample = |at| Sample { at, resident: 5e8 + growing * at };
-            (0..300).map(f64::from).map(sample).collect()
-        };
-        assert_eq!(memory_bound(&watch(0.0), 477).verdict, Verdict::Met);
-        assert_eq!(memory_bound(&watch(0.0), 476).verdict, Verdict::Missed);
-        assert_eq!(memory_bound(&[], 476).verdict, Verdict::Open);
-
-        let during = |from, to| {
+        let during = |from, to, growing: f64| {
             let mut phase = phase(100.0, 1.0, |_| ());
             phase.full[0].from = from;
             phase.full[0].to = to;
+            let sample = |at| Sample { at, resident: 5e8 + growing * at };
+            phase.watch = (0..300).map(f64::from).map(sample).collect();
             phase
         };
-        let phases = [during(0.0, 30.0), during(100.0, 250.0)];
-        assert_eq!(memory_growth(&watch(0.0), &phases).verdict, Verdict::Met);
+        assert_eq!(memory_bound(&[during(0.0, 30.0, 0.0)], 477).verdict, Verdict::Met);
+        assert_eq!(memory_bound(&[during(0.0, 30.0, 0.0)], 476).verdict, Verdict::Missed);
+        assert_eq!(memory_bound(&[], 476).verdict, Verdict::Open);
+
+        let phases = |growing| [during(0.0, 30.0, growing), during(100.0, 250.0, growing)];
+        assert_eq!(memory_growth(&phases(0.0)).verdict, Verdict::Met);
         // A tenth in 150 s, and too little to see in 30.
-        let leak = memory_growth(&watch(4e5), &phases);
+        let leak = memory_growth(&phases(4e5));
         assert_eq!(leak.verdict, Verdict::Missed);
         assert_eq!(leak.found, "+10.3 %, +22.89 MiB a minute, asserts");
-        assert_eq!(memory_growth(&watch(4e5), &phases[..1]).verdict, Verdict::Open);
+        assert_eq!(memory_growth(&phases(4e5)[..1]).verdict, Verdict::Open);
     }
 
     #[test]
     fn a_lost_claim_is_a_missed_truth() {
         let good = Checked { acknowledged: 5, whole: true, ..Checked::default() };
-        assert!(truths(Some(&good)).iter().all(|one| one.verdict == Verdict::Met));
+        // After one phase of three, whichever.
+        let found = |one: &Checked| {
+            [one, &good, &good].map(|checked| {
+                let mut phase = phase(100.0, 1.0, |_| ());
+                phase.checked = checked.clone();
+                phase
+            })
+        };
+        assert!(truths(&found(&good)).iter().all(|one| one.verdict == Verdict::Met));
+        assert!(truths(&found(&good))[0].found.starts_with("15 acknowledged, 0 contradicted"));
         let lost = Checked { contradictions: 1, first: Some("x is lost".into()), ..good.clone() };
-        assert_eq!(truths(Some(&lost))[0].verdict, Verdict::Missed);
-        let torn = Checked { whole: false, words: "damaged".into(), ..good };
-        assert_eq!(truths(Some(&torn))[1].verdict, Verdict::Missed);
+        assert_eq!(truths(&found(&lost))[0].verdict, Verdict::Missed);
+        let torn = Checked { whole: false, words: "damaged".into(), ..good.clone() };
+        assert_eq!(truths(&found(&torn))[1].verdict, Verdict::Missed);
+        assert_eq!(truths(&found(&torn))[1].found, "damaged");
+        assert_eq!(truths(&[])[0].verdict, Verdict::Open);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use stemedb_bench::stats::{Latencies, Quantiles};
@@ -135,8 +136,10 @@ impl Clients {
             let mut lines = Vec::new();
             for _ in 0..stream.connections {
                 let mut line = Line { address: self.address, sender: None };
-                let connected = line.connect().await;
-                connected.map_err(anyhow::Error::msg).context("the server takes no connection")?;
+                line.greet()
+                    .await
+                    .map_err(anyhow::Error::msg)
+                    .context("no connection is answered")?;
                 lines.push(line);
             }
             ready.push(lines);
@@ -322,6 +325,16 @@ impl Line {
         self.sender.as_mut().ok_or_else(|| "no connection".to_owned())
     }
 
+    /// One question and its answer, so that what a new connection costs is paid before the clock starts.
+    async fn greet(&mut self) -> Result<(), String> {
+        let probe = Request::get("/livez").header(HOST, self.address.to_string());
+        let probe = probe.body(Full::default()).map_err(|error| error.to_string())?;
+        match self.ask(probe).await? {
+            (200, _) => Ok(()),
+            (status, body) => Err(refusal(status, &body)),
+        }
+    }
+
     async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), String> {
         let asking = async {
             let sender = self.connect().await?;
@@ -373,7 +386,9 @@ mod tests {
                     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
                     let mut stream = stream;
                     while let Some(Ok(line)) = lines.next() {
-                        if let Some(rest) = line.strip_prefix("GET /") {
+                        if line.starts_with("GET /livez ") {
+                            stream.write_all(OK.as_bytes()).unwrap();
+                        } else if let Some(rest) = line.strip_prefix("GET /") {
                             let n = rest.split(' ').next().unwrap().parse().unwrap();
                             stream.write_all(answer(n).as_bytes()).unwrap();
                         }

@@ -25,15 +25,19 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use stemedb_bench::machine::Machine;
 
-use check::Checked;
 use claims::{Author, Stock};
 use goals::{Goal, judge, status};
 use load::Clients;
 use phase::{Bench, Part, Phase, Plan};
 use requests::{Caller, Kind};
-use site::{CLAIMS_A_KEY, Loaded, Site};
-use watch::{Sample, Watch};
+use site::{CLAIMS_A_KEY, Kept, Loaded, Site};
+use watch::Watch;
 
+/// What the server keeps in memory of a claim that is asked about, and without these: by the sizing page.
+const KEPT_BYTES: u64 = 700;
+const MEMORY_MIB: u64 = 880;
+/// `query.memory_bytes` as it comes.
+const KEPT_BYTES_LEAST: u64 = 256 << 20;
 /// What a caller may do in a second by default.
 const RATE_MAX: f64 = 50_000.0;
 
@@ -76,10 +80,12 @@ struct Args {
     /// Claims to load first. Default: 1,000,000, with --quick 20,000.
     #[arg(long)]
     claims: Option<u64>,
-    /// Resident memory that the server may have, in MiB.
-    #[arg(long, default_value_t = 1_024)]
-    memory_mib: u64,
-    /// Only these parts.
+    /// Resident memory that the server may have, in MiB. Default: what the sizing page gives, 1,547 for a
+    /// million claims.
+    #[arg(long)]
+    memory_mib: Option<u64>,
+    /// Only these parts; the results keep the others, as an earlier run of the same build, machine and
+    /// goals has found them.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
     /// Of everything that is drawn.
@@ -91,6 +97,8 @@ struct Args {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
+    /// Of the server.
+    pub(crate) build: String,
     pub(crate) quick: bool,
     pub(crate) seed: u64,
     /// What was not as it comes.
@@ -99,9 +107,6 @@ pub(crate) struct Results {
     pub(crate) trial_seconds: f64,
     pub(crate) loaded: Loaded,
     pub(crate) phases: Vec<Phase>,
-    /// Once a second.
-    pub(crate) watch: Vec<Sample>,
-    pub(crate) checked: Option<Checked>,
 }
 
 impl Results {
@@ -133,7 +138,6 @@ fn run(args: &Args) -> Result<u8> {
             .with_context(|| format!("{} is of another harness", args.results.display()))?
     } else {
         let results = measure(args)?;
-        save(&args.results, &results)?;
         eprintln!("results are in {}", args.results.display());
         results
     };
@@ -151,8 +155,10 @@ fn save(path: &Path, results: &Results) -> Result<()> {
 }
 
 /// What has to be other than it comes, so that a load from one machine is no attack.
-fn settings(quick: bool) -> Vec<(&'static str, String)> {
+fn settings(quick: bool, kept_bytes: u64) -> Vec<(&'static str, String)> {
     let mut settings = vec![
+        // All keys are asked about.
+        ("STEMEDB_QUERY__MEMORY_BYTES", kept_bytes.to_string()),
         // A batch is an import, of which a caller has 50 a second, and the node 16 at once.
         ("STEMEDB_RATE_LIMIT__IMPORT__PER_SECOND", "1000".to_owned()),
         ("STEMEDB_LIMITS__STREAMS", "64".to_owned()),
@@ -190,19 +196,19 @@ fn measure(args: &Args) -> Result<Results> {
     let begun = Instant::now();
     let say = |what: &str| eprintln!("[{:5.0} s] {what}", begun.elapsed().as_secs_f64());
     say(&format!("seed {}", args.seed));
-    let site = Site::new(&args.server, home.path(), settings(args.quick))?;
-    let settings = settings(args.quick).into_iter();
+    let kept_bytes = (claims * KEPT_BYTES).max(KEPT_BYTES_LEAST);
+    let settings = settings(args.quick, kept_bytes);
+    let site = Site::new(&args.server, home.path(), settings.clone())?;
     let mut results = Results {
         machine,
+        build: site.build()?,
         quick: args.quick,
         seed: args.seed,
-        settings: settings.map(|(name, value)| (name.to_owned(), value)).collect(),
-        memory_mib: args.memory_mib,
+        settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        memory_mib: args.memory_mib.unwrap_or(MEMORY_MIB + (kept_bytes >> 20)),
         trial_seconds: plan.trial.as_secs_f64(),
         loaded: Loaded::default(),
         phases: Vec::new(),
-        watch: Vec::new(),
-        checked: None,
     };
     let author = Author::new(args.seed, claims / CLAIMS_A_KEY);
     site.register(&author)?;
@@ -210,43 +216,94 @@ fn measure(args: &Args) -> Result<Results> {
     results.loaded = site.load(claims, args.seed)?;
     let most = Duration::from_secs(if args.quick { 3 } else { 300 });
     results.loaded.rest_seconds = site.rest(most)?;
+    let kept = site.keep()?;
+    let mut stock = Stock::new(author);
+    let wanted = |part: &Part| args.only.is_empty() || args.only.contains(part);
+    if !args.only.is_empty() {
+        let earlier = earlier(args, &results, seconds);
+        results.phases.extend(earlier.into_iter().filter(|phase| !wanted(&phase.part)));
+    }
+    for part in Part::ALL.into_iter().filter(wanted) {
+        say(part.describe());
+        let phase;
+        (phase, stock) = one(args, plan, part, &kept, stock, begun, &results)?;
+        results.phases.push(phase);
+        let place = |phase: &Phase| Part::ALL.iter().position(|part| *part == phase.part);
+        results.phases.sort_by_key(place);
+        // What took so long is not lost with a phase that breaks off.
+        save(&args.results, &results)?;
+    }
+    say("done");
+    Ok(results)
+}
+
+/// The phases of an earlier run, if it was one of the same.
+fn earlier(args: &Args, now: &Results, seconds: u64) -> Vec<Phase> {
+    let text = fs::read_to_string(&args.results).unwrap_or_default();
+    let Ok(then) = serde_json::from_str::<Results>(&text) else { return Vec::new() };
+    let of = |results: &Results| {
+        let Results { build, quick, seed, settings, memory_mib, loaded, .. } = results;
+        let settings = settings.clone();
+        (build.clone(), *quick, *seed, settings, *memory_mib, loaded.claims)
+    };
+    if of(&then) != of(now) || then.machine.sentence() != now.machine.sentence() {
+        return Vec::new();
+    }
+    let same = |phase: &Phase| {
+        let asked = phase.goals.iter().all(|goal| *goal == self::goal(args, goal.kind));
+        asked && phase.seconds == seconds as f64
+    };
+    then.phases.into_iter().filter(same).collect()
+}
+
+fn goal(args: &Args, kind: Kind) -> Goal {
+    let p99_ms = match kind {
+        Kind::Question => args.query_p99_ms,
+        Kind::Assert | Kind::Batch => args.assert_p99_ms,
+    };
+    Goal { kind, per_second: args.rate, p99_ms }
+}
+
+/// One part, on the database as it was loaded, and whether everything is there after it.
+fn one(
+    args: &Args,
+    plan: Plan,
+    part: Part,
+    kept: &Kept,
+    stock: Stock,
+    begun: Instant,
+    results: &Results,
+) -> Result<(Phase, Stock)> {
+    let site = kept.start()?;
     let watch = Watch::start(site.server.id(), begun);
     let mut bench = Bench {
         clients: Clients::new(site.server.address())?,
         caller: Caller::new(&site.server.address().to_string(), &site.key)?,
         site: &site,
-        stock: Stock::new(author),
+        stock,
         keys: results.loaded.keys,
         acks: Vec::new(),
         begun,
         plan,
         asked: 0,
     };
-    for part in Part::ALL {
-        if !args.only.is_empty() && !args.only.contains(&part) {
-            continue;
-        }
-        say(part.describe());
-        let p99_ms = |kind| match kind {
-            Kind::Question => args.query_p99_ms,
-            Kind::Assert | Kind::Batch => args.assert_p99_ms,
-        };
-        let goal = |kind: &Kind| Goal { kind: *kind, per_second: args.rate, p99_ms: p99_ms(*kind) };
-        let goals: Vec<Goal> = part.kinds().iter().map(goal).collect();
-        let most = |kind: &Kind| first(&results, part, *kind).unwrap_or(args.rate);
-        let most: Vec<f64> = part.kinds().iter().map(most).collect();
-        let phase = bench.phase(part, goals, &most)?;
-        results.phases.push(phase);
+    let goals: Vec<Goal> = part.kinds().iter().map(|kind| goal(args, *kind)).collect();
+    let most = |kind: &Kind| first(results, part, *kind).unwrap_or(args.rate);
+    let most: Vec<f64> = part.kinds().iter().map(most).collect();
+    if part.kinds().contains(&Kind::Question) {
+        bench.warm(args.rate / 2.0)?;
     }
+    let mut phase = bench.phase(part, goals, &most)?;
     let Bench { stock, acks, clients, .. } = bench;
     drop(clients);
-    results.watch = watch.finish()?;
-    // What took so long is not lost with a server that does not start again.
-    save(&args.results, &results)?;
-    say("is everything there?");
-    results.checked = Some(check(site, &args.server, &acks, &stock.author, args.seed)?);
-    say("done");
-    Ok(results)
+    phase.watch = watch.finish()?;
+    eprintln!("    is everything there?");
+    let (site, restart_seconds) = site.kill_and_start()?;
+    phase.checked.restart_seconds = restart_seconds;
+    phase.checked.export(site.server.url(), &site.key, &acks, &stock.author)?;
+    phase.checked.sample(site.server.url(), &site.key, &acks, args.seed)?;
+    phase.checked.log(&args.server, &site.stop())?;
+    Ok((phase, stock))
 }
 
 /// What is tried first where it is not the goal: no more than what held before, with less beside it.
@@ -261,19 +318,4 @@ fn first(results: &Results, part: Part, kind: Kind) -> Option<f64> {
         Part::Mixed => results.held(alone, kind),
         Part::Backup => results.held(Part::Mixed, kind).or_else(|| results.held(alone, kind)),
     }
-}
-
-fn check(
-    site: Site,
-    binary: &Path,
-    acks: &[claims::Ack],
-    author: &Author,
-    seed: u64,
-) -> Result<Checked> {
-    let (site, restart_seconds) = site.kill_and_start()?;
-    let mut checked = Checked { restart_seconds, ..Checked::default() };
-    checked.export(site.server.url(), &site.key, acks, author)?;
-    checked.sample(site.server.url(), &site.key, acks, seed)?;
-    checked.log(binary, &site.stop())?;
-    Ok(checked)
 }

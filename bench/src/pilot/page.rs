@@ -29,8 +29,9 @@ pub(crate) fn write(dir: &Path, results: &Results, criteria: &[Criterion]) -> Re
 pub(crate) fn tables(results: &Results, criteria: &[Criterion]) -> String {
     let settings = results.settings.iter().map(|(name, value)| format!("`{name}={value}`"));
     let mut out = format!(
-        "{} Seed {}. Set for the load: {}.\n",
+        "{} `{}`. Seed {}. Set for the load: {}.\n",
         results.machine.sentence(),
+        results.build,
         results.seed,
         settings.collect::<Vec<_>>().join(", "),
     );
@@ -75,13 +76,16 @@ fn loaded(results: &Results) -> String {
         loaded.client,
         loaded.rest_seconds,
     );
-    if let Some(checked) = &results.checked {
+    let after = results.phases.iter().map(|phase| &phase.checked);
+    if let Some(slowest) =
+        after.max_by(|one, other| one.restart_seconds.total_cmp(&other.restart_seconds))
+    {
         let _ = writeln!(
             out,
-            "\nAfter all phases the server was killed and was ready again in {:.1} s, with {} records in \
-             its log.",
-            checked.restart_seconds,
-            thousands(checked.records as f64),
+            "\nAfter each phase the server was killed; the slowest start took {:.1} s, with {} records in the \
+             log.",
+            slowest.restart_seconds,
+            thousands(slowest.records as f64),
         );
     }
     out

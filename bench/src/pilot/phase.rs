@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use stemedb_bench::budget::{Grown, REQUESTS, SYNCS};
 
 use crate::beside::{Beside, Reads};
+use crate::check::Checked;
 use crate::claims::{Ack, Stock};
 use crate::goals::Goal;
 use crate::load::{Clients, Length, Outcome, Requests, Stream};
-use crate::requests::{Asserts, Batches, Caller, Kind, Questions};
+use crate::requests::{Asserts, Batches, Caller, EachKey, Kind, Questions};
 use crate::search::{Tried, highest};
 use crate::site::Site;
-use crate::watch::{Rest, Spent};
+use crate::watch::{Rest, Sample, Spent};
 
 /// A rate that held in a short trial and not for the whole time is lowered by this, so often.
 const LOWER: f64 = 0.8;
@@ -84,6 +85,10 @@ pub(crate) struct Phase {
     /// Of the whole length, each lower than the one before; the last one counts. None if no rate
     /// held in a trial.
     pub(crate) full: Vec<Measured>,
+    /// Memory of the server, once a second.
+    pub(crate) watch: Vec<Sample>,
+    /// What was there afterwards.
+    pub(crate) checked: Checked,
 }
 
 /// The load for the whole time.
@@ -145,6 +150,30 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Asks about every key once, as fast as they are answered, and then as it will be asked, at this rate:
+    /// the first answer to a key begins with its claims, and what is measured is a node that has answered
+    /// for a while.
+    pub(crate) fn warm(&self, per_second: f64) -> Result<()> {
+        let caller = || self.caller.clone();
+        let each: Arc<dyn Requests> = Arc::new(EachKey { caller: caller() });
+        let mixed: Arc<dyn Requests> = Questions::new(caller(), !self.plan.seed, self.keys)?;
+        let asked = [
+            (each, self.keys as f64, Duration::from_secs(1)),
+            (mixed, per_second, self.plan.trial),
+        ];
+        for (requests, per_second, time) in asked {
+            let connections = Kind::Question.connections();
+            let stream = Stream { requests, per_second, connections, p99: Duration::MAX };
+            let length = Length { time, until_error: true };
+            for (outcome, _) in self.clients.run(&[stream], length)? {
+                let all = outcome.answered == outcome.planned;
+                ensure!(all, "not all questions were answered: {:?}", outcome.errors);
+                eprintln!("    warm: {} answers in {:.0} s", outcome.answered, outcome.seconds);
+            }
+        }
+        Ok(())
+    }
+
     /// - `goals`: what is asked.
     /// - `most`: requests' worth of each kind a second that is tried first, at most the goal.
     pub(crate) fn phase(&mut self, part: Part, goals: Vec<Goal>, most: &[f64]) -> Result<Phase> {
@@ -165,7 +194,8 @@ impl Bench<'_> {
             Ok(tried)
         })?;
         let seconds = full.as_secs_f64();
-        let mut phase = Phase { part, goals, seconds, tries, full: Vec::new() };
+        let (full, watch, checked) = Default::default();
+        let mut phase = Phase { part, goals, seconds, tries, full, watch, checked };
         let Some(mut share) = found else { return Ok(phase) };
         for _ in 0..FULL_MAX {
             self.site.rest(self.plan.rest)?;

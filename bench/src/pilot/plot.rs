@@ -69,7 +69,7 @@ pub(crate) fn draw(path: &Path, results: &Results) -> Result<()> {
         Panel {
             title: "resident memory of the server in MiB",
             logarithmic: false,
-            lines: vec![memory(&places, results)],
+            lines: vec![memory(&places)],
         },
     ];
     let failed = |error: &dyn std::fmt::Display| anyhow!("the chart: {error}");
@@ -122,11 +122,11 @@ fn line(place: &Place<'_>, kind: Kind, outcome: &Outcome, value: impl Fn(&Second
     Line { name, colour: colour(kind), points }
 }
 
-fn memory(places: &[Place<'_>], results: &Results) -> Line {
+fn memory(places: &[Place<'_>]) -> Line {
     let mut points = Vec::new();
     for place in places {
         let during = |at: f64| (place.full.from..=place.full.to).contains(&at);
-        for sample in results.watch.iter().filter(|sample| during(sample.at)) {
+        for sample in place.phase.watch.iter().filter(|sample| during(sample.at)) {
             let mebibytes = sample.resident / f64::from(1 << 20);
             points.push((place.begin + sample.at - place.full.from, mebibytes));
         }

@@ -159,6 +159,34 @@ impl Requests for Batches {
     }
 }
 
+/// A question about one key after the other, under the default lens.
+pub(crate) struct EachKey {
+    pub(crate) caller: Caller,
+}
+
+impl Requests for EachKey {
+    fn request(&self, n: u64) -> Request<Full<Bytes>> {
+        let path = format!("/v1/query?subject={}&predicate={PREDICATE}&lens=authority", subject(n));
+        self.caller.ask(Request::get(path), Bytes::new())
+    }
+
+    fn check(&self, _n: u64, body: &[u8], _acks: &mut Vec<Ack>) -> Result<(), String> {
+        from_claims(body)
+    }
+}
+
+/// An answer must rest on claims.
+fn from_claims(body: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        considered: u64,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Answer { considered: 1.. }) => Ok(()),
+        _ => Err("an answer from no claims".to_owned()),
+    }
+}
+
 /// Half of them under the default lens, the others under one of the seven.
 pub(crate) struct Questions {
     caller: Caller,
@@ -192,17 +220,10 @@ impl Requests for Questions {
     }
 
     fn check(&self, n: u64, body: &[u8], _acks: &mut Vec<Ack>) -> Result<(), String> {
-        #[derive(Deserialize)]
-        struct Answer {
-            considered: u64,
-        }
         if !n.is_multiple_of(READ_EVERY) {
             return if body.is_empty() { Err("an empty answer".to_owned()) } else { Ok(()) };
         }
-        match serde_json::from_slice(body) {
-            Ok(Answer { considered: 1.. }) => Ok(()),
-            _ => Err("an answer from no claims".to_owned()),
-        }
+        from_claims(body)
     }
 }
 

@@ -36,6 +36,52 @@ pub(crate) struct Loaded {
     pub(crate) rest_seconds: f64,
 }
 
+/// What every phase begins with: a stopped server's files, loaded.
+pub(crate) struct Kept {
+    binary: PathBuf,
+    dir: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    key: String,
+}
+
+impl Kept {
+    fn loaded(&self) -> PathBuf {
+        self.dir.join("loaded")
+    }
+
+    /// A server on a copy of them.
+    pub(crate) fn start(&self) -> Result<Site> {
+        let Self { binary, dir, settings, key } = self;
+        let data = dir.join("data");
+        if data.exists() {
+            std::fs::remove_dir_all(&data)?;
+        }
+        copy(&self.loaded(), &data)?;
+        let server = start(binary, dir, settings)?;
+        let (binary, dir, settings) = (binary.clone(), dir.clone(), settings.clone());
+        Ok(Site { binary, dir, settings, server, key: key.clone() })
+    }
+}
+
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type()? {
+            kind if kind.is_dir() => copy(&from, &to)?,
+            kind if kind.is_file() => {
+                std::fs::copy(&from, &to).map(drop).with_context(|| from.display().to_string())?;
+            }
+            // A socket, which nobody listens on.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A server and its files.
 pub(crate) struct Site {
     binary: PathBuf,
@@ -140,6 +186,23 @@ impl Site {
             client: Spent::of(own)?.children() - client.children(),
             rest_seconds: 0.0,
         })
+    }
+
+    /// Stops the server, and keeps what it has.
+    pub(crate) fn keep(self) -> Result<Kept> {
+        let data = self.data();
+        let Self { binary, dir, settings, server, key } = self;
+        drop(server);
+        let kept = Kept { binary, dir, settings, key };
+        std::fs::rename(data, kept.loaded())?;
+        Ok(kept)
+    }
+
+    /// Version and commit of the server.
+    pub(crate) fn build(&self) -> Result<String> {
+        let metrics = self.server.metrics()?;
+        let info = metrics.keys().find(|name| name.starts_with("stemedb_build_info"));
+        Ok(info.context("the server exports no stemedb_build_info")?.clone())
     }
 
     /// Waits until the server has done what it does by itself after so many writes, at most so long;
