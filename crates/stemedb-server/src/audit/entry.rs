@@ -157,43 +157,14 @@ struct Answer<'a> {
     #[serde(borrow)]
     record: Option<Named<'a>>,
     #[serde(borrow, default)]
-    resolutions: Vec<One<'a>>,
+    resolutions: Vec<Answer<'a>>,
     #[serde(borrow, default)]
-    results: Vec<Resolved<'a>>,
+    results: Vec<Answer<'a>>,
     #[serde(borrow, default)]
     assertions: Vec<Listed<'a>>,
     #[serde(borrow, default)]
     records: Vec<Listed<'a>>,
-    // Of a resolution alone, or of the receipt of one. Not as `One`: what is flattened is read twice.
-    subject: Option<String>,
-    predicate: Option<String>,
-    lens: Option<String>,
-    status: Option<String>,
-    #[serde(borrow)]
-    winners: Option<&'a RawValue>,
-}
-
-impl<'a> Answer<'a> {
-    fn one(&mut self) -> One<'a> {
-        One {
-            subject: self.subject.take(),
-            predicate: self.predicate.take(),
-            lens: self.lens.take(),
-            status: self.status.take(),
-            winners: self.winners.take(),
-        }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Resolved<'a> {
-    #[serde(borrow, default)]
-    resolutions: Vec<One<'a>>,
-}
-
-/// A resolution.
-#[derive(Debug, Default, Deserialize)]
-struct One<'a> {
+    // Of a resolution, or of the receipt of one.
     subject: Option<String>,
     predicate: Option<String>,
     lens: Option<String>,
@@ -234,14 +205,17 @@ fn look_into(entry: &mut AuditEntry, answer: &[u8], refused: bool) {
     entry.evaluated_at = found.evaluated_at.or(inner.and_then(|receipt| receipt.evaluated_at));
     entry.snapshot = found.snapshot.take().or(entry.snapshot.take());
     let mut told = Vec::new();
-    let one = match &mut found.receipt {
-        // Winners of a receipt are numbers of its values: the status says enough.
-        Some(receipt) => Some(One { winners: None, ..receipt.one() }),
-        None => Some(found.one()).filter(|one| one.lens.is_some()),
-    };
-    told.extend(one.map(short));
-    told.extend(found.resolutions.into_iter().map(short));
-    told.extend(found.results.into_iter().flat_map(|key| key.resolutions).map(short));
+    match found.receipt.take() {
+        Some(mut receipt) => {
+            // Those of a receipt are numbers of its values: the status says enough.
+            receipt.winners = None;
+            told.push(short(&mut receipt));
+        }
+        None if found.lens.is_some() => told.push(short(&mut found)),
+        None => {}
+    }
+    let of_keys = found.results.into_iter().flat_map(|key| key.resolutions);
+    told.extend(found.resolutions.into_iter().chain(of_keys).map(|mut one| short(&mut one)));
     let shown = found.record.into_iter().chain(
         found.assertions.into_iter().chain(found.records).filter_map(|listed| listed.record),
     );
@@ -256,14 +230,15 @@ fn look_into(entry: &mut AuditEntry, answer: &[u8], refused: bool) {
     entry.told_besides = (besides > 0).then(|| u64::try_from(besides).unwrap_or(u64::MAX));
 }
 
-fn short(one: One<'_>) -> AuditTold {
+/// A resolution, in few words.
+fn short(one: &mut Answer<'_>) -> AuditTold {
     let winners = one.winners.map(RawValue::get).filter(|text| text.len() <= WINNERS_BYTES_MAX);
     AuditTold {
         id: None,
-        subject: one.subject,
-        predicate: one.predicate,
-        lens: one.lens,
-        status: one.status,
+        subject: one.subject.take(),
+        predicate: one.predicate.take(),
+        lens: one.lens.take(),
+        status: one.status.take(),
         winners: winners.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
     }
 }
