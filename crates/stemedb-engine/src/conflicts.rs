@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use stemedb_index::{ConflictFilter, ConflictPage, ConflictPlace, ConflictStanding};
+use stemedb_io::come_behind;
 use stemedb_model::{Millis, Position};
 
 use crate::engine::Engine;
@@ -30,6 +31,7 @@ const REST_MAX: Duration = Duration::from_millis(500);
 
 /// Until the engine is being closed. While the index has failed it rests: another may come.
 pub(crate) fn follow(shared: &Arc<Shared>) {
+    come_behind();
     let stopping = || shared.stopping.load(Ordering::Relaxed);
     // It would compete with the replay, and find the same in the end.
     while !stopping() && !shared.gate.wait_until(IDLE, NodeState::reads) {}

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::{AbstractTree, Keyspace};
+use stemedb_io::come_behind;
 
 /// A buffer is in use for longer than that: it takes megabytes to fill one, and a table is written from
 /// it before it goes.
@@ -30,6 +31,7 @@ impl Buffers {
         let stop = Arc::<(Mutex<bool>, Condvar)>::default();
         let own = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("index-buffers".into()).spawn(move || {
+            come_behind();
             let mut held = Held::default();
             let (stop, changed) = &*own;
             let mut stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);

@@ -94,7 +94,10 @@
 //! A record whose id is already there (the log forbids it) adds its record row and nothing else. A
 //! reference to an id that no record has (its record was lost) is left out.
 
+use std::sync::Arc;
+
 use fjall::KeyspaceCreateOptions;
+use fjall::compaction::Leveled;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
     PartitioningPolicy, PinningPolicy,
@@ -104,6 +107,10 @@ use stemedb_model::{Key, Millis, Position, PredicateName, Space, Subject};
 /// The format this build writes and reads. Any change of this page is a new one: an index is
 /// rebuilt, never migrated.
 pub const FORMAT: u64 = 3;
+
+/// Files of the storage are no longer than that, or than a write buffer. Each is synced whole, and while the
+/// medium is busy with one the sync of the log waits.
+const TABLE_BYTES: u64 = 8 << 20;
 
 /// A table of the index. What is in each is on the page of its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,22 +176,34 @@ impl Table {
         }
     }
 
-    /// Block size, filter and write buffer. They shape the files, not what is in them.
+    /// Bytes of a write buffer. One that is longer becomes a table, before the next batch.
+    pub(crate) fn buffer_bytes(self) -> u64 {
+        match self {
+            Self::Meta | Self::Registry | Self::Due => 2 << 20,
+            Self::Times | Self::Watched | Self::Idempotency => 4 << 20,
+            Self::Records
+            | Self::Ids
+            | Self::Keys
+            | Self::Names
+            | Self::Claims
+            | Self::Facts
+            | Self::Postings
+            | Self::Conflicts => 8 << 20,
+        }
+    }
+
+    /// Block size, filter and length of files. They shape the files, not what is in them, and a table keeps
+    /// those it was made with.
     pub(crate) fn options(self) -> KeyspaceCreateOptions {
-        let (block_bytes, point_reads, memtable_mib) = match self {
-            Self::Meta | Self::Registry => (4 << 10, false, 2),
-            Self::Times => (8 << 10, false, 4),
-            Self::Conflicts => (8 << 10, false, 8),
-            Self::Watched => (4 << 10, true, 4),
-            Self::Due => (4 << 10, false, 2),
-            Self::Idempotency => (4 << 10, true, 4),
+        let (block_bytes, point_reads) = match self {
+            Self::Meta | Self::Registry | Self::Due => (4 << 10, false),
+            Self::Watched | Self::Idempotency | Self::Keys | Self::Names => (4 << 10, true),
             // Random keys do not compress; small blocks make the lookup cheap.
-            Self::Ids => (4 << 10, true, 16),
-            Self::Records => (8 << 10, false, 16),
-            Self::Keys | Self::Names => (4 << 10, true, 8),
+            Self::Ids => (4 << 10, true),
+            Self::Records | Self::Times | Self::Conflicts => (8 << 10, false),
             // Read by range only: a filter would never be asked.
-            Self::Claims => (8 << 10, false, 16),
-            Self::Facts | Self::Postings => (16 << 10, false, 16),
+            Self::Claims => (8 << 10, false),
+            Self::Facts | Self::Postings => (16 << 10, false),
         };
         let filter = if point_reads {
             FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))
@@ -192,6 +211,7 @@ impl Table {
             FilterPolicyEntry::None
         };
         KeyspaceCreateOptions::default()
+            .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
             .data_block_size_policy(BlockSizePolicy::all(block_bytes))
             .data_block_compression_policy(CompressionPolicy::all(fjall::CompressionType::Lz4))
             .filter_policy(FilterPolicy::all(filter))
@@ -201,7 +221,8 @@ impl Table {
             .filter_block_pinning_policy(PinningPolicy::all(true))
             .index_block_partitioning_policy(PartitioningPolicy::all(false))
             .index_block_pinning_policy(PinningPolicy::all(true))
-            .max_memtable_size(memtable_mib << 20)
+            // Never reached: see `Store::room`.
+            .max_memtable_size(4 * self.buffer_bytes())
     }
 }
 

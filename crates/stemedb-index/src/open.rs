@@ -1,11 +1,11 @@
 //! Opening a folder: what is refused, by which name, and how a registry is read back.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, Readable};
+use stemedb_io::come_behind;
 use stemedb_model::{LogId, Position, Registry, Signed, Timeline};
 
 use crate::answers::Answers;
@@ -23,8 +23,10 @@ pub(crate) struct Opened {
     pub(crate) cut: Cut,
 }
 
-/// Flushing and compaction, beside the thread that applies.
-const WORKERS: usize = 2;
+/// Flushing and compaction, beside the thread that applies. Of several the first takes no compaction: it puts
+/// what it finds back into the queue, over and over, as long as the others are busy, and that is a whole
+/// processor (fjall 3.1.13, `worker_pool.rs`).
+const WORKERS: usize = 1;
 /// The part of the cache that holds names by number: a quarter.
 const NAMES_SHARE: u64 = 4;
 /// Journal kept for write buffers that are not in tables yet. Bounds the replay at start.
@@ -144,9 +146,20 @@ fn open_tables(config: &IndexConfig, fresh: bool) -> Result<Store, IndexError> {
         ];
         Ok(Some((db, tables)))
     };
-    // fjall asserts some of what it reads; on a damaged folder that must be an error here.
-    let opened = catch_unwind(AssertUnwindSafe(open))
-        .map_err(|panic| damaged(&config.dir, &panic_message(&*panic)))?;
+    let opened = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("index-open".into());
+        // The storage's threads inherit the priority of this one: they come behind those that answer.
+        let opening = thread.spawn_scoped(scope, || {
+            come_behind();
+            open()
+        });
+        let opening = opening.map_err(|error| IndexError::Failed {
+            op: "start a thread",
+            reason: error.to_string(),
+        })?;
+        // fjall asserts some of what it reads; on a damaged folder that must be an error here.
+        opening.join().map_err(|panic| damaged(&config.dir, &panic_message(&*panic)))
+    })?;
     let opened = opened.map_err(|error| match &error {
         fjall::Error::Locked => IndexError::InUse { dir: config.dir.display().to_string() },
         error if is_damage(error) => damaged(&config.dir, &error.to_string()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, Readable, UserValue};
+use fjall::{AbstractTree, Database, Keyspace, Readable, UserValue};
 use quick_cache::Weighter;
 use stemedb_io::{Clock, RealClock};
 use stemedb_model::{AgentId, Hash, Position, Principal, RecordId, SourceKey};
@@ -185,13 +185,19 @@ impl Store {
         self.damaged(format_args!("table {}, row {}", table.name(), Hex(key)))
     }
 
-    /// Waits until the storage has room for another batch.
+    /// Makes tables of the write buffers that are full, and waits until there is room for another batch.
+    ///
+    /// fjall would ask its workers for that, with a message for every batch until one of them comes to it.
+    /// They write into the same queue: if it is full of such messages they wait for each other for ever.
     ///
     /// fjall stalls a batch while too many write buffers wait to become tables, and would stall it
     /// for ever once the threads that write tables have died of an error. So it is never let come
     /// to that: the wait is here, one step earlier, and ends when the storage has failed.
     pub(crate) fn room(&self) -> Result<(), IndexError> {
-        for table in &self.tables {
+        for (kind, table) in Table::ALL.map(|kind| (kind, self.table(kind))) {
+            if table.tree.active_memtable().size() > kind.buffer_bytes() {
+                table.rotate_memtable().map_err(|error| self.storage("write index", &error))?;
+            }
             self.wait(|| {
                 table.sealed_memtable_count() < SEALED_MAX && table.l0_table_count() < L0_MAX
             })?;

@@ -40,11 +40,67 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Name and nice value of each thread of this process.
+fn threads() -> Vec<(String, i32)> {
+    let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| {
+        let dir = thread.unwrap().path();
+        let name = fs::read_to_string(dir.join("comm")).unwrap().trim().to_owned();
+        let stat = fs::read_to_string(dir.join("stat")).unwrap();
+        // The name may hold anything; behind it the 17th field.
+        let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
+        (name, nice.parse().unwrap())
+    });
+    threads.collect()
+}
+
+/// What another thread does, whenever it comes to it.
+fn soon(happened: impl Fn() -> bool) -> bool {
+    (0..200_000).any(|_| {
+        std::thread::yield_now();
+        happened()
+    })
+}
+
 /// Changes the rows of an index behind its back.
 fn tamper(dir: &Path, change: impl FnOnce(&dyn Fn(Table) -> fjall::Keyspace)) {
     let db = Database::builder(dir).open().unwrap();
     change(&|table: Table| db.keyspace(table.name(), KeyspaceCreateOptions::default).unwrap());
     db.persist(fjall::PersistMode::SyncAll).unwrap();
+}
+
+#[test]
+fn the_storage_comes_behind_those_that_answer() {
+    let own = threads()[0].1;
+    assert!(own <= 9, "needs room for a difference: this process has nice {own}");
+    let folder = Folder::new();
+    let _index = folder.open();
+    let behind = |name: &str| -> Vec<i32> {
+        threads().into_iter().filter(|thread| thread.0 == name).map(|thread| thread.1).collect()
+    };
+    // A thread gives itself its name, and one of them its priority, some time after it began.
+    for name in ["fjall:worker", "index-buffers"] {
+        assert!(soon(|| behind(name) == [own + 10]), "{name}: {:?}", behind(name));
+    }
+}
+
+#[test]
+fn a_full_write_buffer_becomes_a_table_at_the_next_batch() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let files = || {
+        let keyspaces = fs::read_dir(folder.path().join("keyspaces")).unwrap();
+        let tables = keyspaces.map(|one| fs::read_dir(one.unwrap().path().join("tables")).unwrap());
+        tables.flatten().count()
+    };
+    let before = files();
+    let long = Value::Text("x".repeat(60_000).into());
+    let claim = |i| Assertion { object: long.clone(), ..assertion(i, 0, 0.0) };
+    // 12 MB; by itself the storage would keep more.
+    let entries = records((0..200).map(|i| (i, Body::Assertion(claim(i)))));
+    for group in entries.chunks(10) {
+        index.apply(group).unwrap();
+    }
+    assert!(soon(|| files() > before), "nothing was written");
 }
 
 #[test]

@@ -73,6 +73,14 @@ step "it runs as stemedb" owner "/proc/$pid" "stemedb 555"
 step "it has no capability" status CapEff 0000000000000000
 step "it may gain none" status NoNewPrivs 1
 step "its system calls are filtered" status Seccomp 2
+nice_of() {
+  local found thread
+  found="$(for thread in "/proc/$pid/task"/*; do
+    [ "$(cat "$thread/comm")" != "$1" ] || awk '{ print $19 }' "$thread/stat"
+  done)"
+  [ "$found" = "$2" ] || { echo "$1 has '$found', expected $2"; return 1; }
+}
+step "its storage comes behind those that answer" nice_of fjall:worker 10
 step "its state is its own" owner $data "stemedb 700"
 step "its key is its own" owner $key "stemedb 600"
 step "it sees the system" nsenter -t "$pid" -m test -e /etc/stemedb/api.toml

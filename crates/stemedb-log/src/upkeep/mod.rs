@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use stemedb_io::{Env, Open};
+use stemedb_io::{Env, Open, come_behind};
 use stemedb_model::{Millis, Position};
 
 use crate::config::WalConfig;
@@ -152,7 +152,10 @@ impl Upkeep {
         let thread = if config.prepare_in_background {
             let (sender, stop) = channel();
             let tasks = Arc::clone(&tasks);
-            let run = move || tasks.run(&stop);
+            let run = move || {
+                come_behind();
+                tasks.run(&stop);
+            };
             let handle = std::thread::Builder::new().name("wal-upkeep".into()).spawn(run)?;
             Some((sender, handle))
         } else {
