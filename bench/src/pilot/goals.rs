@@ -9,7 +9,7 @@ use crate::Results;
 use crate::check::Checked;
 use crate::phase::{Part, Phase};
 use crate::requests::Kind;
-use crate::watch::{Sample, growth};
+use crate::watch::growth;
 
 /// How much memory may grow over a phase, as its second half has it.
 pub(crate) const GROWTH_MAX: f64 = 0.05;
@@ -220,6 +220,7 @@ mod tests {
     use super::*;
     use crate::load::Outcome;
     use crate::phase::Measured;
+    use crate::watch::Sample;
 
     fn goal() -> Goal {
         Goal { kind: Kind::Assert, per_second: 10_000.0, p99_ms: 50 }

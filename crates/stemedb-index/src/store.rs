@@ -18,8 +18,7 @@ use crate::format::{NameTag, Table, number_key};
 use crate::questions::Questions;
 use crate::touched::Touched;
 
-/// Write buffers of one table on their way to disk. fjall stalls at four; one batch adds at most
-/// one.
+/// Write buffers of one table on their way to disk. fjall stalls at four; one that is full adds one.
 const SEALED_MAX: usize = 3;
 /// Tables not merged yet. fjall stalls at 30 runs.
 const L0_MAX: usize = 24;
