@@ -298,7 +298,7 @@ mod tests {
             let mut phase = phase(100.0, 1.0, |_| ());
             phase.full[0].from = from;
             phase.full[0].to = to;
-            let sample = |at| Sample { at, resident: 5e8 + growing * at };
+            let sample = |at| Sample { at, resident: 5e8 + growing * at, threads: 1 };
             phase.watch = (0..300).map(f64::from).map(sample).collect();
             phase
         };

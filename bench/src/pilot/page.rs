@@ -182,6 +182,9 @@ fn spent(phases: &[Phase]) -> String {
     row("| clients |", &|_, full| processors(full.clients));
     row("| nobody |", &|_, full| processors(full.idle));
     row("| other guests |", &|_, full| processors(full.stolen));
+    row("| threads of the server, at most |", &|phase, _| {
+        phase.watch.iter().map(|sample| sample.threads).max().unwrap_or_default().to_string()
+    });
     row("| server's µs of a processor for a request |", &|_, full| {
         let requests = full.streams.iter().map(|(_, outcome)| outcome.answered).sum::<u64>();
         us(full.server * (full.to - full.from) * 1e6 / requests.max(1) as f64)

@@ -19,6 +19,7 @@ pub(crate) struct Sample {
     pub(crate) at: f64,
     /// Resident memory of the server, in bytes.
     pub(crate) resident: f64,
+    pub(crate) threads: u64,
 }
 
 /// Looks at a process once a second, from its start to [`Watch::finish`].
@@ -35,7 +36,7 @@ impl Watch {
             let mut samples = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let at = begun.elapsed().as_secs_f64();
-                samples.push(Sample { at, resident: resident(pid)? });
+                samples.push(Sample { at, resident: resident(pid)?, threads: threads(pid)? });
                 std::thread::sleep(EVERY);
             }
             Ok(samples)
@@ -54,6 +55,11 @@ fn resident(pid: u32) -> Result<f64> {
     let text = text.with_context(|| format!("process {pid} is gone"))?;
     let pages: f64 = text.split(' ').nth(1).context("statm without pages")?.parse()?;
     Ok(pages * rustix::param::page_size() as f64)
+}
+
+fn threads(pid: u32) -> Result<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    Ok(tasks.with_context(|| format!("process {pid} is gone"))?.count() as u64)
 }
 
 /// Processor seconds spent so far.
@@ -167,7 +173,10 @@ mod tests {
     use super::*;
 
     fn samples(resident: impl Fn(f64) -> f64) -> Vec<Sample> {
-        (0..300).map(f64::from).map(|at| Sample { at, resident: resident(at) }).collect()
+        (0..300)
+            .map(f64::from)
+            .map(|at| Sample { at, resident: resident(at), threads: 1 })
+            .collect()
     }
 
     #[test]
@@ -195,6 +204,7 @@ mod tests {
     fn this_process_is_seen() {
         let pid = std::process::id();
         assert!(resident(pid).unwrap() > 1e6);
+        assert!(threads(pid).unwrap() >= 1);
         let before = Spent::of(pid).unwrap();
         let (begun, mut after) = (Instant::now(), before.clone());
         // Others may want the processors.

@@ -210,6 +210,7 @@ fn start_with(
     stemedb_server::install_recorder();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(config.server().limits.blocking_threads())
         .build()
         .map_err(|error| Failure::error("cannot start threads").because(error))?;
     let listen = config.server.listen;

@@ -228,6 +228,17 @@ fn the_root_key_may_stay_elsewhere() {
 }
 
 #[test]
+fn the_allocator_has_its_settings() {
+    let mut command = Command::new(STEMEDB);
+    command.arg("--version").env("_RJEM_MALLOC_CONF", "stats_print:true");
+    let told = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    let processors = std::thread::available_parallelism().unwrap();
+    for setting in [format!("opt.narenas: {processors}\n"), "opt.tcache_max: 4096\n".into()] {
+        assert!(told.contains(&setting), "no {setting:?} in {told}");
+    }
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let mut child = Command::new(STEMEDB)
         .args(["completions", "bash"])

@@ -108,7 +108,7 @@ impl App {
             requests: Slots::new(limits.requests),
             connections: Slots::new(limits.connections),
             crowd: Crowd::new(limits.connections_per_address),
-            reads: Slots::new(limits.reads),
+            reads: Slots::new(limits.reads_at_once()),
             streams: Slots::new(limits.streams),
             feeds: Slots::new(limits.feeds),
             limits: RwLock::new(Arc::new(limits.clone())),
@@ -153,7 +153,7 @@ impl App {
         self.requests.set(limits.requests);
         self.connections.set(limits.connections);
         self.crowd.set(limits.connections_per_address);
-        self.reads.set(limits.reads);
+        self.reads.set(limits.reads_at_once());
         self.streams.set(limits.streams);
         self.feeds.set(limits.feeds);
         let mut now = self.limits.write().unwrap_or_else(PoisonError::into_inner);

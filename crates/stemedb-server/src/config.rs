@@ -89,7 +89,7 @@ pub struct Limits {
     /// Connections of one address at once, of a trusted proxy without bound; more are closed. Default
     /// 1,024, at least 1.
     pub connections_per_address: usize,
-    /// Reads that may touch storage at once; more wait. Default 64, at least 1.
+    /// Reads that may touch storage at once; more wait. Default 0: by [`Limits::reads_at_once`].
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. Default 16, at least 1.
     pub streams: usize,
@@ -193,7 +193,7 @@ impl ServerConfig {
             ("limits.requests", limits.requests as u64, 1, 1 << 20),
             ("limits.connections", limits.connections as u64, 1, 1 << 20),
             ("limits.connections_per_address", limits.connections_per_address as u64, 1, 1 << 20),
-            ("limits.reads", limits.reads as u64, 1, 512),
+            ("limits.reads", limits.reads as u64, 0, 512),
             ("limits.streams", limits.streams as u64, 1, 1 << 20),
             ("limits.feeds", limits.feeds as u64, 1, 1 << 20),
         ];
@@ -278,6 +278,23 @@ impl Default for SigningConfig {
     }
 }
 
+impl Limits {
+    /// [`Limits::reads`], or where that is 0 eight for each processor and at most 64: enough to keep a
+    /// disk busy while some wait for it, and not so many that those who read sockets and write the log
+    /// stand in line behind them.
+    pub fn reads_at_once(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.reads > 0 { self.reads } else { (8 * processors()).min(64) }
+    }
+
+    /// Threads that a runtime needs for what blocks: each read and each stream may have one, and there
+    /// are some for all else. A runtime that may make more does: a read that ends wakes the next one
+    /// before its own thread is free.
+    pub fn blocking_threads(&self) -> usize {
+        self.reads_at_once() + self.streams + 16
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -289,7 +306,7 @@ impl Default for Limits {
             requests: 1_024,
             connections: 4_096,
             connections_per_address: 1_024,
-            reads: 64,
+            reads: 0,
             streams: 16,
             feeds: 256,
             head_timeout: Duration::from_secs(30),
@@ -318,6 +335,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn reads_are_by_the_processors_unless_they_are_set() {
+        let mut limits = Limits::default();
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(limits.reads_at_once(), 64.min(8 * processors));
+        assert_eq!(limits.blocking_threads(), 64.min(8 * processors) + limits.streams + 16);
+        limits.reads = 3;
+        assert_eq!(limits.reads_at_once(), 3);
+    }
+
+    #[test]
     fn bounds() {
         let with = |change: fn(&mut ServerConfig)| {
             let mut config = ServerConfig::new("data");
@@ -330,6 +357,8 @@ mod tests {
         assert_eq!(with(|c| c.limits.uri_bytes = 32 << 10), 0);
         assert_eq!(with(|c| c.limits.uri_bytes = (32 << 10) + 1), 2);
         assert_eq!(with(|c| c.limits.requests = 0), 1);
+        assert_eq!(with(|c| c.limits.reads = 512), 0);
+        assert_eq!(with(|c| c.limits.reads = 513), 1);
         assert_eq!(with(|c| c.limits.body_timeout = Duration::ZERO), 1);
         assert_eq!(with(|c| c.limits.write_timeout = Duration::ZERO), 1);
         assert_eq!(with(|c| c.limits.connections_per_address = 0), 1);

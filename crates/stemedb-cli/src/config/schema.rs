@@ -231,7 +231,8 @@ pub struct Limits {
     /// Connections of one address at once; more are closed. Those of `server.trusted_proxies` are not
     /// counted. 1 to 1,048,576.
     pub connections_per_address: usize,
-    /// Reads that may touch storage at once; more wait. 1 to 512.
+    /// Reads that may touch storage at once; more wait. At most 512; 0: eight for each processor, and at
+    /// most 64.
     pub reads: usize,
     /// Imports and exports at once; more are answered 503. 1 to 1,048,576.
     pub streams: usize,
