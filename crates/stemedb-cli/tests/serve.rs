@@ -233,7 +233,8 @@ fn the_allocator_has_its_settings() {
     command.arg("--version").env("_RJEM_MALLOC_CONF", "stats_print:true");
     let told = String::from_utf8(command.output().unwrap().stderr).unwrap();
     let processors = std::thread::available_parallelism().unwrap();
-    for setting in [format!("opt.narenas: {processors}\n"), "opt.tcache_max: 4096\n".into()] {
+    let arenas = format!("opt.narenas: {processors}\n");
+    for setting in [&arenas, "opt.tcache_max: 4096\n", "opt.dirty_decay_ms: 1000 "] {
         assert!(told.contains(&setting), "no {setting:?} in {told}");
     }
 }
