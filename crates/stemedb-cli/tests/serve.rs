@@ -235,7 +235,7 @@ fn the_allocator_has_its_settings() {
     let processors = std::thread::available_parallelism().unwrap();
     let arenas = format!("opt.narenas: {processors}\n");
     for setting in [&arenas, "opt.tcache_max: 4096\n", "opt.dirty_decay_ms: 1000 "] {
-        assert!(told.contains(&setting), "no {setting:?} in {told}");
+        assert!(told.contains(setting), "no {setting:?} in {told}");
     }
 }
 
