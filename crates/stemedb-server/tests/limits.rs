@@ -327,8 +327,12 @@ fn how_many_at_once_changes_while_there_are_some() {
 
 /// Sends the head of a request whose body is to come, and the first byte of that.
 fn begin(server: &Running, path: &str, kind: &str) -> TcpStream {
+    begin_with(server, path, kind, "")
+}
+
+fn begin_with(server: &Running, path: &str, kind: &str, headers: &str) -> TcpStream {
     let mut stream = connect(server);
-    let body = format!("Content-Type: {kind}\r\nContent-Length: 100");
+    let body = format!("Content-Type: {kind}\r\n{headers}Content-Length: 100");
     let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{body}\r\n\r\n{{");
     stream.write_all(head.as_bytes()).unwrap();
     stream
@@ -379,7 +383,11 @@ fn sizes_places_and_times_change_while_requests_are_answered() {
     reloaded(&server, |limits| limits.streams = 1);
     let export = || server.get("/v1/export");
     assert_eq!(code(&export()), (503, "overloaded".into()));
-    let assert = begin(&server, "/v1/assert", "application/json");
+    // This one asks whether its body is wanted, and is told so when it has its place.
+    let expecting = "Expect: 100-continue\r\n";
+    let mut assert = begin_with(&server, "/v1/assert", "application/json", expecting);
+    assert.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer[9..], b"100");
     reloaded(&server, |limits| limits.requests = 1);
     comes_to((503, "overloaded"), || server.get(QUESTION));
     reloaded(&server, |_| ());
