@@ -27,7 +27,7 @@ pub struct IndexConfig {
     /// Its folder; made if it is missing. Nothing else may be in it.
     pub dir: PathBuf,
     /// Blocks of the tables and names kept in memory, in bytes. Default 256 MiB. Write buffers come
-    /// on top: about 135 MiB while records stream in, up to four times that on a slow medium.
+    /// on top: about 82 MiB while records stream in, up to four times that on a slow medium.
     pub cache_bytes: u64,
     /// What is kept in memory of the keys that are asked about, so that answers need not begin with
     /// their claims, in bytes. Some 700 bytes a claim that takes part, its id among them, fewer of one that
@@ -340,6 +340,24 @@ impl Index {
     /// Everything as of [`Index::applied`], for as long as it is held. Cheap.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.store.clone(), self.current())
+    }
+
+    /// As [`Index::snapshot`], after rows that are of no position were written. The storage keeps all that
+    /// was written since its oldest snapshot, and with nothing to apply nobody else would take a newer one.
+    pub(crate) fn renewed(&self) -> Snapshot {
+        // Whoever holds it is about to.
+        if let Ok(_writer) = self.writer.try_lock() {
+            let before = self.current();
+            let cut = Cut {
+                tables: self.store.db.snapshot(),
+                registry: before.registry.clone(),
+                registered: before.registered,
+                applied: before.applied,
+                lost: Arc::clone(&before.lost),
+            };
+            *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
+        }
+        self.snapshot()
     }
 
     /// Why the index applies nothing more; `None` while it is well.

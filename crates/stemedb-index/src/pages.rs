@@ -440,7 +440,7 @@ impl KeyFilter {
     }
 }
 
-fn bytes_of(key: &Key) -> Vec<u8> {
+pub(crate) fn bytes_of(key: &Key) -> Vec<u8> {
     let mut out = Vec::new();
     key_key(&mut out, &key.space, &key.subject, &key.predicate);
     out

@@ -220,27 +220,100 @@ fn keys_past_the_bound_are_counted() {
     assert_eq!((all.standing.open, all.standing.too_large), (1, 0));
 }
 
+/// Two claims that disagree about each of 600 keys, of which a step judges 256 at a time.
+fn many_keys() -> History {
+    let claims = (0..600).flat_map(|n| {
+        [1.0, 2.0].map(|value| {
+            let subject = Subject::parse(&format!("s/{n}")).unwrap();
+            let claim = Assertion { subject, ..assertion(0, 0, value) };
+            (value as usize, Body::Assertion(claim))
+        })
+    });
+    History { entries: records(claims) }
+}
+
 #[test]
 fn told_to_stop_it_goes_on_where_it_was() {
     let folder = Folder::new();
     let index = folder.open();
-    let keys: Vec<Entry> = {
-        let claims = (0..600).flat_map(|n| {
-            [1.0, 2.0].map(|value| {
-                let subject = Subject::parse(&format!("s/{n}")).unwrap();
-                let claim = Assertion { subject, ..assertion(0, 0, value) };
-                (value as usize, Body::Assertion(claim))
-            })
-        });
-        records(claims)
-    };
-    index.apply(&keys).unwrap();
+    index.apply(&many_keys().entries).unwrap();
     let part = index.follow_conflicts(Millis(0), CLAIMS_MAX, &|| true).unwrap();
     assert!(part.more);
     assert_eq!(part.standing.position, Position::NONE);
     assert!(part.standing.open > 0 && part.standing.open < 600, "{part:?}");
     let standing = follow(&index, 0);
     assert_eq!((standing.open, standing.position), (600, index.applied()));
+}
+
+#[test]
+fn what_is_written_meanwhile_is_seen_by_the_rest_of_a_step() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let mut history = many_keys();
+    let first = history.entries.len();
+    index.apply(&history.entries).unwrap();
+    let subject = Subject::parse("s/599").unwrap();
+    let third = Assertion { subject: subject.clone(), ..assertion(0, 0, 3.0) };
+    history.push(3, space(0), Body::Assertion(third), 0);
+    let late = &history.entries[first..];
+    // While it rests after its first 256 keys. It rests again, with nothing new.
+    let between = || {
+        if index.applied().0 == first as u64 {
+            index.apply(late).unwrap();
+        }
+        false
+    };
+    let step = index.follow_conflicts(Millis(0), CLAIMS_MAX, &between).unwrap();
+    assert_eq!(step.standing.position, Position(first as u64), "which is as far as it looked");
+    assert_eq!((step.judged, step.standing.open), (600, 600));
+    let rows = listed(&index, &ConflictFilter::new(space(0)));
+    let at = |subject: &str| {
+        let row = rows.iter().find(|row| row.key.subject.as_str() == subject).unwrap();
+        (row.position, row.values)
+    };
+    assert_eq!(at("s/0"), (Position(first as u64), 2));
+    assert_eq!(at("s/599"), (index.applied(), 3));
+    assert_eq!(follow(&index, 0).position, index.applied());
+}
+
+#[test]
+fn all_keys_are_judged_page_by_page() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let mut history = many_keys();
+    let first = history.entries.len();
+    index.apply(&history.entries).unwrap();
+    assert_eq!(follow(&index, 0).open, 600);
+    // An agent's end takes what it said along, whatever that was about.
+    let act = AgentAct::Revoke { from_position: Position(1) };
+    let revoked = Agent { key: key(2).agent_id(), act };
+    history.push(0, space(0), Body::Agent(revoked), 0);
+    index.apply(&history.entries[first..]).unwrap();
+    let step = index.follow_conflicts(Millis(0), CLAIMS_MAX, &|| false).unwrap();
+    assert_eq!((step.judged, step.standing.open), (600, 0));
+}
+
+#[test]
+fn all_watched_keys_are_looked_at_page_by_page() {
+    let folder = Folder::new();
+    let index = folder.open();
+    let claims = (0..600).flat_map(|n| {
+        [0, 3].map(|other| {
+            let about = Subject::parse(&format!("s/{n}")).unwrap();
+            let object = Value::Reference(subject(other));
+            let claim = Assertion { subject: about, object, ..assertion(0, 0, 0.0) };
+            (other, Body::Assertion(claim))
+        })
+    });
+    let mut history = History { entries: records(claims) };
+    let first = history.entries.len();
+    index.apply(&history.entries).unwrap();
+    assert_eq!(follow(&index, 0).open, 600);
+    // From now on both values are one.
+    let alias = Alias { subject: subject(0), other: subject(3) };
+    history.push(0, space(0), Body::Alias(alias), 0);
+    index.apply(&history.entries[first..]).unwrap();
+    assert_eq!(follow(&index, 0).open, 0);
 }
 
 /// A small world in which one record, the last, changes which keys are in conflict.

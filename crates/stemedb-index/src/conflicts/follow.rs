@@ -20,7 +20,7 @@ use crate::store::Store;
 /// Records looked over in one step, and keys whose time has come.
 const RECORDS_MAX: u64 = 4 << 10;
 const DUE_MAX: usize = 4 << 10;
-/// Keys judged between two batches.
+/// Keys judged between two batches, and listed at a time where all are judged.
 const BATCH_KEYS: usize = 256;
 
 const IN_CONFLICT: u8 = 1;
@@ -68,10 +68,12 @@ impl Index {
         }
         let mut touched = toucher.finish()?;
         let due_now = due(store, now, &mut touched)?;
+        let newest = snapshot.position();
         let mut pass = Pass {
+            index: self,
             store,
-            snapshot: &snapshot,
             now: now.max(snapshot.recorded_at()),
+            snapshot,
             claims_max,
             stop,
             standing: known,
@@ -86,8 +88,9 @@ impl Index {
         pass.standing.position = to;
         if to > known.position || pass.waiting > 0 {
             pass.write()?;
+            drop(self.renewed());
         }
-        let more = to < snapshot.position() || due_now == DUE_MAX;
+        let more = to < newest || due_now == DUE_MAX;
         Ok(Followed { standing: pass.standing, more, judged: pass.judged })
     }
 }
@@ -111,8 +114,11 @@ fn batch(store: &Store) -> OwnedWriteBatch {
 }
 
 struct Pass<'a> {
+    index: &'a Index,
     store: &'a Store,
-    snapshot: &'a Snapshot,
+    /// At or after the position that the step goes to. A newer one after each batch: who is told of a
+    /// batch rests, and the storage keeps in memory all that was written since the oldest snapshot.
+    snapshot: Snapshot,
     now: Millis,
     claims_max: usize,
     stop: &'a dyn Fn() -> bool,
@@ -136,20 +142,32 @@ impl Pass<'_> {
         if touched.referring || touched.cosigned {
             let wanted = (if touched.referring { REFERS } else { 0 })
                 | (if touched.cosigned { BY_COSIGNER } else { 0 });
-            for row in watched(self.store) {
-                let (number, watch) = row?;
-                if watch.flags & wanted != 0 && !self.judge(number)? {
-                    return Ok(false);
+            let mut from = 0;
+            loop {
+                let page = watched(self.store, from)?;
+                let Some((last, _)) = page.last() else { break };
+                from = last.saturating_add(1);
+                for (number, watch) in page {
+                    if watch.flags & wanted != 0 && !self.judge(number)? {
+                        return Ok(false);
+                    }
                 }
             }
         }
-        let snapshot = self.snapshot;
         for space in &touched.spaces {
             let all = KeyFilter { space: Some(space.clone()), ..KeyFilter::default() };
-            for row in snapshot.key_rows(&all) {
-                let (key, number) = row?;
-                if !self.judge_key(number, &key, true)? {
-                    return Ok(false);
+            let mut after = None;
+            loop {
+                let rows = self.snapshot.key_rows(&all, after.as_ref());
+                let page: Vec<_> = rows.take(BATCH_KEYS).collect::<Result<_, _>>()?;
+                for (key, number) in &page {
+                    if !self.judge_key(*number, key, true)? {
+                        return Ok(false);
+                    }
+                }
+                match page.into_iter().next_back() {
+                    Some((key, _)) => after = Some(key),
+                    None => break,
                 }
             }
         }
@@ -193,7 +211,10 @@ impl Pass<'_> {
         self.waiting += 1;
         if self.waiting >= BATCH_KEYS {
             self.write()?;
-            return Ok(!(self.stop)());
+            let stopped = (self.stop)();
+            self.snapshot = self.index.renewed();
+            self.now = self.now.max(self.snapshot.recorded_at());
+            return Ok(!stopped);
         }
         Ok(true)
     }
@@ -257,14 +278,17 @@ impl Pass<'_> {
     }
 }
 
-/// All watched keys, as they are now.
-fn watched(store: &Store) -> impl Iterator<Item = Result<(u64, Watch), IndexError>> + '_ {
-    store.table(Table::Watched).iter().map(move |row| {
+/// The next watched keys from a number on, as they are now; none: there are no more.
+fn watched(store: &Store, from: u64) -> Result<Vec<(u64, Watch)>, IndexError> {
+    let rows = store.table(Table::Watched).range(position_key(Position(from))..);
+    let page = rows.take(BATCH_KEYS).map(|row| {
         let (key, row) = row.into_inner().map_err(|error| store.storage("read index", &error))?;
         let bad = || store.damaged_row(Table::Watched, &key);
-        let number = parse_position(&key).ok_or_else(bad)?;
+        // The last number is nobody's: behind it there would be no end.
+        let number = parse_position(&key).filter(|number| number.0 < u64::MAX).ok_or_else(bad)?;
         Ok((number.0, Watch::decode(&row).map_err(|Malformed| bad())?))
-    })
+    });
+    page.collect()
 }
 
 fn due_key(time: Millis, number: u64) -> Vec<u8> {
@@ -309,5 +333,83 @@ impl Watch {
         let due = if flags & DUE != 0 { Some(Millis(reader.zigzag()?)) } else { None };
         let place = if flags & IN_CONFLICT != 0 { Some(place_of(reader.rest())?) } else { None };
         Ok(Self { flags, due, place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stemedb_model::{
+        Assertion, Body, LifecycleState, LogId, PredicateName, Principal, Record, Signed,
+        SigningKey, Space, Subject, Timeline, Value,
+    };
+
+    use super::*;
+    use crate::entry::Entry;
+    use crate::index::IndexConfig;
+
+    /// Each value is another's.
+    fn claim(position: u64, value: bool) -> Entry {
+        let key = SigningKey::from_seed(&[u8::from(value); 32]);
+        let claim = Assertion {
+            subject: Subject::parse("s").unwrap(),
+            predicate: PredicateName::parse("p").unwrap(),
+            object: Value::Boolean(value),
+            confidence: 1.0,
+            source: None,
+            valid_from: None,
+            valid_to: None,
+            epoch: None,
+            lifecycle: LifecycleState::Proposed,
+            parent: None,
+            derived_from: Vec::new(),
+            vector: None,
+            visual_hash: None,
+            meta: Default::default(),
+        };
+        let record = Record {
+            space: Space::default(),
+            agent: key.agent_id(),
+            at: Millis(1),
+            log_id: None,
+            body: Body::Assertion(claim),
+        };
+        Entry {
+            position: Position(position),
+            recorded_at: Millis(2),
+            principal: Principal::parse(if value { "one" } else { "other" }).unwrap(),
+            custodial: false,
+            idempotency: None,
+            signed: Signed::seal(record, &key).unwrap(),
+        }
+    }
+
+    /// A claim, and another that denies it.
+    fn opened(folder: &tempfile::TempDir) -> Index {
+        let dir = folder.path().join("index");
+        let config = IndexConfig { cache_bytes: 1 << 20, ..IndexConfig::new(&dir) };
+        let index = Index::open(&config, Some((LogId([1; 16]), Timeline([2; 16])))).unwrap();
+        index.apply(&[claim(1, true), claim(2, false)]).unwrap();
+        index
+    }
+
+    /// Follows, and tells how many rows of the list whoever reads next has in his snapshot.
+    fn seen_after_following(index: &Index) -> usize {
+        let followed = index.follow_conflicts(Millis(3), 9, &|| false).unwrap();
+        assert_eq!(followed.standing.open, 1);
+        index.snapshot().range::<[u8; 1]>(Table::Conflicts, ..).count()
+    }
+
+    #[test]
+    fn with_nothing_to_apply_the_newest_snapshot_is_as_new_as_the_list() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(seen_after_following(&opened(&folder)), 1);
+    }
+
+    #[test]
+    fn a_writer_at_work_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = opened(&folder);
+        let _writer = index.hold();
+        assert_eq!(seen_after_following(&index), 0, "it takes the next one itself");
     }
 }

@@ -11,7 +11,7 @@ use crate::bytes::Malformed;
 use crate::error::IndexError;
 use crate::fold::key_of;
 use crate::format::{NameTag, Posting, Table, parse_key};
-use crate::pages::{KeyFilter, Span};
+use crate::pages::{KeyFilter, Span, bytes_of};
 use crate::snapshot::Snapshot;
 use crate::store::number;
 
@@ -238,7 +238,7 @@ impl<'a> Toucher<'a> {
         wanted: impl Fn(&Key) -> bool,
     ) -> Result<(), IndexError> {
         let snapshot = self.snapshot;
-        for row in snapshot.key_rows(filter) {
+        for row in snapshot.key_rows(filter, None) {
             let (key, number) = row?;
             if wanted(&key) {
                 self.touched.keys.insert(number);
@@ -249,12 +249,14 @@ impl<'a> Toucher<'a> {
 }
 
 impl Snapshot {
-    /// Keys within the range of a filter, each with its number, in byte order.
+    /// Keys within the range of a filter, and after one of them, each with its number, in byte order.
     pub(super) fn key_rows(
         &self,
         filter: &KeyFilter,
+        after: Option<&Key>,
     ) -> impl Iterator<Item = Result<(Key, u64), IndexError>> + '_ {
-        let (start, end) = filter.range();
+        let (first, end) = filter.range();
+        let start = after.map_or(first, |key| [bytes_of(key).as_slice(), &[0]].concat());
         self.range(Table::Keys, start..end).map(|row| {
             let (key, row) = row?;
             let bad = || self.bad(Table::Keys, &key);
