@@ -342,24 +342,6 @@ impl Index {
         Snapshot::new(self.store.clone(), self.current())
     }
 
-    /// As [`Index::snapshot`], after rows that are of no position were written. The storage keeps all that
-    /// was written since its oldest snapshot, and with nothing to apply nobody else would take a newer one.
-    pub(crate) fn renewed(&self) -> Snapshot {
-        // Whoever holds it is about to.
-        if let Ok(_writer) = self.writer.try_lock() {
-            let before = self.current();
-            let cut = Cut {
-                tables: self.store.db.snapshot(),
-                registry: before.registry.clone(),
-                registered: before.registered,
-                applied: before.applied,
-                lost: Arc::clone(&before.lost),
-            };
-            *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
-        }
-        self.snapshot()
-    }
-
     /// Why the index applies nothing more; `None` while it is well.
     pub fn failure(&self) -> Option<String> {
         self.store.failure().map(str::to_owned)

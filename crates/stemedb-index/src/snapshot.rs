@@ -21,7 +21,7 @@ use crate::rows::{ClaimRow, ClaimsRow, FactRow, IdRow, RecordRow, SourceRow};
 use crate::store::{Name, Store, number};
 
 /// The database at one position, storage and registries alike; later groups do not show. Cheap to
-/// clone, and to hold: it keeps old versions of a few rows, and the folder locked.
+/// clone, and to hold for a moment: what is written meanwhile stays in memory, and the folder locked.
 ///
 /// Reads take an `as_of` where an earlier position can be asked for; one beyond
 /// [`Snapshot::position`] means that.

@@ -88,7 +88,6 @@ impl Index {
         pass.standing.position = to;
         if to > known.position || pass.waiting > 0 {
             pass.write()?;
-            drop(self.renewed());
         }
         let more = to < newest || due_now == DUE_MAX;
         Ok(Followed { standing: pass.standing, more, judged: pass.judged })
@@ -212,7 +211,7 @@ impl Pass<'_> {
         if self.waiting >= BATCH_KEYS {
             self.write()?;
             let stopped = (self.stop)();
-            self.snapshot = self.index.renewed();
+            self.snapshot = self.index.snapshot();
             self.now = self.now.max(self.snapshot.recorded_at());
             return Ok(!stopped);
         }
@@ -333,83 +332,5 @@ impl Watch {
         let due = if flags & DUE != 0 { Some(Millis(reader.zigzag()?)) } else { None };
         let place = if flags & IN_CONFLICT != 0 { Some(place_of(reader.rest())?) } else { None };
         Ok(Self { flags, due, place })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use stemedb_model::{
-        Assertion, Body, LifecycleState, LogId, PredicateName, Principal, Record, Signed,
-        SigningKey, Space, Subject, Timeline, Value,
-    };
-
-    use super::*;
-    use crate::entry::Entry;
-    use crate::index::IndexConfig;
-
-    /// Each value is another's.
-    fn claim(position: u64, value: bool) -> Entry {
-        let key = SigningKey::from_seed(&[u8::from(value); 32]);
-        let claim = Assertion {
-            subject: Subject::parse("s").unwrap(),
-            predicate: PredicateName::parse("p").unwrap(),
-            object: Value::Boolean(value),
-            confidence: 1.0,
-            source: None,
-            valid_from: None,
-            valid_to: None,
-            epoch: None,
-            lifecycle: LifecycleState::Proposed,
-            parent: None,
-            derived_from: Vec::new(),
-            vector: None,
-            visual_hash: None,
-            meta: Default::default(),
-        };
-        let record = Record {
-            space: Space::default(),
-            agent: key.agent_id(),
-            at: Millis(1),
-            log_id: None,
-            body: Body::Assertion(claim),
-        };
-        Entry {
-            position: Position(position),
-            recorded_at: Millis(2),
-            principal: Principal::parse(if value { "one" } else { "other" }).unwrap(),
-            custodial: false,
-            idempotency: None,
-            signed: Signed::seal(record, &key).unwrap(),
-        }
-    }
-
-    /// A claim, and another that denies it.
-    fn opened(folder: &tempfile::TempDir) -> Index {
-        let dir = folder.path().join("index");
-        let config = IndexConfig { cache_bytes: 1 << 20, ..IndexConfig::new(&dir) };
-        let index = Index::open(&config, Some((LogId([1; 16]), Timeline([2; 16])))).unwrap();
-        index.apply(&[claim(1, true), claim(2, false)]).unwrap();
-        index
-    }
-
-    /// Follows, and tells how many rows of the list whoever reads next has in his snapshot.
-    fn seen_after_following(index: &Index) -> usize {
-        let followed = index.follow_conflicts(Millis(3), 9, &|| false).unwrap();
-        assert_eq!(followed.standing.open, 1);
-        index.snapshot().range::<[u8; 1]>(Table::Conflicts, ..).count()
-    }
-
-    #[test]
-    fn with_nothing_to_apply_the_newest_snapshot_is_as_new_as_the_list() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(seen_after_following(&opened(&folder)), 1);
-    }
-
-    #[test]
-    fn a_writer_at_work_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let index = opened(&folder);
-        let _writer = index.hold();
-        assert_eq!(seen_after_following(&index), 0, "it takes the next one itself");
     }
 }
