@@ -394,6 +394,11 @@ impl Engine {
         self.shared.clock.monotonic()
     }
 
+    /// Brings metrics up to date that cost a look; for whoever is about to show them.
+    pub fn observe(&self) {
+        metrics::index_memory(&self.shared.index().memory());
+    }
+
     /// What the node does now, and why.
     pub fn node(&self) -> NodeStatus {
         let (state, reason) = self.shared.gate.state_and_reason();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use stemedb_index::ConflictStanding;
+use stemedb_index::{ConflictStanding, Memory};
 use stemedb_model::{Kind, Position};
 
 use crate::node::NodeState;
@@ -23,6 +23,7 @@ const CONFLICTS_POSITION: &str = "stemedb_conflicts_position";
 const ANSWERS: &str = "stemedb_answer_cache_total";
 const REBUILD_POSITION: &str = "stemedb_index_rebuild_position";
 const REBUILDS: &str = "stemedb_index_rebuilds_total";
+const INDEX_MEMORY: &str = "stemedb_index_memory_bytes";
 const QUEUED: &str = "stemedb_write_queue_records";
 const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
@@ -98,6 +99,7 @@ pub(crate) fn register() {
     );
     describe_counter!(REBUILDS, Unit::Count, "indexes made anew while the node ran, by result");
     describe_counter!(ANSWERS, Unit::Count, "answers found in memory (hit) or made (miss)");
+    describe_gauge!(INDEX_MEMORY, Unit::Bytes, "memory that the index keeps, by part");
     describe_gauge!(QUEUED, Unit::Count, "records that wait for admission");
     describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "storage operations, by operation");
     describe_counter!(OPERATION_ERRORS, Unit::Count, "failed storage operations, by operation");
@@ -119,6 +121,7 @@ pub(crate) fn register() {
     gauge!(CONFLICTS).set(0.0);
     gauge!(CONFLICTS_POSITION).set(0.0);
     gauge!(QUEUED).set(0.0);
+    index_memory(&Memory::default());
 }
 
 pub(crate) fn node_state(state: NodeState) {
@@ -140,6 +143,13 @@ pub(crate) fn answers(kept: usize, made: usize) {
 
 pub(crate) fn rejected(error: &WriteError) {
     counter!(REJECTED, "reason" => error.reason()).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]
+pub(crate) fn index_memory(memory: &Memory) {
+    for (part, bytes) in memory.parts() {
+        gauge!(INDEX_MEMORY, "part" => part).set(bytes as f64);
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; exact up to 2^53")]

@@ -72,6 +72,10 @@ impl Answers {
         Self((bytes > 0).then(|| Cache::with_weighter(slots, bytes, ByBytes)))
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, Cache::weight)
+    }
+
     /// The answer of a question in this state, which must fit the options and be ready for them; and
     /// whether it was kept.
     pub(crate) fn answer(

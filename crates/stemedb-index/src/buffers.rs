@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,11 +18,13 @@ use stemedb_io::come_behind;
 /// it before it goes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-type Buffer = Arc<dyn Any + Send + Sync>;
+/// A buffer, and the bytes of its rows.
+type Buffer = (Arc<dyn Any + Send + Sync>, u64);
 
 /// The thread, until it is dropped.
 pub(crate) struct Buffers {
     stop: Arc<(Mutex<bool>, Condvar)>,
+    bytes: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -29,7 +32,8 @@ impl Buffers {
     /// Takes handles on these tables, which it lets go of when it is dropped.
     pub(crate) fn watch(tables: Vec<Keyspace>) -> std::io::Result<Self> {
         let stop = Arc::<(Mutex<bool>, Condvar)>::default();
-        let own = Arc::clone(&stop);
+        let bytes = Arc::<AtomicU64>::default();
+        let (own, told) = (Arc::clone(&stop), Arc::clone(&bytes));
         let thread = std::thread::Builder::new().name("index-buffers".into()).spawn(move || {
             come_behind();
             let mut held = Held::default();
@@ -37,7 +41,12 @@ impl Buffers {
             let mut stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
             while !*stopped {
                 drop(stopped);
-                held.look(tables.iter().map(|table| table.tree.active_memtable() as Buffer));
+                held.look(tables.iter().map(|table| {
+                    let buffer = table.tree.active_memtable();
+                    let bytes = buffer.size();
+                    (buffer as _, bytes)
+                }));
+                told.store(held.bytes(), Ordering::Relaxed);
                 stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
                 if !*stopped {
                     let waited = changed.wait_timeout(stopped, LOOK_EVERY);
@@ -45,7 +54,12 @@ impl Buffers {
                 }
             }
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, bytes, thread: Some(thread) })
+    }
+
+    /// Bytes of all buffers that somebody holds, some milliseconds ago.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -68,12 +82,19 @@ struct Held(Vec<Buffer>);
 impl Held {
     /// Takes those that are in use now, and lets go of each that nobody else holds any more.
     fn look(&mut self, in_use: impl Iterator<Item = Buffer>) {
-        for buffer in in_use {
-            if !self.0.iter().any(|held| ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(&buffer))) {
-                self.0.push(buffer);
+        for (buffer, bytes) in in_use {
+            let same =
+                |(held, _): &&mut Buffer| ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(&buffer));
+            match self.0.iter_mut().find(same) {
+                Some((_, known)) => *known = bytes,
+                None => self.0.push((buffer, bytes)),
             }
         }
-        self.0.retain(|buffer| Arc::strong_count(buffer) > 1);
+        self.0.retain(|(buffer, _)| Arc::strong_count(buffer) > 1);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -83,17 +104,19 @@ mod tests {
 
     #[test]
     fn a_buffer_is_held_until_nobody_else_holds_it() {
-        let (first, second): (Buffer, Buffer) = (Arc::new(1), Arc::new(2));
+        let (first, second): (Arc<i32>, Arc<i32>) = (Arc::new(1), Arc::new(2));
+        let one = |buffer: &Arc<i32>, bytes| [(Arc::clone(buffer) as _, bytes)].into_iter();
         let mut held = Held::default();
-        held.look([Arc::clone(&first)].into_iter());
-        held.look([Arc::clone(&second)].into_iter());
-        held.look([Arc::clone(&second)].into_iter());
+        held.look(one(&first, 10));
+        held.look(one(&second, 1));
+        held.look(one(&second, 5));
         assert_eq!(held.0.len(), 2, "each once");
+        assert_eq!(held.bytes(), 15, "one that grows counts as it is now");
         let weak = Arc::downgrade(&first);
         drop(first);
         assert!(weak.upgrade().is_some(), "ours is not let go of elsewhere");
-        held.look([Arc::clone(&second)].into_iter());
+        held.look(one(&second, 5));
         assert!(weak.upgrade().is_none());
-        assert_eq!(held.0.len(), 1);
+        assert_eq!(held.bytes(), 5);
     }
 }

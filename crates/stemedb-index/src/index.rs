@@ -135,7 +135,7 @@ pub struct Index {
     /// As it was given; the index may lie in a folder within its own.
     config: IndexConfig,
     /// Before the store: it holds the tables open.
-    _buffers: Buffers,
+    buffers: Buffers,
     store: Arc<Store>,
     cut: RwLock<Arc<Cut>>,
     writer: Mutex<Writer>,
@@ -175,7 +175,7 @@ impl Index {
         })?;
         Ok(Self {
             config: config.clone(),
-            _buffers: buffers,
+            buffers,
             store: Arc::new(opened.store),
             cut: RwLock::new(Arc::new(opened.cut)),
             writer: Mutex::new(Writer::new()),
@@ -285,6 +285,7 @@ impl Index {
         batch.commit().map_err(|error| self.store.storage("write index", &error))?;
         writer.rows_per_entry = rows_per_entry;
         writer.remember();
+        self.store.keeps_numbers(writer.keys.weight() + writer.names.weight());
         let lost = Arc::clone(&before.lost);
         let (tables, registered) = (self.store.db.snapshot(), newest_registered);
         let cut = Cut { tables, registry, registered, applied, lost };
@@ -349,6 +350,10 @@ impl Index {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) fn buffers_bytes(&self) -> u64 {
+        self.buffers.bytes()
     }
 
     fn current(&self) -> Arc<Cut> {

@@ -101,6 +101,10 @@ impl Questions {
         Self { kept, states: AtomicU64::new(0) }
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.kept.weight()
+    }
+
     /// A state that no question had.
     fn new_state(&self) -> State {
         State(self.states.fetch_add(1, Ordering::Relaxed))

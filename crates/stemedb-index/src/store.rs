@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fjall::{AbstractTree, Database, Keyspace, Readable, UserValue};
@@ -38,6 +39,8 @@ pub(crate) struct Store {
     names: quick_cache::sync::Cache<(NameTag, u64), Name, ByBytes>,
     /// Neither does the record at a position change.
     ids: quick_cache::sync::Cache<Position, RecordId>,
+    /// What the applier keeps of the numbers of keys and names, in bytes.
+    numbers_bytes: AtomicU64,
     pub(crate) questions: Questions,
     pub(crate) answers: Answers,
     pub(crate) touched: Touched,
@@ -84,7 +87,32 @@ impl Store {
         let ids = quick_cache::sync::Cache::new(ids);
         let (clock, failed) = (RealClock::new(), OnceLock::new());
         let touched = Touched::new();
-        Self { db, tables, dir, names, ids, questions, answers, touched, clock, failed }
+        let numbers_bytes = AtomicU64::new(0);
+        Self {
+            db,
+            tables,
+            dir,
+            names,
+            ids,
+            numbers_bytes,
+            questions,
+            answers,
+            touched,
+            clock,
+            failed,
+        }
+    }
+
+    pub(crate) fn names_bytes(&self) -> u64 {
+        self.names.weight() + self.numbers_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn keeps_numbers(&self, bytes: u64) {
+        self.numbers_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ids_bytes(&self) -> u64 {
+        self.ids.len() as u64 * ID_BYTES
     }
 
     /// The id of the record at a position, as it was found before or as `find` tells.

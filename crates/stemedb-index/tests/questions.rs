@@ -465,3 +465,34 @@ fn tolerance_is_the_same_for_what_is_kept() {
         assert!(values == 2 || groups > 5, "{groups} groups of {values} values");
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it waits for another thread")]
+fn memory_is_told_by_what_it_is_for() {
+    let folder = Folder::new();
+    let index = folder.open();
+    index.apply(&records([])).unwrap();
+    let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    let claim =
+        |position| unsigned(position, position as u32, Body::Assertion(assertion(0, 0, 1.0)));
+    let empty = index.memory();
+    assert_eq!((empty.questions, empty.answers), (0, 0));
+    index.apply(&(2..102).map(claim).collect::<Vec<_>>()).unwrap();
+    let applied = index.memory();
+    assert!(applied.names > empty.names, "{applied:?}");
+    assert_eq!((applied.questions, applied.answers), (0, 0), "nobody has asked");
+
+    let options = [Options::new(LensName::Consensus, Millis(1_000_000))];
+    index.snapshot().answers(&key, &options, None, 1_000).unwrap();
+    let asked = index.memory();
+    assert!(asked.questions > 100 * 300, "{asked:?}");
+    assert!(asked.answers > 0, "{asked:?}");
+    // Looked at now and then.
+    let began = std::time::Instant::now();
+    while index.memory().write_buffers < 100 * 100 {
+        assert!(began.elapsed().as_secs() < 20, "{:?}", index.memory());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let names: Vec<_> = asked.parts().map(|(name, _)| name).into();
+    assert_eq!(names, ["blocks", "names", "filters", "write_buffers", "questions", "answers"]);
+}

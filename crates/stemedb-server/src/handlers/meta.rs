@@ -23,6 +23,7 @@ use crate::wire::ErrorCode;
     )
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> ApiResult<Response> {
+    app.engine.observe();
     let text = app
         .metrics
         .render()
