@@ -39,6 +39,17 @@ impl Applied {
         drop(before);
     }
 
+    /// Takes the same state in place of the one it has, to let go of that one.
+    pub(crate) fn renew(&self, snapshot: Snapshot) {
+        let mut newest = self.lock();
+        let before = match newest.same_state(&snapshot) {
+            true => std::mem::replace(&mut *newest, snapshot),
+            false => snapshot,
+        };
+        drop(newest);
+        drop(before);
+    }
+
     /// The newest state once it is at `position` or past it, or `stop` says that this will not
     /// come, or after `wait`.
     pub(crate) fn wait_for(

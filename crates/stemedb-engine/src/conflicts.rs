@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stemedb_index::{ConflictFilter, ConflictPage, ConflictPlace, ConflictStanding};
+use stemedb_index::{ConflictFilter, ConflictPage, ConflictPlace, ConflictStanding, Index};
 use stemedb_io::come_behind;
 use stemedb_model::{Millis, Position};
 
@@ -40,11 +40,12 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
         let now = Millis(shared.clock.now_ms());
         let claims_max = shared.config.resolve_claims_max;
         let pace = Pace::new(shared, known);
+        let index = shared.index();
         let between = || {
+            renew(shared, &index);
             pace.rest();
             stopping()
         };
-        let index = shared.index();
         let followed = match index.follow_conflicts(now, claims_max, &between) {
             Ok(followed) => followed,
             Err(error) => {
@@ -56,6 +57,9 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
                 continue;
             }
         };
+        if followed.judged > 0 {
+            renew(shared, &index);
+        }
         metrics::conflicts(&followed.standing);
         known = followed.standing.position;
         if followed.more {
@@ -64,6 +68,13 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
         }
         shared.applied.wait_for(followed.standing.position.next(), IDLE, stopping);
         shared.gate.wait_until(REST, |state| state == NodeState::Stopped);
+    }
+}
+
+/// The storage keeps in memory what is written into the list, until nobody holds an older state.
+fn renew(shared: &Shared, index: &Index) {
+    if let Some(snapshot) = index.renew() {
+        shared.applied.renew(snapshot);
     }
 }
 

@@ -198,10 +198,15 @@ fn bring_up(shared: &Shared, new: &Index) -> Result<(), String> {
 /// The list of conflicts is part of it: it must not begin anew before everybody's eyes.
 fn follow(shared: &Shared, new: &Index) -> Result<(), String> {
     let stopping = || shared.stopping.load(Ordering::Relaxed);
+    let between = || {
+        // Nobody reads it yet.
+        drop(new.renew());
+        stopping()
+    };
     let claims_max = shared.config.resolve_claims_max;
     while !stopping() {
         let now = Millis(shared.clock.now_ms());
-        let followed = new.follow_conflicts(now, claims_max, &stopping);
+        let followed = new.follow_conflicts(now, claims_max, &between);
         if !followed.map_err(|error| error.to_string())?.more {
             return Ok(());
         }

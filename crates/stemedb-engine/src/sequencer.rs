@@ -45,8 +45,7 @@ struct State {
     last: Position,
     /// Folded up to `last`.
     registry: Registry,
-    /// Holds everything that `recent` does not.
-    snapshot: Snapshot,
+    /// Holds what the snapshot that goes with it does not.
     recent: Recent,
 }
 
@@ -68,26 +67,27 @@ impl Sequencer {
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         while let Some(batch) = shared.intake.pop(BATCH) {
+            // Not held while there is nothing to do: the storage keeps what is written meanwhile.
+            let mut snapshot = shared.applied.newest();
             if let Some(state) = &mut self.state {
-                state.snapshot = shared.applied.newest();
-                state.recent.prune(state.snapshot.position());
+                state.recent.prune(snapshot.position());
             }
             for queued in batch {
-                self.admit(queued);
+                self.admit(&mut snapshot, queued);
             }
         }
         shared.slot.close();
     }
 
-    fn admit(&mut self, mut queued: Queued) {
+    fn admit(&mut self, snapshot: &mut Snapshot, mut queued: Queued) {
         let shared = Arc::clone(&self.shared);
         loop {
             if let Some(error) = shared.gate.broken(queued.pass) {
                 let result = self.refuse(&queued.id(), error);
                 return shared.acknowledge_one(queued, result);
             }
-            let Some(state) = self.caught_up() else { continue };
-            let verdict = match state.decide(&shared, &queued) {
+            let Some(state) = self.caught_up(snapshot) else { continue };
+            let verdict = match state.decide(&shared, snapshot, &queued) {
                 Decision::Now(result) => return shared.acknowledge_one(queued, result),
                 Decision::Later(verdict) => verdict,
                 Decision::Again => continue,
@@ -145,14 +145,14 @@ impl Sequencer {
     }
 
     /// The state of the current generation; `None` when a look at the gate comes first.
-    fn caught_up(&mut self) -> Option<&mut State> {
+    fn caught_up(&mut self, snapshot: &mut Snapshot) -> Option<&mut State> {
         let shared = &self.shared;
         let generation = shared.slot.generation();
         if self.state.as_ref().is_none_or(|state| state.generation != generation) {
             // Whoever gave records up has shut the gate before; it opens again only once what the
             // log has in hand is decided. So what is durable now is all there will be.
             let (durable, _) = shared.log.durable();
-            let snapshot = shared
+            *snapshot = shared
                 .applied
                 .wait_for(durable, BARRIER_CHECK, || shared.slot.generation() != generation);
             if snapshot.position() < durable {
@@ -163,7 +163,6 @@ impl Sequencer {
                 generation,
                 last,
                 registry: snapshot.registry().clone(),
-                snapshot,
                 recent: Recent::after(last),
             });
         }
@@ -184,8 +183,9 @@ fn entry(submission: &Submission) -> NewEntry {
 }
 
 impl State {
-    fn decide(&mut self, shared: &Shared, queued: &Queued) -> Decision {
-        match self.earlier(queued) {
+    /// `snapshot` holds everything that was admitted and is not in `recent`.
+    fn decide(&mut self, shared: &Shared, snapshot: &mut Snapshot, queued: &Queued) -> Decision {
+        match self.earlier(snapshot, queued) {
             Err(error) => return Decision::Now(Err(error)),
             Ok(Earlier::Conflict(first)) => {
                 return self.refused(shared, WriteError::IdempotencyConflict { first });
@@ -205,17 +205,17 @@ impl State {
         let signed = &queued.submission.signed;
         let position = self.last.next();
         let admitted = loop {
-            let known = Overlay { state: self, barrier: Cell::new(false) };
+            let known = Overlay { state: self, snapshot, barrier: Cell::new(false) };
             let policy = &shared.config.policy;
             let result = admit(&self.registry, &known, position, signed.record(), policy);
             // The questions asked have no way to fail: a failed index is seen afterwards.
-            if let Some(reason) = self.snapshot.failure() {
+            if let Some(reason) = snapshot.failure() {
                 return Decision::Now(Err(index_error(&reason)));
             }
             if !known.barrier.get() {
                 break result;
             }
-            if !self.wait_at_barrier(shared, queued) {
+            if !self.wait_at_barrier(shared, snapshot, queued) {
                 return Decision::Again;
             }
         };
@@ -240,13 +240,13 @@ impl State {
     }
 
     /// Whether the record, or its idempotency key, was admitted before.
-    fn earlier(&self, queued: &Queued) -> Result<Earlier, WriteError> {
+    fn earlier(&self, snapshot: &Snapshot, queued: &Queued) -> Result<Earlier, WriteError> {
         let id = queued.submission.signed.id();
         // The caller's thread looked into the index; what came since is mostly in memory.
         let look = queued.absent_at < self.recent.floor();
         if let Some(key) = &queued.submission.idempotency {
             let first = match self.recent.key(key) {
-                None if look => first_of_key(&self.snapshot, key)?,
+                None if look => first_of_key(snapshot, key)?,
                 found => found,
             };
             if let Some(first) = first
@@ -257,7 +257,7 @@ impl State {
         }
         let position = match self.recent.head(&id) {
             Some(head) => Some(head.position),
-            None if look => self.snapshot.position_of(&id).map_err(|e| index_error(&e))?,
+            None if look => snapshot.position_of(&id).map_err(|e| index_error(&e))?,
             None => None,
         };
         Ok(position.map_or(Earlier::None, Earlier::Copy))
@@ -265,8 +265,8 @@ impl State {
 
     /// Waits until all that was admitted is applied, and looks from there on. False if that will
     /// not come.
-    fn wait_at_barrier(&mut self, shared: &Shared, queued: &Queued) -> bool {
-        while self.snapshot.position() < self.last {
+    fn wait_at_barrier(&self, shared: &Shared, snapshot: &mut Snapshot, queued: &Queued) -> bool {
+        while snapshot.position() < self.last {
             let given_up = || {
                 shared.slot.generation() != self.generation
                     || shared.gate.broken(queued.pass).is_some()
@@ -274,7 +274,7 @@ impl State {
             if given_up() {
                 return false;
             }
-            self.snapshot = shared.applied.wait_for(self.last, BARRIER_CHECK, given_up);
+            *snapshot = shared.applied.wait_for(self.last, BARRIER_CHECK, given_up);
         }
         true
     }
@@ -300,25 +300,26 @@ enum Earlier {
 /// The records in flight over those in the index.
 struct Overlay<'a> {
     state: &'a State,
+    snapshot: &'a Snapshot,
     /// Asked for something that only the index can say, while it lags.
     barrier: Cell<bool>,
 }
 
 impl Known for Overlay<'_> {
     fn head(&self, id: &RecordId) -> Option<Head> {
-        self.state.recent.head(id).cloned().or_else(|| self.state.snapshot.head(id))
+        self.state.recent.head(id).cloned().or_else(|| self.snapshot.head(id))
     }
 
     fn tier(&self, id: &RecordId) -> Option<Tier> {
-        if self.state.snapshot.position() < self.state.last {
+        if self.snapshot.position() < self.state.last {
             self.barrier.set(true);
             return None;
         }
-        self.state.snapshot.tier(id)
+        self.snapshot.tier(id)
     }
 
     fn superseded_by(&self, id: &RecordId) -> Vec<RecordId> {
-        let mut newer = self.state.snapshot.superseded_by(id);
+        let mut newer = self.snapshot.superseded_by(id);
         newer.extend(self.state.recent.superseded_by(id));
         newer
     }

@@ -192,7 +192,7 @@ impl View {
         match self.table_at_hand(&name, in_force)? {
             Some(table) => Ok(Some(table)),
             None => {
-                self.learn_again(&name, in_force);
+                self.clone().learn_again(&name, in_force);
                 self.table_at_hand(&name, in_force)
             }
         }
@@ -224,8 +224,10 @@ impl View {
     }
 
     /// Learns the table of a snapshot that is in the log, and says so if it is another one.
-    fn learn_again(&self, name: &Name, in_force: Position) {
+    fn learn_again(self, name: &Name, in_force: Position) {
+        let shared = Arc::clone(&self.shared);
         let as_of = self.as_of(AsOf::Position(name.snapshot.input_position));
+        drop(self);
         let learned = as_of.and_then(|view| view.learn_trust(&name.space));
         let state = match learned {
             Ok(learned) if learned.snapshot == name.snapshot => return,
@@ -238,7 +240,7 @@ impl View {
         if let State::Failed(reason) = &state {
             tracing::error!(position = in_force.0, reason, "a trust snapshot cannot be used");
         }
-        self.shared.trust.set(name, state);
+        shared.trust.set(name, state);
     }
 
     /// Learns whom to trust from everything in a space up to this position, evaluated at the time of
@@ -246,17 +248,19 @@ impl View {
     /// names it.
     ///
     /// One at a time on a node. Time O(claims) for the gathering and O(24 x claims x peers) for the
-    /// learning, on half the cores; memory about 400 bytes a claim. Refuses more statements than
-    /// `trust_statements_max`.
-    pub fn learn_trust(&self, space: &Space) -> Result<LearnedTrust, ReadError> {
-        let shared = &self.shared;
+    /// learning, on half the cores; memory about 400 bytes a claim. Takes the view, to renew it on the
+    /// way. Refuses more statements than `trust_statements_max`.
+    pub fn learn_trust(self, space: &Space) -> Result<LearnedTrust, ReadError> {
+        let shared = Arc::clone(&self.shared);
         let _one = shared.trust.learning.lock().unwrap_or_else(PoisonError::into_inner);
         let since = shared.clock.monotonic();
-        let view = self.as_of(AsOf::Position(self.position()))?;
+        let mut view = self.as_of(AsOf::Position(self.position()))?;
+        drop(self);
+        let input_position = view.position();
         let mut evidence = Evidence::new();
         let most = shared.config.trust_statements_max;
         let filter = KeyFilter { space: Some(space.clone()), ..KeyFilter::default() };
-        view.each_entity_key(&filter, |key| {
+        view.each_entity_key(&filter, |view, key| {
             if shared.stopping.load(Ordering::Relaxed) {
                 return Err(ReadError::NotReady { state: shared.gate.state() });
             }
@@ -267,13 +271,11 @@ impl View {
                 _ => Ok(()),
             }
         })?;
+        drop(view);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let table = Arc::new(learn(&evidence, (cores / 2).max(1)).into_table());
-        let snapshot = TrustSnapshot {
-            input_position: view.position(),
-            config: configuration_hash(),
-            table: table.hash(),
-        };
+        let snapshot =
+            TrustSnapshot { input_position, config: configuration_hash(), table: table.hash() };
         shared.trust.store(&snapshot, &table);
         let name = Name { space: space.clone(), snapshot };
         shared.trust.set(&name, State::Ready(Arc::clone(&table)));

@@ -30,7 +30,8 @@ pub enum AsOf {
 }
 
 /// The database at one position. Every answer it gives is of that position, whatever is written
-/// meanwhile. Cheap to clone; keeps the index open while it lives, so do not keep it long.
+/// meanwhile. Cheap to clone. Keeps the index open while it lives, and in memory what is written
+/// meanwhile: of a long walk, [`View::renew`] it between two steps.
 #[derive(Clone)]
 pub struct View {
     pub(crate) shared: Arc<Shared>,
@@ -100,6 +101,18 @@ impl View {
     #[must_use]
     pub fn evaluated(&self, evaluated_at: Millis) -> Self {
         Self { evaluated_at, ..self.clone() }
+    }
+
+    /// Lets go of the state of the index that it has held so far, for the newest one: what it says
+    /// stays the same, of the same position and time. Costs no look into storage.
+    ///
+    /// [`View::resolve`] then begins with the claims of the key, as of any earlier position.
+    pub fn renew(&mut self) {
+        let newest = self.shared.applied.newest();
+        // An index that is used in place of one that failed may still be behind.
+        if newest.position() >= self.as_of {
+            self.snapshot = newest;
+        }
     }
 
     /// The newest record that answers rest on.

@@ -174,7 +174,7 @@ impl View {
             Dropped::Agent(agent) if snapshot.registry().any_by(agent) => {
                 let filter = KeyFilter { space: Some(space.clone()), ..KeyFilter::default() };
                 // What it registered may hold names together, or apart.
-                self.each_key(&filter, |key| concerned.add(&key))?;
+                self.clone().each_key(&filter, |_, key| concerned.add(&key))?;
                 return Ok(concerned.keys);
             }
             Dropped::Agent(agent) => {

@@ -343,6 +343,24 @@ impl Index {
         Snapshot::new(self.store.clone(), self.current())
     }
 
+    /// The same state as [`Index::snapshot`], with all that was written by now and is of no position, such
+    /// as the list of conflicts: new snapshots are of it too. The storage keeps in memory what was written
+    /// since the oldest that somebody holds, and with nothing to apply nobody else would take a newer one.
+    /// `None`, and nothing is done, while somebody applies.
+    pub fn renew(&self) -> Option<Snapshot> {
+        let _writer = self.writer.try_lock().ok()?;
+        let before = self.current();
+        let cut = Cut {
+            tables: self.store.db.snapshot(),
+            registry: before.registry.clone(),
+            registered: before.registered,
+            applied: before.applied,
+            lost: Arc::clone(&before.lost),
+        };
+        *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
+        Some(self.snapshot())
+    }
+
     /// Why the index applies nothing more; `None` while it is well.
     pub fn failure(&self) -> Option<String> {
         self.store.failure().map(str::to_owned)

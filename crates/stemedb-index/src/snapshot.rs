@@ -66,6 +66,11 @@ impl Snapshot {
         &self.cut.applied.counters
     }
 
+    /// Whether both are of one state of one index. The newer one may stand in for the other.
+    pub fn same_state(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.store, &other.store) && self.position() == other.position()
+    }
+
     /// Why the index behind it stopped; `None` while it is well. Answers of the `Known` interface,
     /// which cannot fail, are to be believed only while this is `None` after them.
     pub fn failure(&self) -> Option<&str> {

@@ -245,6 +245,64 @@ fn an_export_is_what_an_import_takes() {
     assert_eq!(moved[0]["id"], live[2]["record"]["id"]);
 }
 
+/// A reader that is slow keeps no state of the index: neither its files nor what is written meanwhile.
+#[test]
+fn an_export_goes_on_with_the_index_that_takes_the_place_of_its_own() {
+    let server = start();
+    let long = "x".repeat(4 << 10);
+    let line = |n: u64| {
+        let claim = json!({"kind": "assertion", "subject": format!("s/{n}"), "predicate": "p",
+            "object": long, "at": n});
+        claim.to_string() + "\n"
+    };
+    // More than is on its way between two ends of a connection.
+    const CLAIMS: u64 = 6_000;
+    for from in (0..CLAIMS).step_by(1_000) {
+        let lines = server.import(&(from..from + 1_000).map(line).collect::<String>());
+        assert_eq!(summary(&lines)["created"], 1_000);
+    }
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let request =
+        b"GET /v1/export?live=false HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut lines = 0;
+    let mut read = |most: usize| {
+        let mut line = String::new();
+        while lines < most && reader.read_line(&mut line).unwrap() > 0 {
+            lines += usize::from(line.starts_with('{'));
+            line.clear();
+        }
+        lines
+    };
+    assert_eq!(read(1), 1);
+    server.claim(json!({"subject": "later", "predicate": "p", "object": 1, "at": 1}));
+    assert_eq!(server.post("/v1/admin/reindex", &Value::Null).status, 202);
+    let index = server.data_dir().join("index");
+    let is_old_there = || index.join("keyspaces").exists();
+    let new_in_use = || server.get_json("/v1/admin/node")["rebuild"]["state"] == "done";
+    assert!(within(Duration::from_secs(60), new_in_use));
+    assert!(is_old_there(), "the export reads from it");
+    // The pieces that wait are sent, and the next is read from the new one.
+    assert_eq!(read(1_000), 1_000);
+    assert!(within(Duration::from_secs(20), || !is_old_there()));
+    // Genesis and the custodial agent too; what came later not.
+    assert_eq!(read(usize::MAX), CLAIMS as usize + 2);
+}
+
+#[expect(clippy::disallowed_methods, reason = "it waits for another thread")]
+fn within(time: Duration, is_so: impl Fn() -> bool) -> bool {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        if began.elapsed() > time {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
 /// Contradicting claims both come out, neither as a fact; what does not count stays out.
 #[test]
 fn an_export_is_quads_for_graph_stores() {

@@ -368,8 +368,8 @@ pub(super) fn roots_in(
     }
     let view = now.as_of(AsOf::Position(position)).map_err(failed)?;
     let view = view.evaluated(at.unwrap_or(view.snapshot().recorded_at()));
-    let answers = view.answer_root().map_err(failed)?;
     let (log_root_position, log_root) = view.log_root();
+    let answers = view.answer_root().map_err(failed)?;
     Ok(wire::Roots {
         position: answers.position.0,
         evaluated_at: wire::Time(answers.evaluated_at),

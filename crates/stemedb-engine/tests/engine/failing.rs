@@ -405,7 +405,7 @@ proptest! {
             prop_assert_eq!(found, Some(*position));
         }
         let answers = view.answer_root().unwrap();
-        drop((view, engine));
+        drop(engine);
         world.delete_index();
         let engine = world.start();
         let rebuilt = engine.view(Position::NONE, Duration::ZERO).unwrap();

@@ -77,7 +77,7 @@ fn as_of_is_what_an_engine_stopped_there_answers() {
     let mut roots = Vec::new();
     for position in 1..=newest.position().0 {
         let then = newest.as_of(AsOf::Position(Position(position))).unwrap();
-        let answers = then.answer_root().unwrap();
+        let answers = then.clone().answer_root().unwrap();
         assert_eq!(answers.position, Position(position));
         // The same by time: records are a second apart.
         let time = newest.as_of(AsOf::Time(then.evaluated_at())).unwrap();

@@ -45,7 +45,8 @@ fn reads_and_writes_go_on_and_answers_are_the_same() {
     }
     let before = answer_root(&engine);
     assert_eq!(engine.node().rebuild, None);
-    let old = engine.view(Position::NONE, Duration::ZERO).unwrap();
+    let newest = engine.view(Position::NONE, Duration::ZERO);
+    let mut old = newest.unwrap().evaluated(Millis(WALL_MS + 1_000_000));
 
     world.medium.hold_scans(true);
     engine.reindex().unwrap();
@@ -62,15 +63,20 @@ fn reads_and_writes_go_on_and_answers_are_the_same() {
     assert_eq!((rebuild.state, rebuild.problem), (RebuildState::Done, None));
     assert_eq!(rebuild.position, position);
 
-    // What was begun on the old one ends on it; everybody else is on the new one.
-    assert_eq!(old.evaluated(Millis(WALL_MS + 1_000_000)).answer_root().unwrap(), before);
+    // What was begun on the old one goes on with it; everybody else is on the new one.
+    assert_eq!(old.snapshot().position(), before.position);
+    assert!(old.record(&meanwhile.id()).unwrap().is_none());
     let position = create(&engine, assertion(&key(2), "after", "rare"));
     assert_eq!(write(&engine, meanwhile.clone()).unwrap().status, AckStatus::Exists);
     let after = answer_root(&engine);
     assert_eq!(after.position, position);
     assert_eq!(engine.conflict_standing().unwrap().position.0.min(51), 51);
     assert!(world.index_dir().join("keyspaces").exists(), "somebody reads from it");
-    drop(old);
+    // A long walk lets go of it on the way, and answers as before.
+    old.renew();
+    assert_eq!((old.position(), old.snapshot().position()), (before.position, position));
+    assert!(old.record(&meanwhile.id()).unwrap().is_none());
+    assert_eq!(old.clone().answer_root().unwrap(), before);
     // File by file.
     for _ in 0..2_000 {
         if names(&world.index_dir()).len() == 2 {
@@ -79,6 +85,7 @@ fn reads_and_writes_go_on_and_answers_are_the_same() {
         RealPause.pause();
     }
     assert_eq!(names(&world.index_dir()), ["current", "rebuilt-1"]);
+    drop(old);
 
     // And so after a restart, and when it is done again.
     drop(engine);

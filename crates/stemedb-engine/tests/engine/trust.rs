@@ -67,7 +67,7 @@ fn a_table_counts_from_its_snapshot_on() {
     assert_eq!(right(&before, LensName::Consensus).unwrap(), SUBJECTS / 5);
     assert_eq!(right(&before, LensName::Trust).unwrap(), SUBJECTS / 5, "everybody is worth 1/2");
 
-    let learned = before.learn_trust(&Space::default()).unwrap();
+    let learned = before.clone().learn_trust(&Space::default()).unwrap();
     assert_eq!(learned.snapshot.input_position, before.position());
     assert_eq!(learned.statements, SUBJECTS * u64::from(HONEST + COPIES));
     assert_eq!(right(&view(&engine), LensName::Trust).unwrap(), SUBJECTS / 5, "it is not in force");
@@ -125,7 +125,7 @@ fn a_table_is_learned_again_from_the_log() {
         }
     };
     assert_eq!(found, SUBJECTS);
-    assert_eq!(newest.answer_root().unwrap().root, root.root);
+    assert_eq!(newest.clone().answer_root().unwrap().root, root.root);
     let again = newest.as_of(AsOf::Position(learned.snapshot.input_position)).unwrap();
     assert_eq!(again.learn_trust(&Space::default()).unwrap().snapshot, learned.snapshot);
 }

@@ -98,7 +98,7 @@ fn check(told: &Told, env: &Env, dir: &Path) -> usize {
         }
     }
     let answers = view.answer_root().unwrap();
-    drop((view, engine));
+    drop(engine);
     std::fs::remove_dir_all(dir.join("index")).unwrap();
     let engine = start_again(env, dir);
     let view = engine.view(Position::NONE, Duration::ZERO).unwrap();

@@ -334,3 +334,112 @@ impl Watch {
         Ok(Self { flags, due, place })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stemedb_model::{
+        Assertion, Body, LifecycleState, LogId, PredicateName, Principal, Record, Signed,
+        SigningKey, Space, Subject, Timeline, Value,
+    };
+
+    use super::*;
+    use crate::entry::Entry;
+    use crate::index::IndexConfig;
+
+    /// Each value is another's.
+    fn claim(position: u64, value: bool) -> Entry {
+        about("s", position, value)
+    }
+
+    /// A claim about a subject of its own.
+    fn another(position: u64) -> Entry {
+        about(&format!("s{position}"), position, true)
+    }
+
+    fn about(subject: &str, position: u64, value: bool) -> Entry {
+        let key = SigningKey::from_seed(&[u8::from(value); 32]);
+        let claim = Assertion {
+            subject: Subject::parse(subject).unwrap(),
+            predicate: PredicateName::parse("p").unwrap(),
+            object: Value::Boolean(value),
+            confidence: 1.0,
+            source: None,
+            valid_from: None,
+            valid_to: None,
+            epoch: None,
+            lifecycle: LifecycleState::Proposed,
+            parent: None,
+            derived_from: Vec::new(),
+            vector: None,
+            visual_hash: None,
+            meta: Default::default(),
+        };
+        let record = Record {
+            space: Space::default(),
+            agent: key.agent_id(),
+            at: Millis(1),
+            log_id: None,
+            body: Body::Assertion(claim),
+        };
+        Entry {
+            position: Position(position),
+            recorded_at: Millis(2),
+            principal: Principal::parse(if value { "one" } else { "other" }).unwrap(),
+            custodial: false,
+            idempotency: None,
+            signed: Signed::seal(record, &key).unwrap(),
+        }
+    }
+
+    /// A claim, and another that denies it.
+    fn opened(folder: &tempfile::TempDir) -> Index {
+        let dir = folder.path().join("index");
+        let config = IndexConfig { cache_bytes: 1 << 20, ..IndexConfig::new(&dir) };
+        let index = Index::open(&config, Some((LogId([1; 16]), Timeline([2; 16])))).unwrap();
+        index.apply(&[claim(1, true), claim(2, false)]).unwrap();
+        index
+    }
+
+    /// How many rows of the list whoever reads has in his snapshot.
+    fn seen(snapshot: &Snapshot) -> usize {
+        snapshot.range::<[u8; 1]>(Table::Conflicts, ..).count()
+    }
+
+    #[test]
+    fn with_nothing_to_apply_the_newest_snapshot_is_as_new_as_the_list_once_it_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = opened(&folder);
+        let before = index.snapshot();
+        let followed = index.follow_conflicts(Millis(3), 9, &|| false).unwrap();
+        assert_eq!(followed.standing.open, 1);
+        assert_eq!(seen(&index.snapshot()), 0, "it is the one that the last record made");
+        {
+            let _writer = index.hold();
+            assert!(index.renew().is_none(), "a writer at work is not waited for");
+        }
+        let renewed = index.renew().unwrap();
+        assert_eq!((seen(&renewed), seen(&index.snapshot()), seen(&before)), (1, 1, 0));
+        assert!(renewed.same_state(&before));
+        index.apply(&[claim(3, true)]).unwrap();
+        assert!(!index.snapshot().same_state(&renewed), "another position");
+        let other = opened(&tempfile::tempdir().unwrap());
+        assert_eq!(other.snapshot().position(), renewed.position());
+        assert!(!other.snapshot().same_state(&renewed), "another index");
+    }
+
+    #[test]
+    fn a_step_that_is_renewed_on_its_way_sees_what_it_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = opened(&folder);
+        let renewed = std::cell::Cell::new(0);
+        let keys: Vec<_> = (3..3 + 2 * BATCH_KEYS as u64).map(another).collect();
+        index.apply(&keys).unwrap();
+        let between = || {
+            drop(index.renew());
+            renewed.set(seen(&index.snapshot()));
+            false
+        };
+        index.follow_conflicts(Millis(3), 9, &between).unwrap();
+        assert_eq!(renewed.get(), 1, "its first batch, before its end");
+    }
+}

@@ -137,6 +137,7 @@ impl Export {
                 Some(next) => from = next,
                 None => return,
             }
+            self.view.renew();
         }
     }
 

@@ -237,17 +237,17 @@ pub(crate) async fn promote(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<
 )]
 pub(crate) async fn root(State(app): State<Arc<App>>, uri: Uri) -> ApiResult<Response> {
     let asked: RootParams = params(&uri)?;
-    let newest = view(&app, None, None).await?;
+    let mut view = view(&app, None, None).await?;
     let roots = app
         .read_within(ROOT_MAX, move || {
-            let position = asked.position.map_or(newest.position(), Position);
+            let position = asked.position.map_or(view.position(), Position);
             let ahead = |error| ApiError::from(error).field("position");
-            let mut view = newest.as_of(AsOf::Position(position)).map_err(ahead)?;
+            view = view.as_of(AsOf::Position(position)).map_err(ahead)?;
             if let Some(time) = asked.evaluated_at {
                 view = view.evaluated(time.0);
             }
-            let answers = view.answer_root()?;
             let (log_root_position, log_root) = view.log_root();
+            let answers = view.answer_root()?;
             Ok(Roots {
                 position: answers.position.0,
                 evaluated_at: Time(answers.evaluated_at),
