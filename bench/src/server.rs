@@ -95,15 +95,20 @@ impl Server {
 
     /// Sum and count of everything that the server times, by name and label.
     pub fn metrics(&self) -> Result<BTreeMap<String, f64>> {
-        let mut response = agent().get(format!("{}/metrics", self.url)).call()?;
-        let text = response.body_mut().read_to_string()?;
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let parsed = lines.filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
-        Ok(parsed.collect())
+        metrics(&self.url)
     }
+}
+
+/// What the server at an address exports, by name and label.
+pub fn metrics(url: &str) -> Result<BTreeMap<String, f64>> {
+    let mut response = agent().get(format!("{url}/metrics")).call()?;
+    let text = response.body_mut().read_to_string()?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let parsed = lines.filter_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    });
+    Ok(parsed.collect())
 }
 
 impl Drop for Server {

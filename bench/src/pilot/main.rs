@@ -275,7 +275,7 @@ fn one(
     results: &Results,
 ) -> Result<(Phase, Stock)> {
     let site = kept.start()?;
-    let watch = Watch::start(site.server.id(), begun);
+    let watch = Watch::start(site.server.id(), site.server.url().to_owned(), begun);
     let mut bench = Bench {
         clients: Clients::new(site.server.address())?,
         caller: Caller::new(&site.server.address().to_string(), &site.key)?,

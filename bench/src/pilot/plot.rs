@@ -10,6 +10,7 @@ use crate::Results;
 use crate::load::{Outcome, Second};
 use crate::phase::{Measured, Phase};
 use crate::requests::Kind;
+use crate::watch::Sample;
 
 const SIZE: (u32, u32) = (960, 900);
 /// Between two phases, in seconds on the axis, as a share of a phase.
@@ -17,6 +18,7 @@ const GAP: f64 = 0.06;
 const ASSERTS: RGBColor = RGBColor(0, 114, 178);
 const QUERIES: RGBColor = RGBColor(213, 94, 0);
 const MEMORY: RGBColor = RGBColor(0, 0, 0);
+const OUTSIDE: RGBColor = RGBColor(0, 158, 115);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Points = Vec<(f64, f64)>;
@@ -69,7 +71,10 @@ pub(crate) fn draw(path: &Path, results: &Results) -> Result<()> {
         Panel {
             title: "resident memory of the server in MiB",
             logarithmic: false,
-            lines: vec![memory(&places)],
+            lines: vec![
+                memory(&places, "memory", MEMORY, |sample| sample.resident),
+                memory(&places, "outside of caches", OUTSIDE, Sample::outside),
+            ],
         },
     ];
     let failed = |error: &dyn std::fmt::Display| anyhow!("the chart: {error}");
@@ -122,16 +127,21 @@ fn line(place: &Place<'_>, kind: Kind, outcome: &Outcome, value: impl Fn(&Second
     Line { name, colour: colour(kind), points }
 }
 
-fn memory(places: &[Place<'_>]) -> Line {
+fn memory(
+    places: &[Place<'_>],
+    name: &'static str,
+    colour: RGBColor,
+    bytes: impl Fn(&Sample) -> f64,
+) -> Line {
     let mut points = Vec::new();
     for place in places {
         let during = |at: f64| (place.full.from..=place.full.to).contains(&at);
         for sample in place.phase.watch.iter().filter(|sample| during(sample.at)) {
-            let mebibytes = sample.resident / f64::from(1 << 20);
+            let mebibytes = bytes(sample) / f64::from(1 << 20);
             points.push((place.begin + sample.at - place.full.from, mebibytes));
         }
     }
-    Line { name: "memory", colour: MEMORY, points }
+    Line { name, colour, points }
 }
 
 impl Panel {

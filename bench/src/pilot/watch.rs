@@ -1,4 +1,4 @@
-//! Memory and processor time, from `/proc`.
+//! Memory and processor time, from `/proc`, and what of the memory the server says is in its caches.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
+use stemedb_bench::server::metrics;
 
+/// Of the parts of this metric, those that have a bound in the configuration.
+const MEMORY: &str = "stemedb_index_memory_bytes";
+const CACHES: [&str; 4] = ["blocks", "names", "questions", "answers"];
 const EVERY: Duration = Duration::from_secs(1);
 
 /// One look.
@@ -19,7 +23,16 @@ pub(crate) struct Sample {
     pub(crate) at: f64,
     /// Resident memory of the server, in bytes.
     pub(crate) resident: f64,
+    /// What of it the server counts in caches that have a bound.
+    pub(crate) caches: f64,
     pub(crate) threads: u64,
+}
+
+impl Sample {
+    /// What no setting bounds.
+    pub(crate) fn outside(&self) -> f64 {
+        self.resident - self.caches
+    }
 }
 
 /// Looks at a process once a second, from its start to [`Watch::finish`].
@@ -29,14 +42,18 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn start(pid: u32, begun: Instant) -> Self {
+    pub(crate) fn start(pid: u32, url: String, begun: Instant) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut samples = Vec::new();
+            let mut caches = 0.0;
             while !stopped.load(Ordering::Relaxed) {
+                // A server that is asked too much may not say it in time.
+                caches = metrics(&url).ok().and_then(|all| in_caches(&all)).unwrap_or(caches);
                 let at = begun.elapsed().as_secs_f64();
-                samples.push(Sample { at, resident: resident(pid)?, threads: threads(pid)? });
+                let (resident, threads) = (resident(pid)?, threads(pid)?);
+                samples.push(Sample { at, resident, caches, threads });
                 std::thread::sleep(EVERY);
             }
             Ok(samples)
@@ -48,6 +65,11 @@ impl Watch {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the watch panicked"))?
     }
+}
+
+/// `None` if one of them is not told.
+fn in_caches(metrics: &BTreeMap<String, f64>) -> Option<f64> {
+    CACHES.iter().map(|part| metrics.get(&format!("{MEMORY}{{part=\"{part}\"}}"))).sum()
 }
 
 fn resident(pid: u32) -> Result<f64> {
@@ -152,20 +174,21 @@ pub(crate) struct Growth {
     pub(crate) bytes_per_second: f64,
 }
 
-/// How memory would have grown over all of this time if it went on as in its second half: what a cache
-/// still takes in at the beginning is no leak.
-pub(crate) fn growth(samples: &[Sample]) -> Growth {
+/// How what is counted would have grown over all of this time if it went on as in its second half: what
+/// is still being taken in at the beginning is no leak. The share is of all memory.
+pub(crate) fn growth(samples: &[Sample], counted: impl Fn(&Sample) -> f64) -> Growth {
     let half = &samples[samples.len() / 2..];
     let count = half.len() as f64;
     if half.len() < 3 {
         return Growth::default();
     }
     let mean = |of: &dyn Fn(&Sample) -> f64| half.iter().map(of).sum::<f64>() / count;
-    let (at, resident) = (mean(&|one| one.at), mean(&|one| one.resident));
+    let (at, bytes) = (mean(&|one| one.at), mean(&|one| counted(one)));
     let spread = mean(&|one| (one.at - at).powi(2));
-    let bytes_per_second = mean(&|one| (one.at - at) * (one.resident - resident)) / spread;
+    let bytes_per_second = mean(&|one| (one.at - at) * (counted(one) - bytes)) / spread;
     let whole = samples[samples.len() - 1].at - samples[0].at;
-    Growth { share: bytes_per_second * whole / resident, bytes_per_second }
+    let share = bytes_per_second * whole / mean(&|one| one.resident);
+    Growth { share, bytes_per_second }
 }
 
 #[cfg(test)]
@@ -175,8 +198,37 @@ mod tests {
     fn samples(resident: impl Fn(f64) -> f64) -> Vec<Sample> {
         (0..300)
             .map(f64::from)
-            .map(|at| Sample { at, resident: resident(at), threads: 1 })
+            .map(|at| Sample { at, resident: resident(at), caches: 0.0, threads: 1 })
             .collect()
+    }
+
+    fn growth(samples: &[Sample]) -> Growth {
+        super::growth(samples, |one| one.resident)
+    }
+
+    #[test]
+    fn only_what_the_server_says_is_in_caches_is_taken_off() {
+        let told = |parts: &[&str]| {
+            let name = |part| format!("stemedb_index_memory_bytes{{part=\"{part}\"}}");
+            parts.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0]).map(|(part, n)| (name(part), n)).collect()
+        };
+        let all = ["blocks", "names", "questions", "answers", "write_buffers"];
+        assert_eq!(in_caches(&told(&all)), Some(15.0));
+        assert_eq!(in_caches(&told(&all[1..])), None, "of another build");
+
+        let filling: Vec<Sample> = samples(|at| 100.0 + at / 10.0)
+            .into_iter()
+            .map(|one| Sample { caches: 50.0 + one.at / 10.0, ..one })
+            .collect();
+        let outside = |samples: &[Sample]| super::growth(samples, Sample::outside);
+        assert!(growth(&filling).share > 0.2);
+        assert!(outside(&filling).share.abs() < 1e-9, "{:?}", outside(&filling));
+        // A leak is one beside a cache that fills, and of one that says too little.
+        let leaking: Vec<Sample> = filling
+            .iter()
+            .map(|one| Sample { resident: one.resident + one.at / 20.0, ..*one })
+            .collect();
+        assert!(outside(&leaking).share > 0.08, "{:?}", outside(&leaking));
     }
 
     #[test]
