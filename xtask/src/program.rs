@@ -45,6 +45,14 @@ impl Program {
         std::fs::read_to_string(&self.said).unwrap_or_default().trim().to_owned()
     }
 
+    /// Processes that it has started itself, and not waited for.
+    pub(crate) fn children(&self) -> Result<Vec<u32>> {
+        let id = self.child.id();
+        let text = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))
+            .with_context(|| format!("{} is gone", self.name))?;
+        Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
     }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -16,6 +17,8 @@ use crate::program::Program;
 const NODE_PORT: &str = "18180";
 /// Where they listen.
 const LISTEN_PORT: &str = "8180";
+/// Requests that the old processes of a reloaded balancer have in hand end by then.
+const RELOADED_MAX: Duration = Duration::from_secs(10);
 /// Lines that serve TLS begin with it.
 const TLS: &str = "#tls ";
 
@@ -271,11 +274,20 @@ impl Balancer {
         self.program.wait(ready)
     }
 
-    /// What an operator does with one that does not ask: edits the file, has it read again.
+    /// What an operator does with one that does not ask: edits the file, has it read again, and waits for
+    /// the processes that know the old one to go. nginx lets them serve for a tenth of a second beside the
+    /// new ones, with a node that they hold to be down.
     pub(crate) fn mark(&self, targets: [Target; 2]) -> Result<()> {
         let with = Fit { targets: &targets, listen: self.listen, tls: None };
         write(self.kind, &self.root, &self.folder, &with)?;
-        self.program.signal(Signal::HUP)
+        let old = self.program.children()?;
+        self.program.signal(Signal::HUP)?;
+        let began = Instant::now();
+        while self.program.children()?.iter().any(|worker| old.contains(worker)) {
+            ensure!(began.elapsed() < RELOADED_MAX, "workers of the old configuration go on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     pub(crate) fn words(&self) -> String {
