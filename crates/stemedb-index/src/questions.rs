@@ -59,7 +59,7 @@ struct Kept {
     rows: Vec<Rows>,
     /// Facts about its claims and about those they rest on.
     facts: usize,
-    /// Claims and facts when it was weighed last: weighing costs more than answering.
+    /// Claims and facts when it was weighed last.
     weighed: usize,
 }
 
@@ -76,6 +76,9 @@ pub(crate) struct Rows {
 const AT_HAND_MAX: usize = 1 << 10;
 /// Rows looked at to see whether all claims of a key say the same.
 const ALIKE_MAX: usize = 1 << 10;
+/// A question that has grown by such a part is weighed again: what it takes beyond what it weighed is
+/// not in the bound. Weighing costs its claims.
+const WEIGHED_PARTS: usize = 16;
 /// Questions about fewer claims are not kept for a list's sake: they are made again as fast.
 const KEPT_FROM: usize = 64;
 
@@ -290,7 +293,7 @@ impl Snapshot {
         }
         let answer = ask(&known.question, Some(known.state));
         let size = known.question.claims() + known.facts;
-        if known.weighed == 0 || size > known.weighed + known.weighed / 4 + 16 {
+        if known.weighed == 0 || size > known.weighed + known.weighed / WEIGHED_PARTS + 1 {
             known.weighed = size.max(1);
             let bytes = allocated(known.question.weight() as u64) + EMPTY_BYTES;
             drop(kept);
