@@ -11,8 +11,8 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use stemedb_bench::server::metrics;
 
-/// Of the parts of this metric, those that have a bound in the configuration.
 const MEMORY: &str = "stemedb_index_memory_bytes";
+/// Of its parts, those that have a bound.
 const CACHES: [&str; 4] = ["blocks", "names", "questions", "answers"];
 const EVERY: Duration = Duration::from_secs(1);
 
