@@ -59,7 +59,7 @@ struct Kept {
     rows: Vec<Rows>,
     /// Facts about its claims and about those they rest on.
     facts: usize,
-    /// Claims and facts when it was weighed last.
+    /// Its size when it was weighed last; nothing if it never was.
     weighed: usize,
 }
 
@@ -77,8 +77,10 @@ const AT_HAND_MAX: usize = 1 << 10;
 /// Rows looked at to see whether all claims of a key say the same.
 const ALIKE_MAX: usize = 1 << 10;
 /// A question that has grown by such a part is weighed again: what it takes beyond what it weighed is
-/// not in the bound. Weighing costs its claims.
+/// not in the bound. Weighing costs its values, and its claims that are voted on.
 const WEIGHED_PARTS: usize = 16;
+/// What a claim takes in a question, about: text of so many bytes is as much growth.
+const CLAIM_BYTES: usize = 512;
 /// Questions about fewer claims are not kept for a list's sake: they are made again as fast.
 const KEPT_FROM: usize = 64;
 
@@ -286,20 +288,22 @@ impl Snapshot {
         };
         let known = kept.insert(known);
         self.prepare(known, options.valid_at);
-        known.check(claims_max)?;
-        if let Some(table) = summed {
-            // It answers what it answered before, only faster: its state is the same.
-            known.question.learn(table);
-        }
-        let answer = ask(&known.question, Some(known.state));
-        let size = known.question.claims() + known.facts;
+        let answer = known.check(claims_max).map(|()| {
+            if let Some(table) = summed {
+                // It answers what it answered before, only faster: its state is the same.
+                known.question.learn(table);
+            }
+            ask(&known.question, Some(known.state))
+        });
+        // One that is too large to be asked about takes its room all the same.
+        let size = known.size();
         if known.weighed == 0 || size > known.weighed + known.weighed / WEIGHED_PARTS + 1 {
             known.weighed = size.max(1);
             let bytes = allocated(known.question.weight() as u64) + EMPTY_BYTES;
-            drop(kept);
-            self.store().questions.put(named, bytes, entry);
+            // Before another one can bring it up to date and weigh more.
+            self.store().questions.put(named, bytes, Arc::clone(&entry));
         }
-        Ok(answer)
+        answer
     }
 
     /// The disagreement about a key, which is named by the smallest subject of its entity and stands in
@@ -597,6 +601,11 @@ impl Kept {
     /// Whether it answers at this position, and for this time of validity, as it is.
     fn is_at(&self, position: Position, valid_at: Millis) -> bool {
         self.question.as_of() == position && self.question.ready(valid_at)
+    }
+
+    /// How large it is, as a number of claims, about.
+    fn size(&self) -> usize {
+        self.question.claims() + self.facts + self.question.text_bytes() / CLAIM_BYTES
     }
 
     fn check(&self, bound: usize) -> Result<(), IndexError> {

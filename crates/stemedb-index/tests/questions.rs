@@ -396,6 +396,41 @@ fn the_bound_holds_for_what_is_kept() {
     assert_eq!(ask(more).unwrap(), more);
 }
 
+/// What a question takes is counted though it is too large to be asked about, and with the text of its
+/// values: else the bound on memory is none.
+#[test]
+fn what_is_kept_is_weighed_whatever_it_is() {
+    const TEXT: usize = 20_000;
+    let folder = Folder::new();
+    let index = folder.open();
+    index.apply(&records([])).unwrap();
+    let key = Key { space: space(0), subject: subject(0), predicate: support::predicate(0) };
+    let options = Options::new(LensName::Authority, Millis(1_000_000));
+    let ask = |bound| index.snapshot().question(&key, &options, bound, Question::claims);
+    let claims = |from: u64, to: u64, text: usize| {
+        let claim = |n: u64| {
+            let mut body = assertion(0, 0, n as f64);
+            if text > 0 {
+                body.object = Value::text(&format!("{n:0text$}")).unwrap();
+            }
+            unsigned(n + 2, n as u32, Body::Assertion(body))
+        };
+        index.apply(&(from..to).map(claim).collect::<Vec<_>>()).unwrap();
+    };
+    claims(0, 100, 0);
+    assert_eq!(ask(100).unwrap(), 100);
+    let small = index.memory().questions;
+    claims(100, 140, 0);
+    assert!(matches!(ask(100), Err(IndexError::TooLarge { .. })));
+    let large = index.memory().questions;
+    assert!(large > small + small / 4, "{small} {large}");
+    // Two claims more, of a hundred and forty.
+    claims(140, 142, TEXT);
+    assert_eq!(ask(1_000).unwrap(), 142);
+    let texts = index.memory().questions;
+    assert!(texts > large + 2 * TEXT as u64, "{large} {texts}");
+}
+
 /// An assertion or other record by an agent nobody registered; an index believes its log.
 fn unsigned(position: u64, agent: u32, body: Body) -> Entry {
     let mut id = [7; 32];

@@ -207,7 +207,12 @@ impl Question {
         self.trusting.is_under(trust) && self.trusting.is_complete()
     }
 
-    /// Bytes of memory, about. O(values).
+    /// Bytes of memory that its distinct values have for their text.
+    pub fn text_bytes(&self) -> usize {
+        self.statements.text_bytes()
+    }
+
+    /// Bytes of memory, about. O(values + claims that are voted on).
     pub fn weight(&self) -> usize {
         let ballots: usize = self.ballots.values().map(|on| 96 + on.len() * 24).sum();
         let camps: usize = self.exact.iter().map(Camps::weight).sum();

@@ -8,6 +8,7 @@ use stemedb_model::{Hash, Key, Millis, Position, SourceClass, Tier, Value};
 use crate::BECAUSE_MAX;
 use crate::custom::{CustomLens, LensFault};
 use crate::options::LensName;
+use crate::values::text_bytes;
 
 /// Why an assertion takes no part, in the order of [`Reason::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,13 +130,8 @@ pub struct ValueSupport {
 impl ValueSupport {
     fn weight(&self) -> usize {
         let values = self.members.iter().chain([&self.value]);
-        let text = |value: &Value| match value {
-            Value::Text(text) => text.len(),
-            Value::Number { unit, .. } => unit.as_ref().map_or(0, |unit| unit.len()),
-            Value::Reference(subject) => subject.as_str().len(),
-            Value::Boolean(_) | Value::Time(_) => 0,
-        };
-        size_of::<Self>() + values.map(|value| size_of::<Value>() + text(value)).sum::<usize>()
+        size_of::<Self>()
+            + values.map(|value| size_of::<Value>() + text_bytes(value)).sum::<usize>()
     }
 }
 

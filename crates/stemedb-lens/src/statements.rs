@@ -26,7 +26,7 @@ use crate::options::Options;
 use crate::ranked::Ranked;
 use crate::resolution::{Excluded, Reason};
 use crate::tally::Strength;
-use crate::values::Canon;
+use crate::values::{Canon, text_bytes};
 
 /// One assertion of the key, judged.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,6 +164,8 @@ pub(crate) struct Statements {
     /// Ascending by position.
     all: Vec<Statement>,
     values: Numbers<Value>,
+    /// Of the values, beside what each of them takes anyway.
+    text_bytes: usize,
     predicates: Numbers<PredicateName>,
     /// Of each predicate in turn.
     cardinalities: Vec<Cardinality>,
@@ -215,6 +217,7 @@ impl Statements {
             cardinality,
             all: Vec::new(),
             values: Numbers::new(),
+            text_bytes: 0,
             predicates,
             cardinalities: vec![cardinality],
             places: HashMap::new(),
@@ -373,6 +376,7 @@ impl Statements {
             }
             let opposing = judged.role == Role::Opposing;
             self.refers |= matches!(value, Value::Reference(_));
+            let value = self.number(value);
             let statement = Statement {
                 position: claim.position,
                 opposing,
@@ -384,7 +388,7 @@ impl Statements {
                 state: judged.state,
                 confidence: claim.confidence,
                 time: claim.at.min(claim.recorded_at),
-                value: self.values.of(value),
+                value,
                 cosign: judged.cosign,
                 cosigns: judged.cosigns,
                 parent: claim.parent.filter(|parent| *parent < claim.position),
@@ -489,6 +493,7 @@ impl Statements {
         let of_one = size_of::<Statement>();
         self.all.capacity() * of_one
             + self.values.names().len() * 160
+            + self.text_bytes
             + self.places.len() * 96
             + (self.all.len() + self.bounds.len() + self.out.len() + self.children.len()) * 24
             + (self.dependants.len() + self.related.len()) * 24
@@ -497,6 +502,20 @@ impl Statements {
 
     fn index(&self, position: Position) -> Result<usize, usize> {
         self.all.binary_search_by_key(&position, |statement| statement.position)
+    }
+
+    fn number(&mut self, value: Value) -> u32 {
+        let (before, text) = (self.values.names().len(), text_bytes(&value));
+        let number = self.values.of(value);
+        if self.values.names().len() > before {
+            self.text_bytes += text;
+        }
+        number
+    }
+
+    /// Bytes of memory that its distinct values have for their text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// The number of an opposite.

@@ -8,6 +8,16 @@ use stemedb_model::{Millis, Predicate, PredicateName, Tolerance, Value};
 
 use crate::lookup::Lookup;
 
+/// Bytes of memory of a value beside the value itself. Copies share them.
+pub(crate) fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Number { unit, .. } => unit.as_ref().map_or(0, |unit| unit.len()),
+        Value::Reference(subject) => subject.as_str().len(),
+        Value::Boolean(_) | Value::Time(_) => 0,
+    }
+}
+
 /// Brings claimed values into the form in which they are compared and shown.
 pub(crate) struct Canon<'a> {
     lookup: &'a Lookup,
