@@ -17,6 +17,8 @@ use stemedb_io::come_behind;
 /// A buffer is in use for longer than that: it takes megabytes to fill one, and a table is written from
 /// it before it goes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Looks after which it looks at the files as well, of which there may be thousands.
+const FILES_EVERY: u32 = 50;
 
 /// A buffer, and the bytes of its rows.
 type Buffer = (Arc<dyn Any + Send + Sync>, u64);
@@ -24,19 +26,28 @@ type Buffer = (Arc<dyn Any + Send + Sync>, u64);
 /// The thread, until it is dropped.
 pub(crate) struct Buffers {
     stop: Arc<(Mutex<bool>, Condvar)>,
-    bytes: Arc<AtomicU64>,
+    told: Arc<Told>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What it saw last. To look takes the lock over a table's list of versions, which fjall holds while it
+/// syncs that list: whoever tells of it must not wait for a disk.
+#[derive(Default)]
+struct Told {
+    buffers: AtomicU64,
+    filters: AtomicU64,
 }
 
 impl Buffers {
     /// Takes handles on these tables, which it lets go of when it is dropped.
     pub(crate) fn watch(tables: Vec<Keyspace>) -> std::io::Result<Self> {
         let stop = Arc::<(Mutex<bool>, Condvar)>::default();
-        let bytes = Arc::<AtomicU64>::default();
-        let (own, told) = (Arc::clone(&stop), Arc::clone(&bytes));
+        let told = Arc::<Told>::default();
+        let (own, seen) = (Arc::clone(&stop), Arc::clone(&told));
         let thread = std::thread::Builder::new().name("index-buffers".into()).spawn(move || {
             come_behind();
             let mut held = Held::default();
+            let mut looks = 0_u32;
             let (stop, changed) = &*own;
             let mut stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
             while !*stopped {
@@ -46,7 +57,11 @@ impl Buffers {
                     let bytes = buffer.size();
                     (buffer as _, bytes)
                 }));
-                told.store(held.bytes(), Ordering::Relaxed);
+                seen.buffers.store(held.bytes(), Ordering::Relaxed);
+                if looks.is_multiple_of(FILES_EVERY) {
+                    seen.filters.store(tables.iter().map(pinned).sum(), Ordering::Relaxed);
+                }
+                looks = looks.wrapping_add(1);
                 stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
                 if !*stopped {
                     let waited = changed.wait_timeout(stopped, LOOK_EVERY);
@@ -54,13 +69,23 @@ impl Buffers {
                 }
             }
         })?;
-        Ok(Self { stop, bytes, thread: Some(thread) })
+        Ok(Self { stop, told, thread: Some(thread) })
     }
 
     /// Bytes of all buffers that somebody holds, some milliseconds ago.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.told.buffers.load(Ordering::Relaxed)
     }
+
+    /// Bytes of filters and indexes of the tables' files, about a second ago.
+    pub(crate) fn filter_bytes(&self) -> u64 {
+        self.told.filters.load(Ordering::Relaxed)
+    }
+}
+
+/// What the files of a table keep in memory for as long as they are there. Costs a look at each.
+fn pinned(table: &Keyspace) -> u64 {
+    (table.tree.pinned_filter_size() + table.tree.pinned_block_index_size()) as u64
 }
 
 impl Drop for Buffers {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey, UserValue};
 use quick_cache::Weighter;
@@ -286,10 +286,8 @@ impl Index {
         writer.rows_per_entry = rows_per_entry;
         writer.remember();
         self.store.keeps_numbers(writer.keys.weight() + writer.names.weight());
-        let lost = Arc::clone(&before.lost);
-        let (tables, registered) = (self.store.db.snapshot(), newest_registered);
-        let cut = Cut { tables, registry, registered, applied, lost };
-        *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
+        let (lost, registered) = (Arc::clone(&before.lost), newest_registered);
+        self.publish(registry, registered, applied, lost);
         Ok(())
     }
 
@@ -315,11 +313,7 @@ impl Index {
         lost.encode(&mut row);
         batch.insert(self.store.table(Table::Meta), meta::LOST, row.as_slice());
         batch.commit().map_err(|error| self.store.storage("write index", &error))?;
-        let registry = before.registry.clone();
-        let lost = Arc::new(lost);
-        let (tables, registered) = (self.store.db.snapshot(), before.registered);
-        let cut = Cut { tables, registry, registered, applied, lost };
-        *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
+        self.publish(before.registry.clone(), before.registered, applied, Arc::new(lost));
         Ok(())
     }
 
@@ -348,16 +342,14 @@ impl Index {
     /// since the oldest that somebody holds, and with nothing to apply nobody else would take a newer one.
     /// `None`, and nothing is done, while somebody applies.
     pub fn renew(&self) -> Option<Snapshot> {
-        let _writer = self.writer.try_lock().ok()?;
-        let before = self.current();
-        let cut = Cut {
-            tables: self.store.db.snapshot(),
-            registry: before.registry.clone(),
-            registered: before.registered,
-            applied: before.applied,
-            lost: Arc::clone(&before.lost),
+        let _writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
         };
-        *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
+        let before = self.current();
+        let (registry, lost) = (before.registry.clone(), Arc::clone(&before.lost));
+        self.publish(registry, before.registered, before.applied, lost);
         Some(self.snapshot())
     }
 
@@ -370,8 +362,15 @@ impl Index {
         &self.store
     }
 
-    pub(crate) fn buffers_bytes(&self) -> u64 {
-        self.buffers.bytes()
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// Has new snapshots show all that is written by now. For whoever holds the writer.
+    fn publish(&self, registry: Registry, registered: Position, applied: Applied, lost: Arc<Lost>) {
+        let tables = self.store.db.snapshot();
+        let cut = Cut { tables, registry, registered, applied, lost };
+        *self.cut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(cut);
     }
 
     fn current(&self) -> Arc<Cut> {

@@ -1,7 +1,5 @@
 //! Where an index keeps memory.
 
-use fjall::AbstractTree;
-
 use crate::index::Index;
 
 /// Bytes that an index keeps in memory, by what for. Of what it counts itself: what the allocator needs
@@ -39,19 +37,15 @@ impl Memory {
 }
 
 impl Index {
-    /// Where memory is now. Costs a look at each file of the tables.
+    /// Where memory is now; filters and write buffers as they were some moments ago. Never waits for the
+    /// medium.
     pub fn memory(&self) -> Memory {
         let store = self.store();
-        let tables = store.tables();
-        let filters: usize = tables
-            .iter()
-            .map(|table| table.tree.pinned_filter_size() + table.tree.pinned_block_index_size())
-            .sum();
         Memory {
             blocks: store.db.cache_size(),
             names: store.names_bytes(),
-            filters: filters as u64,
-            write_buffers: self.buffers_bytes(),
+            filters: self.buffers().filter_bytes(),
+            write_buffers: self.buffers().bytes(),
             questions: store.questions.bytes() + store.ids_bytes(),
             answers: store.answers.bytes(),
         }
