@@ -13,9 +13,10 @@ use stemedb_index::KeyFilter;
 use stemedb_io::{Open, Vfs};
 use stemedb_lens::Reliability;
 use stemedb_lens::trust::{Evidence, Table, configuration_hash, learn};
-use stemedb_model::{Hash, Position, Space, TrustSnapshot, TrustState};
+use stemedb_model::{Hash, Millis, Position, Space, TrustSnapshot, TrustState};
 
 use crate::error::ReadError;
+use crate::shared::Shared;
 use crate::view::{AsOf, View};
 
 /// Tables that stay in memory: the newest of some spaces, and what as-of reads asked for last.
@@ -99,6 +100,12 @@ impl Tables {
         true
     }
 
+    /// Gives the work back if nothing came of it: the next one to ask begins again.
+    fn end(&self, name: &Name) {
+        let unfinished = |state: &State| matches!(state, State::Learning);
+        self.known().retain(|(known, state)| known != name || !unfinished(state));
+    }
+
     /// A file under the name of its content: nothing in it is believed that does not hash to it.
     fn load(&self, snapshot: &TrustSnapshot) -> Option<Table> {
         let path = self.dir.as_ref()?.join(file_name(snapshot));
@@ -132,6 +139,18 @@ impl Tables {
         if let Err(error) = write() {
             tracing::warn!("a trust table could not be kept in {}: {error}", dir.display());
         }
+    }
+}
+
+/// Somebody learns a table; nobody does once this is dropped.
+struct Begun {
+    shared: Arc<Shared>,
+    name: Name,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.shared.trust.end(&self.name);
     }
 }
 
@@ -169,8 +188,13 @@ impl View {
             return Ok(Some(table));
         }
         if self.shared.trust.begin(&name) {
-            let (view, name) = (self.clone(), name.clone());
-            let learn = move || view.learn_again(&name, in_force);
+            // Also where no thread can be had, or where it panics.
+            let begun = Begun { shared: Arc::clone(&self.shared), name: name.clone() };
+            let view = self.clone();
+            let learn = move || {
+                // It is told where it fails, and the next one to ask begins again.
+                let _ = view.learn_again(&begun.name, in_force);
+            };
             let thread = std::thread::Builder::new().name("trust".into()).spawn(learn);
             thread.map_err(|error| unavailable(in_force, error.to_string()))?;
         }
@@ -192,7 +216,7 @@ impl View {
         match self.table_at_hand(&name, in_force)? {
             Some(table) => Ok(Some(table)),
             None => {
-                self.clone().learn_again(&name, in_force);
+                self.clone().learn_again(&name, in_force)?;
                 self.table_at_hand(&name, in_force)
             }
         }
@@ -223,24 +247,29 @@ impl View {
         Ok(None)
     }
 
-    /// Learns the table of a snapshot that is in the log, and says so if it is another one.
-    fn learn_again(self, name: &Name, in_force: Position) {
+    /// Learns the table of a snapshot that is in the log, and says so if it is another one. Only what
+    /// would end the same way again is kept of a failure.
+    fn learn_again(self, name: &Name, in_force: Position) -> Result<(), ReadError> {
         let shared = Arc::clone(&self.shared);
         let as_of = self.as_of(AsOf::Position(name.snapshot.input_position));
         drop(self);
         let learned = as_of.and_then(|view| view.learn_trust(&name.space));
-        let state = match learned {
-            Ok(learned) if learned.snapshot == name.snapshot => return,
-            Ok(learned) => State::Failed(format!(
-                "the log up to position {} gives the table {}, not {}",
-                name.snapshot.input_position, learned.snapshot.table, name.snapshot.table
-            )),
-            Err(error) => State::Failed(error.to_string()),
+        let (reason, error) = match learned {
+            Ok(learned) if learned.snapshot == name.snapshot => return Ok(()),
+            Ok(learned) => {
+                let reason = format!(
+                    "the log up to position {} gives the table {}, not {}",
+                    name.snapshot.input_position, learned.snapshot.table, name.snapshot.table
+                );
+                (reason.clone(), unavailable(in_force, reason))
+            }
+            Err(error) => (error.to_string(), error),
         };
-        if let State::Failed(reason) = &state {
-            tracing::error!(position = in_force.0, reason, "a trust snapshot cannot be used");
+        tracing::error!(position = in_force.0, reason, "a trust snapshot cannot be used");
+        if matches!(error, ReadError::TrustUnavailable { .. } | ReadError::TrustTooLarge { .. }) {
+            shared.trust.set(name, State::Failed(reason));
         }
-        shared.trust.set(name, state);
+        Err(error)
     }
 
     /// Learns whom to trust from everything in a space up to this position, evaluated at the time of
@@ -251,11 +280,14 @@ impl View {
     /// learning, on half the cores; memory about 400 bytes a claim. Takes the view, to renew it on the
     /// way. Refuses more statements than `trust_statements_max`.
     pub fn learn_trust(self, space: &Space) -> Result<LearnedTrust, ReadError> {
-        let shared = Arc::clone(&self.shared);
+        let (shared, position) = (Arc::clone(&self.shared), self.position());
+        // It may wait for long, and holds no state of the index meanwhile.
+        drop(self);
         let _one = shared.trust.learning.lock().unwrap_or_else(PoisonError::into_inner);
         let since = shared.clock.monotonic();
-        let mut view = self.as_of(AsOf::Position(self.position()))?;
-        drop(self);
+        let newest = View::newest(Arc::clone(&shared), shared.applied.newest(), Millis(0));
+        let mut view = newest.as_of(AsOf::Position(position))?;
+        drop(newest);
         let input_position = view.position();
         let mut evidence = Evidence::new();
         let most = shared.config.trust_statements_max;
@@ -296,4 +328,26 @@ impl View {
 
 fn unavailable(position: Position, reason: String) -> ReadError {
     ReadError::TrustUnavailable { position, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use stemedb_io::sim::SimVfs;
+
+    use super::*;
+
+    #[test]
+    fn work_that_came_to_nothing_is_begun_again() {
+        let tables = Tables::new(None, Arc::new(SimVfs::new(0)));
+        let (input_position, config, table) = (Position(7), Hash([1; 32]), Hash([2; 32]));
+        let snapshot = TrustSnapshot { input_position, config, table };
+        let name = Name { space: Space::default(), snapshot };
+        assert!(tables.begin(&name));
+        assert!(!tables.begin(&name), "somebody is at it");
+        tables.end(&name);
+        assert!(tables.begin(&name));
+        tables.set(&name, State::Failed("too large".into()));
+        tables.end(&name);
+        assert!(matches!(tables.state(&name), Some(State::Failed(_))), "it came to something");
+    }
 }
