@@ -34,29 +34,35 @@ pub(crate) fn follow(shared: &Arc<Shared>) {
     come_behind();
     let stopping = || shared.stopping.load(Ordering::Relaxed);
     // It would compete with the replay, and find the same in the end.
-    while !stopping() && !shared.gate.wait_until(IDLE, NodeState::reads) {}
+    let begin = |state: NodeState| state.reads() || state == NodeState::Stopped;
+    while !stopping() && !shared.gate.wait_until(IDLE, begin) {}
     let mut known = Position::NONE;
     while !stopping() {
         let now = Millis(shared.clock.now_ms());
         let claims_max = shared.config.resolve_claims_max;
         let pace = Pace::new(shared, known);
         let index = shared.index();
+        let replaced = || !Arc::ptr_eq(&index, &shared.index());
         let between = || {
             renew(shared, &index);
             pace.rest();
-            stopping()
+            // Of one that is replaced nobody reads the list, and it waits to be removed.
+            stopping() || replaced()
         };
         let followed = match index.follow_conflicts(now, claims_max, &between) {
             Ok(followed) => followed,
             Err(error) => {
                 tracing::error!(%error, "the list of conflicts is no longer kept up to date");
                 shared.fail_index(&index, error.to_string());
-                while Arc::ptr_eq(&index, &shared.index()) && !stopping() {
+                while !replaced() && !stopping() {
                     shared.gate.wait_until(IDLE, |state| state == NodeState::Stopped);
                 }
                 continue;
             }
         };
+        if replaced() {
+            continue;
+        }
         if followed.judged > 0 {
             renew(shared, &index);
         }

@@ -202,23 +202,25 @@ impl Engine {
         let run = move || shared.pulse.watch(run);
         let thread = thread::Builder::new().name(name.into()).spawn(run);
         let thread = thread.map_err(|error| EngineError::Thread(error.to_string()))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has ended keeps its stack until nobody can join it.
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
         Ok(())
     }
 
     /// Blocks until replay is over, telling `progress` about ten times a second. An error says
     /// why it ended early; then only [`Engine::close`] is left to do.
     pub fn wait_ready(&self, mut progress: impl FnMut(Progress)) -> Result<(), EngineError> {
-        let over = |state: NodeState| !matches!(state, NodeState::Starting | NodeState::Recovering);
-        while !self.shared.gate.wait_until(Duration::from_millis(100), over) {
+        while !self.shared.gate.wait_replayed(Duration::from_millis(100)) {
             progress(self.progress());
-            let (_, reason) = self.shared.gate.state_and_reason();
-            if let Some(reason) = reason.filter(|reason| reason.code == "recovery_failed") {
-                return Err(EngineError::Recovery(reason.detail));
-            }
         }
         progress(self.progress());
-        Ok(())
+        let (_, reason) = self.shared.gate.state_and_reason();
+        match reason.filter(|reason| reason.code == "recovery_failed") {
+            Some(reason) => Err(EngineError::Recovery(reason.detail)),
+            None => Ok(()),
+        }
     }
 
     fn progress(&self) -> Progress {
@@ -530,11 +532,18 @@ impl Engine {
 
     /// Seals the log and persists the index; what went wrong.
     fn settle(&self, bound: Duration) -> Vec<String> {
+        let shared = &self.shared;
+        let since = shared.clock.monotonic();
         let mut problems = Vec::new();
         if let Err(error) = self.ask_log(Command::Seal, bound) {
             problems.push(format!("the log is not sealed: {error}"));
         }
-        if let Err(error) = self.persist() {
+        let left = bound.saturating_sub(shared.clock.monotonic().saturating_sub(since));
+        let persist = {
+            let shared = Arc::clone(shared);
+            move || persist(&shared).map_err(|error| error.to_string())
+        };
+        if let Err(error) = within(left, persist) {
             problems.push(format!("the index is not persisted: {error}"));
         }
         problems
@@ -581,11 +590,7 @@ impl Engine {
 
     /// Brings the index to the medium. Never needed for correctness: a start replays less.
     pub fn persist(&self) -> Result<(), IndexError> {
-        let since = self.shared.clock.monotonic();
-        let result = self.shared.index().persist();
-        let took = self.shared.clock.monotonic().saturating_sub(since);
-        metrics::operation(Operation::Persist, took, result.is_err());
-        result
+        persist(&self.shared)
     }
 
     /// Seals the log and brings the index to the medium: a start after this has nothing to replay up to
@@ -637,6 +642,29 @@ impl Engine {
     }
 }
 
+fn persist(shared: &Shared) -> Result<(), IndexError> {
+    let since = shared.clock.monotonic();
+    let result = shared.index().persist();
+    let took = shared.clock.monotonic().saturating_sub(since);
+    metrics::operation(Operation::Persist, took, result.is_err());
+    result
+}
+
+/// Does what may take as long as a disk likes. Past `bound` it goes on by itself, and nobody waits.
+fn within(
+    bound: Duration,
+    work: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
+    let (reply, answer) = sync_channel(1);
+    let work = move || {
+        // Whoever asked may have gone.
+        let _ = reply.send(work());
+    };
+    thread::Builder::new().name("persist".into()).spawn(work).map_err(|error| error.to_string())?;
+    let late = |_| Err(format!("not within {:.1} s", bound.as_secs_f32()));
+    answer.recv_timeout(bound).unwrap_or_else(late)
+}
+
 impl Drop for Engine {
     /// An engine that was not closed is closed now.
     fn drop(&mut self) {
@@ -678,5 +706,23 @@ impl Known for Nothing {
 
     fn superseded_by(&self, _: &RecordId) -> Vec<RecordId> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_longer_than_the_bound() {
+        assert_eq!(within(Duration::from_secs(20), || Ok(())), Ok(()));
+        let failed = within(Duration::from_secs(20), || Err("no room".to_owned()));
+        assert_eq!(failed, Err("no room".to_owned()));
+        let (go_on, held) = channel::<()>();
+        let hangs = move || held.recv().map_err(|error| error.to_string());
+        assert_eq!(within(Duration::from_millis(10), hangs), Err("not within 0.0 s".to_owned()));
+        drop(go_on);
     }
 }

@@ -219,14 +219,23 @@ impl Gate {
 
     /// Blocks until `wanted` says so, or at most `wait`; true if it did.
     pub(crate) fn wait_until(&self, wait: Duration, wanted: impl Fn(NodeState) -> bool) -> bool {
-        let inner = self.lock();
+        self.wait(wait, |inner| wanted(inner.state()))
+    }
+
+    /// Blocks until replay has ended, well or not, or at most `wait`; true if it has.
+    pub(crate) fn wait_replayed(&self, wait: Duration) -> bool {
+        self.wait(wait, |inner| {
+            !matches!(inner.phase, Phase::Starting | Phase::Recovering)
+                || matches!(inner.failure, Some(Failure::Recovery { .. }))
+        })
+    }
+
+    fn wait(&self, wait: Duration, wanted: impl Fn(&Inner) -> bool) -> bool {
         let (inner, _) = self
             .changed
-            .wait_timeout_while(inner, wait, |inner| {
-                !wanted(inner.state()) && !matches!(inner.failure, Some(Failure::Recovery { .. }))
-            })
+            .wait_timeout_while(self.lock(), wait, |inner| !wanted(inner))
             .unwrap_or_else(PoisonError::into_inner);
-        wanted(inner.state())
+        wanted(&inner)
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
@@ -276,9 +285,16 @@ impl Gate {
 
     /// The log took a write: it works.
     pub(crate) fn log_works(&self) {
-        if matches!(self.lock().failure, Some(Failure::Log { .. })) {
-            self.change(|inner| inner.failure = None);
+        let of_log = |inner: &Inner| matches!(inner.failure, Some(Failure::Log { .. }));
+        if !of_log(&self.lock()) {
+            return;
         }
+        // Asked again under the lock: the index may have failed meanwhile.
+        self.change(|inner| {
+            if of_log(inner) {
+                inner.failure = None;
+            }
+        });
     }
 
     /// What the fence says now.
@@ -462,4 +478,38 @@ impl Inner {
 fn clock_offset_ms(clock: &dyn Clock) -> i64 {
     let monotonic = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
     clock.now_ms().saturating_sub(monotonic)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stemedb_io::sim::SimClock;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn who_waits_for_a_state_waits_also_after_a_failed_replay() {
+        let gate = Arc::new(Gate::new(&SimClock::new(0), false));
+        gate.fail(Failure::Recovery { reason: "no room".into() });
+        assert!(gate.wait_replayed(LONG));
+        let later = Arc::clone(&gate);
+        let stop = std::thread::spawn(move || later.set_phase(Phase::Stopped));
+        assert!(gate.wait_until(LONG, |state| state == NodeState::Stopped));
+        stop.join().unwrap();
+    }
+
+    #[test]
+    fn the_log_mends_what_the_log_broke() {
+        let gate = Gate::new(&SimClock::new(0), false);
+        gate.set_phase(Phase::Running);
+        gate.fail(Failure::Log { reason: "EIO".into(), retry_at: None });
+        gate.fail(Failure::Index { reason: "EIO".into() });
+        gate.log_works();
+        assert_eq!(gate.state_and_reason().1.unwrap().code, "index_failed");
+        gate.index_works();
+        assert_eq!(gate.state(), NodeState::Ready);
+    }
 }

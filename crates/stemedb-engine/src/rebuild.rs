@@ -207,7 +207,11 @@ fn follow(shared: &Shared, new: &Index) -> Result<(), String> {
     while !stopping() {
         let now = Millis(shared.clock.now_ms());
         let followed = new.follow_conflicts(now, claims_max, &between);
-        if !followed.map_err(|error| error.to_string())?.more {
+        let followed = followed.map_err(|error| error.to_string())?;
+        if followed.judged > 0 {
+            drop(new.renew());
+        }
+        if !followed.more {
             return Ok(());
         }
     }
@@ -223,6 +227,8 @@ fn change(shared: &Shared, new: &Arc<Index>) -> Result<Arc<Index>, String> {
     if failed.take().is_some() {
         shared.fates.settle_up_to(new.applied());
         shared.gate.index_works();
+        // What the log says of itself was behind the failure of the index.
+        shared.gate.follow(&*shared.log);
     }
     Ok(old)
 }
