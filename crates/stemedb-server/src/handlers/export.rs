@@ -12,7 +12,7 @@ use http_body_util::channel::{Channel, Sender};
 use stemedb_engine::{ReadError, View};
 use stemedb_index::{Entry, IndexError};
 use stemedb_lens::{LensName, Reason, standings};
-use stemedb_model::{Body as RecordBody, Key, LogId, Position, RecordId, RetractTarget, Space};
+use stemedb_model::{Body as RecordBody, Key, LogId, Position, RetractTarget, Space};
 use tokio::runtime::Handle;
 
 use crate::answer::stored;
@@ -70,7 +70,7 @@ pub(crate) async fn export(
         only,
         live: asked.live.unwrap_or(true),
         excluded: HashMap::new(),
-        left_out: BTreeSet::new(),
+        left_out: Positions::default(),
         timeout,
         _slot: slot,
     };
@@ -100,10 +100,35 @@ struct Export {
     live: bool,
     /// The claims of a key that take no part.
     excluded: HashMap<Key, BTreeSet<Position>>,
-    /// Assertions that were left out, and what was said of them alone.
-    left_out: BTreeSet<RecordId>,
+    /// Records that were left out.
+    left_out: Positions,
     timeout: Duration,
     _slot: Slot,
+}
+
+/// A set of positions, a bit for each up to the last one: an export may leave millions out.
+#[derive(Default)]
+struct Positions(Vec<u64>);
+
+impl Positions {
+    fn place(position: Position) -> (usize, u64) {
+        (usize::try_from(position.0 / 64).unwrap_or(usize::MAX), 1 << (position.0 % 64))
+    }
+
+    fn insert(&mut self, position: Position) {
+        let (at, bit) = Self::place(position);
+        if at >= self.0.len() {
+            self.0.resize(at + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(at) {
+            *word |= bit;
+        }
+    }
+
+    fn contains(&self, position: Position) -> bool {
+        let (at, bit) = Self::place(position);
+        self.0.get(at).is_some_and(|word| word & bit != 0)
+    }
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -152,7 +177,7 @@ impl Export {
                 continue;
             }
             if self.live && !self.is_live(&entry)? {
-                self.left_out.insert(entry.signed.id());
+                self.left_out.insert(entry.position);
                 continue;
             }
             match self.form {
@@ -210,7 +235,11 @@ impl Export {
             | RecordBody::Gold(_)
             | RecordBody::TrustSnapshot(_) => None,
         };
-        if about.is_some_and(|id| self.left_out.contains(&id)) {
+        if let Some(id) = about
+            && let Some(position) =
+                self.view.snapshot().position_of(&id).map_err(ReadError::from)?
+            && self.left_out.contains(position)
+        {
             return Ok(false);
         }
         let found = self.view.record(&entry.signed.id())?;
@@ -245,5 +274,25 @@ impl Export {
                 Ok(new.insert(out))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_positions_has_those_that_were_put_in() {
+        let mut set = Positions::default();
+        let all = [0, 1, 63, 64, 65, 1_000_000];
+        assert!(all.iter().all(|one| !set.contains(Position(*one))));
+        for (count, one) in all.into_iter().enumerate() {
+            set.insert(Position(one));
+            let there = all.iter().filter(|one| set.contains(Position(**one))).count();
+            assert_eq!(there, count + 1);
+        }
+        assert!(
+            ![2, 62, 66, 128, 999_999, u64::MAX].into_iter().any(|one| set.contains(Position(one)))
+        );
     }
 }
