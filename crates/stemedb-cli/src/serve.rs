@@ -222,6 +222,11 @@ fn start_with(
     let address = listener
         .local_addr()
         .map_err(|error| Failure::error("cannot tell the address").because(error))?;
+    if let Some(tls) = &config.server().tls {
+        // Before anything is made: a start that is refused changes nothing.
+        stemedb_server::certificate_ends(env, tls)
+            .map_err(|error| Failure::error("cannot start the server").because(error))?;
+    }
     let mut config = config.clone();
     let begin = match standby::begin(&config)? {
         // The promotion of an earlier process had come so far.

@@ -171,6 +171,56 @@ fn what_cannot_be_served_is_refused_with_the_next_command() {
     assert!(said.contains("missing"), "{said}");
 }
 
+/// The preamble of a segment of format 2: name, format, and the CRC-32C of both.
+const OF_FORMAT_2: [u8; 16] = *b"STEMEWAL\x02\0\0\0\x88\xac\x21\x2e";
+
+#[test]
+fn a_log_of_a_later_version_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Node::serve(&data).signal(Signal::TERM);
+    let files = std::fs::read_dir(data.join("wal")).unwrap().map(|one| one.unwrap().path());
+    let first =
+        files.filter(|path| path.extension().is_some_and(|end| end == "wal")).min().unwrap();
+    let name = first.file_name().unwrap().to_str().unwrap();
+    let mut bytes = std::fs::read(&first).unwrap();
+    assert_eq!(bytes[..12], *b"STEMEWAL\x01\0\0\0");
+    bytes[..16].copy_from_slice(&OF_FORMAT_2);
+    std::fs::write(&first, &bytes).unwrap();
+    let (status, _, said) =
+        run(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("format 2") && said.contains(name), "{said}");
+    assert_eq!(std::fs::read(&first).unwrap(), bytes);
+}
+
+#[test]
+fn a_start_that_is_refused_has_made_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("api.toml"));
+    let text = "[tls]\ncertificate = \"/nowhere/node.pem\"\nkey = \"/nowhere/node.key\"\n";
+    std::fs::write(&file, text).unwrap();
+    let serve = [
+        "serve",
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--config",
+        file.to_str().unwrap(),
+    ];
+    let (status, _, said) = run(&serve);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("tls.certificate = /nowhere/node.pem"), "{said}");
+    assert!(!data.exists(), "{:?}", std::fs::read_dir(&data));
+    // Where the folder cannot be made.
+    let text = std::fs::write(&file, "").map(|()| file.join("data")).unwrap();
+    let (status, _, said) =
+        run(&["serve", "--data-dir", text.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains(text.to_str().unwrap()), "{said}");
+}
+
 #[test]
 fn the_answer_root_survives_the_index() {
     let dir = tempfile::tempdir().unwrap();

@@ -166,16 +166,14 @@ fn describe(metadata: &Metadata) -> String {
 }
 
 fn sentence(error: &figment::Error) -> String {
-    let mut path = error.path.join(".");
+    // Of an unknown key its own name is the last part.
+    let path = error.path.join(".");
     let place = error.metadata.as_ref().map(describe).unwrap_or_default();
     let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
     let list = |names: &[&str]| names.join(", ");
     match &error.kind {
-        Kind::UnknownField(name, expected) => {
-            if !path.is_empty() {
-                path.push('.');
-            }
-            format!("unknown key {path}{name}{place}; known here: {}", list(expected))
+        Kind::UnknownField(_, expected) => {
+            format!("unknown key {path}{place}; known here: {}", list(expected))
         }
         Kind::UnknownVariant(value, expected) => {
             format!("{path}{place}: `{value}` is none of {}", list(expected))
