@@ -189,8 +189,8 @@ impl World<'_> {
             ensure!(status == expected, "readiness for {asked} is {status}, expected {expected}");
         }
         self.pause(NOTICED)?;
-        // nginx goes on sending POSTs there, to be refused: it learns nothing from them.
-        let refused = if self.program.asks() { 2_000 } else { usize::MAX };
+        // Until it is noticed any may be refused; that it is noticed at all, `afterwards` judges.
+        let refused = usize::MAX;
         // HAProxy may choose the same node for every try, until one has failed for good.
         let puts = if self.program == Program::Haproxy { PUTS } else { 0 };
         self.judge("until it is noticed", &Budget { refused, puts, broken: 0 })?;
@@ -200,6 +200,7 @@ impl World<'_> {
         if self.program.asks() {
             ensure!(self.tried()? == tried, "a node that cannot write is still written to");
         }
+        // nginx goes on sending POSTs there, to be refused: it learns nothing from them.
         let refused = if self.program.asks() { 0 } else { usize::MAX };
         self.judge("afterwards", &Budget { refused, ..Budget::default() })?;
         // A log in memory cannot be proved, so it is not attached again: the node is started anew.
@@ -234,7 +235,8 @@ impl World<'_> {
         }
         self.node(0)?.client.order("/v1/admin/node/drain")?;
         self.pause(NOTICED)?;
-        let refused = if self.program.asks() { 2_000 } else { 0 };
+        // Until it is noticed, which `quiet` and `stop` judge; whom nginx was told of is asked nothing.
+        let refused = if self.program.asks() { usize::MAX } else { 0 };
         let puts = if self.program == Program::Haproxy { PUTS } else { 0 };
         self.judge("drain", &Budget { refused, puts, broken: 0 })?;
         self.quiet()?;

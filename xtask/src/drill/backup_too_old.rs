@@ -32,5 +32,5 @@ pub(crate) fn none(drill: &mut Drill<'_>) -> Result<()> {
     drill.step("verify")?;
     drill.clears("BackupNotVerified", CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }

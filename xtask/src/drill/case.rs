@@ -539,9 +539,11 @@ impl<'a> Drill<'a> {
         self.judge(found.words(), "the running node")
     }
 
-    /// The same after the harshest end: killed, the power cut under the disks that can fail, mounted
-    /// again, started.
-    pub(crate) fn survives_a_power_cut(&mut self) -> Result<()> {
+    /// The same after the harshest end that the disks of the case allow: killed, the power cut under those
+    /// that can fail, all mounted again, started.
+    pub(crate) fn survives_the_end(&mut self) -> Result<()> {
+        let cut = self.volumes.iter().any(|volume| volume.disk().is_some());
+        let end = if cut { "after a power cut" } else { "after kill -9 and a new mount" };
         self.service.kill()?;
         for volume in self.volumes.iter().rev() {
             if let Some(disk) = volume.disk() {
@@ -556,9 +558,9 @@ impl<'a> Drill<'a> {
             }
             volume.mount()?;
         }
-        self.service.start().context("after a power cut")?;
+        self.service.start().context(end)?;
         let found = judge::check(&self.ledger, &self.holdings()?, None);
-        self.judge(found.words(), "the node after a power cut")?;
+        self.judge(found.words(), &format!("the node {end}"))?;
         self.service.stop()
     }
 

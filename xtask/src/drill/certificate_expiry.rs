@@ -106,5 +106,5 @@ fn renew(drill: &mut Drill<'_>) -> Result<()> {
 fn ends_well(drill: &mut Drill<'_>) -> Result<()> {
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }

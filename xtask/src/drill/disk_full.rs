@@ -68,5 +68,5 @@ fn goes_on(drill: &mut Drill<'_>) -> Result<()> {
     drill.load(BEFORE)?;
     drill.clears(ALERT, FIRES_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }

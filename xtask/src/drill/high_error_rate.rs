@@ -42,5 +42,5 @@ pub(crate) fn overloaded(drill: &mut Drill<'_>) -> Result<()> {
     drill.clears("HighApiErrorRate", CLEARS_MAX)?;
     drill.clears("RequestsTurnedAway", CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }

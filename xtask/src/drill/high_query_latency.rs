@@ -56,7 +56,7 @@ pub(crate) fn wide(drill: &mut Drill<'_>) -> Result<()> {
     drill.answers_reads()?;
     drill.load(BEFORE)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
 
 fn import(drill: &Drill<'_>) -> Result<()> {

@@ -45,7 +45,7 @@ pub(crate) fn loader(drill: &mut Drill<'_>) -> Result<()> {
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.nothing_is_lost()?;
     drill.tell(format!("and none of the {refused} that were answered 429"));
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
 
 /// From the alert to the higher rate.

@@ -31,9 +31,9 @@ pub(crate) fn config(drill: &mut Drill<'_>) -> Result<()> {
     prepare(drill, Pace::ShortWindows)?;
     let good = std::fs::read_to_string(CONFIG)?;
     std::fs::write(CONFIG, good.replace("segment_bytes", "segment_byte"))?;
-    refused(drill, "a key of the configuration is misspelt", "unknown key")?;
+    refused(drill, "a key of the configuration is misspelt", "unknown key wal.segment_byte (")?;
     let words = drill.step_ends("config", 1)?;
-    ensure!(words.contains("segment_byte"), "the check does not name the key: {words}");
+    ensure!(words.contains("wal.segment_byte ("), "the check does not name the key: {words}");
     std::fs::write(CONFIG, good)?;
     drill.tell("the configuration is put right");
     drill.step("config")?;
@@ -77,5 +77,5 @@ fn starts(drill: &mut Drill<'_>) -> Result<()> {
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.load(BEFORE)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }

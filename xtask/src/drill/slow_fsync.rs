@@ -49,7 +49,7 @@ pub(crate) fn neighbour(drill: &mut Drill<'_>) -> Result<()> {
     drill.load(BEFORE)?;
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
 
 fn timed(drill: &mut Drill<'_>) -> Result<Duration> {

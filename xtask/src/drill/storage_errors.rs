@@ -42,7 +42,7 @@ pub(crate) fn append(drill: &mut Drill<'_>) -> Result<()> {
     drill.load(BEFORE)?;
     drill.clears("HighStorageErrorRate", CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
 
 /// The file system of the index shuts itself off under load.
@@ -78,5 +78,5 @@ pub(crate) fn index(drill: &mut Drill<'_>) -> Result<()> {
     drill.load(BEFORE)?;
     drill.clears("NodeReadOnly", CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }

@@ -33,7 +33,7 @@ pub(crate) fn copy(drill: &mut Drill<'_>) -> Result<()> {
     drill.step("restore")?;
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
 
 /// The archive has what was written.
@@ -45,7 +45,7 @@ pub(crate) fn archive(drill: &mut Drill<'_>) -> Result<()> {
     drill.clears(ALERT, CLEARS_MAX)?;
     drill.nothing_is_lost()?;
     drill.tell("the segment is as it was written, from the archive; nothing is lost");
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
 
 pub(crate) fn repair(drill: &mut Drill<'_>) -> Result<()> {

@@ -165,5 +165,5 @@ fn off(drill: &mut Drill<'_>, own: bool) -> Result<()> {
 
 fn finish(drill: &mut Drill<'_>) -> Result<()> {
     drill.nothing_is_lost()?;
-    drill.survives_a_power_cut()
+    drill.survives_the_end()
 }
