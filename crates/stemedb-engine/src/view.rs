@@ -109,7 +109,8 @@ impl View {
     /// [`View::resolve`] then begins with the claims of the key, as of any earlier position.
     pub fn renew(&mut self) {
         let newest = self.shared.applied.newest();
-        // An index that is used in place of one that failed may still be behind.
+        // No index is put to use before it is as far as the one before. If that ever failed, the old
+        // state would still answer rightly.
         if newest.position() >= self.as_of {
             self.snapshot = newest;
         }

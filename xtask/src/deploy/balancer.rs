@@ -283,9 +283,13 @@ impl Balancer {
         let old = self.program.children()?;
         self.program.signal(Signal::HUP)?;
         let began = Instant::now();
-        while self.program.children()?.iter().any(|worker| old.contains(worker)) {
+        let mut gone = 0;
+        // Two looks: the kernel's list may lack one while another of them ends.
+        while gone < 2 {
             ensure!(began.elapsed() < RELOADED_MAX, "workers of the old configuration go on");
             std::thread::sleep(Duration::from_millis(20));
+            let there = self.program.children()?.iter().any(|worker| old.contains(worker));
+            gone = if there { 0 } else { gone + 1 };
         }
         Ok(())
     }
