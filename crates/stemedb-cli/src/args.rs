@@ -51,6 +51,7 @@ macro_rules! commands {
 commands! {
     Serve(serve),
     Demo(demo),
+    Bench(bench),
     Assert(assert),
     Vote(vote),
     Cosign(cosign),

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod assert;
 pub mod audit;
 pub mod backup;
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod conflicts;

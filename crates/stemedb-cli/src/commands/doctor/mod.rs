@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::checks::time_syncs;
 use self::finding::{Finding, Severity};
 use self::show::Line;
 use self::site::Site;

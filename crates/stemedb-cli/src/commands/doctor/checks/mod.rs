@@ -26,6 +26,8 @@ mod space;
 
 use std::time::Duration;
 
+pub(crate) use self::probe::time_syncs;
+
 use super::Check;
 
 /// What asks the kernel only is answered at once.
