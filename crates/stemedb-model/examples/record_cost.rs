@@ -1,5 +1,5 @@
 //! What a record costs to encode, decode and verify, in nanoseconds: the best of many rounds on
-//! one thread. `cargo run --release -p stemedb-model --example cost`
+//! one thread. `cargo run --release -p stemedb-model --example record_cost`
 
 #![expect(clippy::disallowed_methods, reason = "measures real time; nothing else runs here")]
 

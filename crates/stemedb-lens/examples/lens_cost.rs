@@ -1,5 +1,5 @@
 //! What resolving one key costs, by lens and number of claims:
-//! `cargo run --release -p stemedb-lens --example cost`.
+//! `cargo run --release -p stemedb-lens --example lens_cost`.
 //!
 //! Every claim is by a registered agent and from a source of its own, of tier 3 to 5; a tenth of them are
 //! voted on, one in fifty is superseded, one in fifty retracted. `values` is how many values they name.
