@@ -49,8 +49,9 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) monitoring
 	$(MAKE) drill RUNBOOK="certificate-expiry disaster-recovery disk-full node-replacement"
 	$(MAKE) deploy QUICK=1
-	$(MAKE) fuzz TARGET=record SECONDS=15
-	$(MAKE) fuzz TARGET=log SECONDS=30
+	$(MAKE) fuzz TARGET=record SECONDS=10
+	$(MAKE) fuzz TARGET=log SECONDS=20
+	$(MAKE) fuzz TARGET=wire SECONDS=15
 	$(MAKE) unit
 
 # What needs root is marked `#[ignore = "needs root …"]`, so that it is counted as skipped without. Root
