@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use common::{Server, data_dir, json, run_in};
 use stemedb_io::{Clock, RealClock};
+use stemedb_model::SigningKey;
+use stemedb_remote::Backup;
 use tempfile::TempDir;
 
 /// A folder with the configuration of a server that archives.
@@ -409,6 +411,68 @@ fn a_half_restored_folder_is_not_served() {
     fs::remove_file(Path::new(&to).join("node/mine")).unwrap();
     let again = Server::again(restored);
     assert_eq!(again.position(), made["position"].as_u64().unwrap());
+}
+
+/// The holder of a key that is believed has gone bad, and says of a file that it lies elsewhere.
+#[test]
+fn a_backup_whose_names_lead_out_is_refused_by_its_name() {
+    let far = tempfile::tempdir().unwrap();
+    let backups = far.path().join("backups").display().to_string();
+    let place = ["--store", backups.as_str()];
+    let server = Server::again(tempfile::tempdir().unwrap());
+    assert_some(&server, 0, 3);
+    let dir = server.stop();
+    let data = data_dir(dir.path()).display().to_string();
+    let own = ["--data-dir", data.as_str()];
+    let run = |act: &[&str]| run_in(&dir, &[&["backup"][..], act, &place[..], &own[..]].concat());
+    let made = json(&run(&["create", "--json"]), 0);
+    let id = made["id"].as_str().unwrap();
+    let signer = json(&run(&["list", "--json"]), 0)["signed_by"].as_str().unwrap().to_owned();
+    let map =
+        files(Path::new(&backups)).into_iter().find(|path| path.ends_with(format!("{id}.cbor")));
+    let map = map.unwrap();
+    let (backup, _) = Backup::open(&fs::read(&map).unwrap()).unwrap();
+    let text = fs::read_to_string(Path::new(&data).join("node/node.key")).unwrap();
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut seed).unwrap();
+    let key = SigningKey::from_seed(&seed);
+    assert_eq!(key.agent_id().to_string(), signer);
+
+    let outside = tempfile::tempdir().unwrap();
+    let absolute = outside.path().join("planted").display().to_string();
+    for path in [absolute.as_str(), "../planted", "../../planted", "custodial/../../../planted"] {
+        let mut bad = backup.clone();
+        let root = bad.files.iter_mut().find(|file| file.path == "root.key").unwrap();
+        path.clone_into(&mut root.path);
+        fs::write(&map, bad.seal(&key)).unwrap();
+        for more in
+            [&["--backup", "newest"][..], &["--backup", id], &["--backup", id, "--node-only"]]
+        {
+            let restored = tempfile::tempdir().unwrap();
+            let to = restored.path().join("a/b/data");
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            let to = ["--data-dir", to.to_str().unwrap()];
+            let restore = ["backup", "restore", "--trust-key", &signer];
+            let output = run_in(&restored, &[&restore[..], &place[..], &to[..], more].concat());
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{path}: {words}");
+            assert!(words.contains(&format!("{path} is no path below a folder")), "{words}");
+            assert!(words.contains(&format!("{id}.cbor")), "{words}");
+            assert_eq!(files(restored.path()), [] as [PathBuf; 0], "{path}");
+            assert_eq!(files(outside.path()), [] as [PathBuf; 0], "{path}");
+        }
+        for act in [&["verify", id][..], &["verify"], &["list"], &["prune"]] {
+            let output = run(act);
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{act:?}, {path}: {words}");
+            assert!(
+                words.contains(&format!("{path} is no path below a folder")),
+                "{act:?}: {words}"
+            );
+        }
+    }
+    fs::write(&map, backup.seal(&key)).unwrap();
+    json(&run(&["verify", "--json"]), 0);
 }
 
 #[test]

@@ -115,7 +115,12 @@ fn wrong_options_are_refused_with_the_reason() {
         (vec!["--generate", "--gold", "x"], "cannot be used with"),
         (vec!["--gold", "x", "--seed", "1"], "cannot be used with"),
         (vec!["--generate", "copies", "--slip", "2"], "from 0 to 1"),
+        // It becomes the name of a file.
         (vec!["--generate", "copies", "--title", "../x"], "letters"),
+        (vec!["--generate", "copies", "--title", "/tmp/x"], "letters"),
+        (vec!["--generate", "copies", "--title", ".."], "letters"),
+        (vec!["--generate", "copies", "--title", ".x"], "letters"),
+        (vec!["--generate", "copies", "--title", ""], "letters"),
     ] {
         let command =
             Command::new(env!("CARGO_BIN_EXE_stemedb")).arg("eval").args(&arguments).output();

@@ -210,8 +210,7 @@ impl FileEntry {
 
 /// Whether a path can be joined to a folder when it is restored.
 fn is_plain(path: &str) -> bool {
-    let plain =
-        |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\\');
+    let plain = |name: &str| !["", ".", ".."].contains(&name) && !name.contains(['\\', '\0']);
     path.split('/').all(plain)
 }
 

@@ -12,9 +12,9 @@ use stemedb_io::{Clock, Open, Vfs};
 use stemedb_log::{Cutter, Log, Wal};
 use stemedb_model::{Position, SigningKey, Timeline};
 use stemedb_remote::{
-    Backup, BackupOptions, EncryptionKeys, Keep, Listed, Made, MemoryStore, Put, RemoteError,
-    RestoreTo, Store, StoreError, Target, give_up_backup, list_backups, make_backup, prune_backups,
-    prune_branch, restore, restore_files, verify_backup,
+    Backup, BackupOptions, BadManifest, EncryptionKeys, Keep, Listed, Made, MemoryStore, Put,
+    RemoteError, RestoreTo, Store, StoreError, Target, give_up_backup, list_backups, make_backup,
+    prune_backups, prune_branch, restore, restore_files, verify_backup,
 };
 use support::*;
 
@@ -303,6 +303,40 @@ fn a_file_whose_name_a_backup_cannot_hold_is_told() {
     let error = backup(&machine, &wal, &store).unwrap_err().to_string();
     assert!(error.contains("/data/node/audit/a\\b has a name"), "{error}");
     assert!(store.list(&format!("{LOG_ID}/backups"), "").unwrap().is_empty());
+}
+
+/// A signature says who has made a map, not that its names are harmless.
+#[test]
+fn a_map_whose_names_lead_out_is_no_backup() {
+    let (machine, wal) = world(13, 3);
+    let store = MemoryStore::default();
+    let made = backup(&machine, &wal, &store).unwrap().backup;
+    let name = format!("{LOG_ID}/backups/{}.cbor", made.id);
+    let key = SigningKey::from_seed(&[5; 32]);
+    let put = |change: &dyn Fn(&mut Backup)| {
+        let mut changed = made.clone();
+        change(&mut changed);
+        let bytes = changed.seal(&key);
+        store.overwrite(&name, bytes.clone());
+        (Backup::open(&bytes), list_backups(&store, &machine.env, LOG_ID).unwrap())
+    };
+    let (opened, listed) = put(&|_| ());
+    assert_eq!(opened.unwrap().1, key.agent_id(), "the signature is what it is to be");
+    assert_eq!((listed.good.len(), listed.bad.len()), (1, 0));
+    // Among others, first and last.
+    for path in LEAD_OUT {
+        for at in [0, made.files.len() - 1] {
+            let (opened, listed) = put(&|one| one.files[at].path = path.to_owned());
+            let problem = format!("{path} is no path below a folder");
+            assert_eq!(opened.unwrap_err(), BadManifest::Damaged(problem.clone()));
+            assert!(listed.good.is_empty());
+            assert_eq!(listed.bad, [(name.clone(), problem)], "it is told by its name");
+        }
+    }
+    // Its own name is that of its object, so it leads nowhere either.
+    let (_, listed) = put(&|one| one.id = format!("../backups/{}", made.id));
+    assert!(listed.good.is_empty());
+    assert_eq!(listed.bad, [(name.clone(), "it is the manifest of another backup".into())]);
 }
 
 type Act = Box<dyn FnOnce(&MemoryStore) + Send>;

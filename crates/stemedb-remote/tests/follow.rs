@@ -13,8 +13,8 @@ use stemedb_io::{Clock, Rng, Vfs};
 use stemedb_log::{Log, LogReader};
 use stemedb_model::{AgentId, Position, SigningKey, Timeline};
 use stemedb_remote::{
-    Carrier, EncryptionKey, EncryptionKeys, FollowConfig, FollowState, KeyedStore, Standby, Step,
-    Store, fetch_node_state, newest_node_state, only_here,
+    Carrier, EncryptionKey, EncryptionKeys, FollowConfig, FollowState, KeyedStore, MemoryStore,
+    Standby, Step, Store, fetch_node_state, newest_node_state, only_here,
 };
 use support::*;
 
@@ -190,6 +190,34 @@ fn what_a_node_keeps_goes_along_and_old_states_go() {
     for keys in [vec![], vec![key]] {
         carry(EncryptionKeys::new(keys));
     }
+}
+
+/// What a primary says of its files is believed of its names only as far as they lie in the folder.
+#[test]
+fn the_files_of_a_node_whose_names_lead_out_are_not_fetched() {
+    let machine = Machine::new(9);
+    let memory = Arc::new(MemoryStore::default());
+    let store: Arc<dyn Store> = Arc::clone(&memory) as _;
+    let key = SigningKey::from_seed(&[5; 32]);
+    let node = Path::new("/data/node");
+    machine.vfs.create_dir_all(node).unwrap();
+    stemedb_io::replace(&machine.vfs, &node.join("api-keys.json"), b"keys").unwrap();
+    let (env, identity) = (machine.env.clone(), (LOG_ID, TIMELINE));
+    let mut carrier =
+        Carrier::new(Arc::clone(&store), env, key.clone(), identity, node.to_owned(), vec![]);
+    assert!(carrier.step().unwrap());
+    let (state, _) = newest_node_state(&*store, LOG_ID, 0).unwrap().unwrap();
+    let name = format!("{LOG_ID}/node/{:020}.cbor", state.number);
+    for path in LEAD_OUT {
+        let mut bad = state.clone();
+        bad.files[0].path = path.to_owned();
+        memory.overwrite(&name, bad.seal(&key));
+        let error = newest_node_state(&*store, LOG_ID, 0).unwrap_err().to_string();
+        assert!(error.contains(&name), "{error}");
+        assert!(error.contains(&format!("{path} is no path below a folder")), "{error}");
+    }
+    memory.overwrite(&name, state.seal(&key));
+    assert_eq!(newest_node_state(&*store, LOG_ID, 0).unwrap(), Some((state, signer())));
 }
 
 fn carry(keys: EncryptionKeys) {

@@ -27,6 +27,23 @@ pub const LOG_ID: LogId = LogId([7; 16]);
 pub const TIMELINE: Timeline = Timeline([9; 16]);
 pub const START_MS: i64 = 1_700_000_000_000;
 pub const SEGMENT: u64 = 16 * 4096;
+/// Names of files as nobody's node has them, but as one may be signed whose holder has gone bad.
+pub const LEAD_OUT: [&str; 14] = [
+    "/etc/cron.d/stemedb",
+    "//etc/cron.d/stemedb",
+    "..",
+    "../root.key",
+    "../../etc/cron.d/stemedb",
+    "audit/../../root.key",
+    "audit/..",
+    "./root.key",
+    "audit/./1",
+    "audit//1",
+    "audit/",
+    "",
+    "..\\root.key",
+    "root.key\0",
+];
 
 /// A machine: its disk, its clock.
 pub struct Machine {
