@@ -38,8 +38,14 @@ for kind in examples nginx haproxy envoy prometheus alertmanager; do
     install -D -m 0644 "$file" "$share/$kind/$(basename "$file")"
   done
 done
-for page in "$root"/docs/operations/*.md; do
-  install -D -m 0644 "$page" "$to/share/doc/stemedb/$(basename "$page")"
+for kind in dashboards provisioning/dashboards provisioning/datasources; do
+  for file in "$root/deploy/grafana/$kind"/*.*; do
+    install -D -m 0644 "$file" "$share/grafana/$kind/$(basename "$file")"
+  done
+done
+# All pages as they lie in the repository: they link to each other.
+(cd "$root/docs" && find . -type f -print0) | while IFS= read -r -d '' page; do
+  install -D -m 0644 "$root/docs/$page" "$to/share/doc/stemedb/$page"
 done
 
 if [ ! -e "$etc/api.toml" ]; then

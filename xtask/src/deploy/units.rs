@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +13,8 @@ use crate::mount::run;
 /// Exposure that systemd may find at most, in tenths: 0 is none, 100 all.
 const EXPOSURE_MAX: u32 = 15;
 
-/// What an installation with `PREFIX=/usr` must have, with its mode; pages come from the folder.
-const FILES: [(&str, u32); 30] = [
+/// What an installation with `PREFIX=/usr` must have, with its mode; pages are those of the repository.
+const FILES: [(&str, u32); 37] = [
     ("etc/stemedb/api.toml", 0o644),
     ("usr/bin/stemedb", 0o755),
     ("usr/bin/stemedb-api", 0o755),
@@ -38,13 +38,20 @@ const FILES: [(&str, u32); 30] = [
     ("usr/share/stemedb/examples/single-node.toml", 0o644),
     ("usr/share/stemedb/examples/warm-standby-primary.toml", 0o644),
     ("usr/share/stemedb/examples/warm-standby.toml", 0o644),
+    ("usr/share/stemedb/grafana/dashboards/stemedb-api.json", 0o644),
+    ("usr/share/stemedb/grafana/dashboards/stemedb-archive.json", 0o644),
+    ("usr/share/stemedb/grafana/dashboards/stemedb-node.json", 0o644),
+    ("usr/share/stemedb/grafana/dashboards/stemedb-overview.json", 0o644),
+    ("usr/share/stemedb/grafana/dashboards/stemedb-resolution.json", 0o644),
+    ("usr/share/stemedb/grafana/dashboards/stemedb-wal-health.json", 0o644),
+    ("usr/share/stemedb/grafana/provisioning/dashboards/stemedb.yml", 0o644),
+    ("usr/share/stemedb/grafana/provisioning/datasources/stemedb.yml", 0o644),
     ("usr/share/stemedb/haproxy/haproxy.cfg", 0o644),
     ("usr/share/stemedb/nginx/stemedb.conf", 0o644),
     ("usr/share/stemedb/prometheus/prometheus.yml", 0o644),
     ("usr/share/stemedb/prometheus/stemedb.rules.yml", 0o644),
     ("usr/share/stemedb/store-folder.conf", 0o644),
     ("usr/share/stemedb/wal-disk.conf", 0o644),
-    ("usr/share/doc/stemedb/deployment.md", 0o644),
 ];
 const PAGES: &str = "usr/share/doc/stemedb/";
 
@@ -105,9 +112,20 @@ fn installed(root: &Path, binary: &Path, destination: &Path) -> Result<()> {
         let there = found.get(name).with_context(|| format!("{name} is not installed"))?;
         ensure!(*there == mode, "{name} has mode {there:o}, expected {mode:o}");
     }
-    let known = |name: &str| FILES.iter().any(|(known, _)| *known == name);
-    let more = found.keys().find(|name| !known(name) && !name.starts_with(PAGES));
+    let pages = modes(&root.join("docs"))?;
+    for page in pages.keys() {
+        let mode = found.get(&format!("{PAGES}{page}"));
+        ensure!(mode == Some(&0o644), "docs/{page} is installed with mode {mode:?}");
+    }
+    let known = |name: &str| {
+        let page = name.strip_prefix(PAGES);
+        FILES.iter().any(|(known, _)| *known == name)
+            || page.is_some_and(|page| pages.contains_key(page))
+    };
+    let more = found.keys().find(|name| !known(name));
     ensure!(more.is_none(), "{more:?} is installed, and nobody expects it");
+    let dead = dead_links(destination, &found)?;
+    ensure!(dead.is_empty(), "{} links lead nowhere: {}", dead.len(), dead.join("; "));
 
     let usr = destination.join("usr");
     for (name, expected) in [
@@ -137,6 +155,45 @@ fn installed(root: &Path, binary: &Path, destination: &Path) -> Result<()> {
         "the unit does not follow PREFIX"
     );
     Ok(())
+}
+
+/// What installed pages link to, and units name, and is not installed.
+fn dead_links(destination: &Path, found: &BTreeMap<String, u32>) -> Result<Vec<String>> {
+    let destination = &destination.canonicalize()?;
+    let mut dead = Vec::new();
+    let mut links = 0;
+    for name in found.keys() {
+        let path = destination.join(name);
+        let folder = path.parent().context("a file lies in a folder")?;
+        let targets: Vec<PathBuf> = match Path::new(name).extension().and_then(|end| end.to_str()) {
+            Some("md") => {
+                let text = std::fs::read_to_string(&path)?;
+                linked(&text).into_iter().map(|target| folder.join(target)).collect()
+            }
+            Some("service" | "timer") => {
+                let text = std::fs::read_to_string(&path)?;
+                let pages =
+                    text.lines().filter_map(|line| line.strip_prefix("Documentation=file:/"));
+                pages.map(|page| destination.join(page)).collect()
+            }
+            _ => continue,
+        };
+        links += targets.len();
+        let inside = |target: &PathBuf| {
+            target.canonicalize().is_ok_and(|target| target.starts_with(destination))
+        };
+        let gone = targets.iter().filter(|target| !inside(target));
+        dead.extend(gone.map(|target| format!("{name} to {}", target.display())));
+    }
+    ensure!(links > 100, "only {links} links were found: they are written otherwise");
+    Ok(dead)
+}
+
+/// The relative links of a page, without the place in the other page.
+fn linked(page: &str) -> Vec<&str> {
+    let ends = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = ends.filter_map(|target| target.split('#').next());
+    files.filter(|file| !file.is_empty() && !file.contains("://")).collect()
 }
 
 /// Files below a folder by their path in it.
@@ -178,4 +235,16 @@ fn security(unit: &Path) -> Result<()> {
     ensure!(output.status.success() && verdict.contains("exposure"), "{verdict}");
     println!("     {verdict}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_a_page_are_found() {
+        let page = "[a](b.md), [c](../d/e.md#f), ![g](h.svg), [i](#j), [k](https://l.example/m.md)\n\
+                    [n\no](p.md) and `[q] (r)`";
+        assert_eq!(linked(page), ["b.md", "../d/e.md", "h.svg", "p.md"]);
+    }
 }
