@@ -1,5 +1,5 @@
-//! Two nodes as processes: one writes, the other follows its archive and takes its place while the first
-//! is still at it, or stands still and wakes up. What was acknowledged is on the new primary, or in the
+//! Two nodes as processes, and three: one writes, the other follows its archive and takes its place while the
+//! first is still at it, or stands still and wakes up. What was acknowledged is on the new primary, or in the
 //! list of what the old one has alone; and from the moment that the new one writes, the old one
 //! acknowledges nothing.
 
@@ -50,16 +50,32 @@ enum As<'a> {
     },
     /// Believes these keys.
     Standby(&'a [&'a str]),
+    /// As a file under `deploy/examples` has it, but for what must be this test's own. Believes these keys.
+    Shipped(&'a str, &'a [&'a str]),
 }
 
 impl Node {
     fn start(dir: &Path, archive: &Path, role: As<'_>) -> Self {
         let mut command = Command::new(STEMEDB);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+        let believe = |command: &mut Command, keys: &[&str]| {
+            command.args(keys.iter().flat_map(|key| ["--trust-key", key]));
+        };
         match role {
             As::Standby(trusted) => {
                 command.arg("--standby-of").arg(archive);
-                command.args(trusted.iter().flat_map(|key| ["--trust-key", key]));
+                believe(&mut command, trusted);
+            }
+            As::Shipped(file, trusted) => {
+                let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+                let file = examples.join(file);
+                let text = std::fs::read_to_string(&file).unwrap();
+                command.arg("--config").arg(file).env("STEMEDB_ARCHIVE__URL", archive);
+                if text.contains("\nstandby_of = ") {
+                    command.env("STEMEDB_CLUSTER__STANDBY_OF", archive);
+                }
+                command.env("STEMEDB_CLUSTER__LEASE", format!("{}s", LEASE.as_secs()));
+                believe(&mut command, trusted);
             }
             As::Primary { sync } => {
                 command.env("STEMEDB_ARCHIVE__URL", archive);
@@ -432,6 +448,79 @@ fn a_standby_answers_reads_and_takes_the_place_of_a_primary_that_writes() {
     assert!(node["reason"]["detail"].as_str().unwrap().contains("rejoin"), "{node}");
     assert_eq!(first.get(writer, "/readyz?for=read").status, 200);
     pair.rejoin(&told);
+}
+
+/// Three nodes as the shipped files have them, with one archive and one lease between them.
+#[test]
+fn of_two_standbys_one_takes_over_and_the_other_follows_that_one() {
+    const PRIMARY: &str = "three-node-primary.toml";
+    const STANDBY: &str = "three-node-standby.toml";
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let first = Node::start(&place("first"), &archive, As::Shipped(PRIMARY, &[]));
+    let admin = first.admin_key();
+    first.wait(&admin, "ready", |node| node["state"] == "ready");
+    let written = Mutex::new(Vec::new());
+    let write = |node: &Node, subject: &str| {
+        let answer = node.ask(&admin, "POST", "/v1/assert", Some(&claim(subject))).unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        written.lock().unwrap().push(answer.json["id"].as_str().unwrap().to_owned());
+        answer.json["position"].as_u64().unwrap()
+    };
+    write(&first, "before");
+    // Keys and record are in the archive soon.
+    std::thread::sleep(Duration::from_secs(3));
+    let key = node_key(&place("first"));
+    // Each makes its key when it first starts; then each is told of the other.
+    for name in ["second", "third"] {
+        let node = Node::start(&place(name), &archive, As::Shipped(STANDBY, &[&key]));
+        node.wait(&admin, "a standby", |node| node["state"] == "standby");
+        node.stop();
+    }
+    let keys = ["second", "third"].map(|name| node_key(&place(name)));
+    let follow = |name: &str, other: &str| {
+        Node::start(&place(name), &archive, As::Shipped(STANDBY, &[&key, other]))
+    };
+    let (second, third) = (follow("second", &keys[1]), follow("third", &keys[0]));
+    let goal = write(&first, "at both");
+    let level = |node: &Node, goal: u64, branch: &Value| {
+        node.wait(&admin, "level", |node| {
+            node["state"] == "standby"
+                && node["timeline"] == *branch
+                && node["position"].as_u64() >= Some(goal)
+        })
+    };
+    let branch = first.get(&admin, "/v1/admin/node").json["timeline"].clone();
+    for standby in [&second, &third] {
+        let node = level(standby, goal, &branch);
+        assert_eq!(node["replica"]["primary"], "https://node1.example:18180", "{node}");
+    }
+
+    first.signal(Signal::KILL);
+    let promoted = second.run(&admin, &["admin", "promote"]);
+    assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    let new = second.wait(&admin, "ready", |node| node["state"] == "ready")["timeline"].clone();
+    assert_ne!(new, branch);
+    // The other one answers as before until there is something to follow, and changes over by itself.
+    assert_eq!(third.get(&admin, "/readyz?for=read").status, 200);
+    let goal = write(&second, "after");
+    let node = level(&third, goal, &new);
+    assert_eq!(node["replica"]["primary"], "https://node2.example:18180", "{node}");
+
+    // Back and forth: it takes the place of the one that took the first one's.
+    let promoted = third.run(&admin, &["admin", "promote"]);
+    assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    third.wait(&admin, "ready", |node| node["state"] == "ready");
+    write(&third, "later");
+    let node = second.wait(&admin, "fenced", |node| node["state"] == "read_only");
+    assert_eq!(node["reason"]["code"], "fenced", "{node}");
+    for id in written.lock().unwrap().iter() {
+        assert_eq!(third.get(&admin, &format!("/v1/records/{id}")).status, 200, "{id} is lost");
+    }
+    second.stop();
+    third.stop();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::mount::run;
 const EXPOSURE_MAX: u32 = 15;
 
 /// What an installation with `PREFIX=/usr` must have, with its mode; pages are those of the repository.
-const FILES: [(&str, u32); 37] = [
+const FILES: [(&str, u32); 41] = [
     ("etc/stemedb/api.toml", 0o644),
     ("usr/bin/stemedb", 0o755),
     ("usr/bin/stemedb-api", 0o755),
@@ -34,8 +34,12 @@ const FILES: [(&str, u32); 37] = [
     ("usr/share/stemedb/alertmanager/routes.txt", 0o644),
     ("usr/share/stemedb/envoy/envoy.yaml", 0o644),
     ("usr/share/stemedb/environment.example", 0o644),
+    ("usr/share/stemedb/examples/multi-region-primary.toml", 0o644),
+    ("usr/share/stemedb/examples/multi-region-standby.toml", 0o644),
     ("usr/share/stemedb/examples/single-node-wal-disk.toml", 0o644),
     ("usr/share/stemedb/examples/single-node.toml", 0o644),
+    ("usr/share/stemedb/examples/three-node-primary.toml", 0o644),
+    ("usr/share/stemedb/examples/three-node-standby.toml", 0o644),
     ("usr/share/stemedb/examples/warm-standby-primary.toml", 0o644),
     ("usr/share/stemedb/examples/warm-standby.toml", 0o644),
     ("usr/share/stemedb/grafana/dashboards/stemedb-api.json", 0o644),
