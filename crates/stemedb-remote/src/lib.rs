@@ -83,6 +83,7 @@ pub use retention::{Looked, Retention, RetentionHandle};
 pub use segment::restore_damaged;
 pub use status::{ArchiveStatus, archive_status, verify_archive};
 pub use store::{
-    KeyedStore, Listed, MemoryStore, ObjectStore, Put, Store, StoreError, StoreOptions, probe,
+    KeyedStore, Listed, MemoryStore, ObjectStore, Put, STORE_VARIABLES, Store, StoreError,
+    StoreOptions, StoreVariable, probe,
 };
 pub use verified::{VerifiedRestore, note_verified, verified_restores};

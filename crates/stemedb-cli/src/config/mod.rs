@@ -4,12 +4,14 @@
 //! section `s` is also `STEMEDB_<S>__<K>`. A key that nobody knows is an error that names it and
 //! the place it came from, so that a misspelt setting never turns into a silent default.
 
+mod environment;
 mod load;
 mod reference;
 mod schema;
 
+pub use environment::environment;
 pub use load::{ConfigError, DEFAULT_FILE, Loaded, Setting, load, sections};
-pub use reference::{environment, print, reference};
+pub use reference::{print, reference};
 pub use schema::{
     Archive, Backup, Class, Cluster, Config, Encryption, Index, Limits, Log, LogFormat, Once,
     Query, Retention, Server, Signing, Telemetry, Wal, duration,

@@ -34,21 +34,21 @@ pub fn print(loaded: &Loaded) -> String {
 }
 
 /// A section and its keys, as the schema describes them.
-struct Section {
-    name: String,
-    description: String,
-    keys: Vec<Key>,
+pub(super) struct Section {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) keys: Vec<Key>,
 }
 
-struct Key {
+pub(super) struct Key {
     name: String,
-    variable: String,
+    pub(super) variable: String,
     type_name: String,
-    description: String,
-    default: Value,
+    pub(super) description: String,
+    pub(super) default: Value,
 }
 
-fn documented() -> Vec<Section> {
+pub(super) fn documented() -> Vec<Section> {
     let schema = schemars::schema_for!(Config).to_value();
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
     // What is said where a type is used comes before what the type says of itself.
@@ -101,32 +101,6 @@ pub fn reference() -> String {
         }
     }
     text
-}
-
-/// Every key as a variable with its default, in comments: what a file of variables begins from.
-pub fn environment() -> String {
-    let mut text = String::from(
-        "# Every key of the configuration as a variable, with its default. Take the # off a line to set it.\n\
-         # Variables win over /etc/stemedb/api.toml, flags over variables. `stemedb config print` shows what\n\
-         # is in force and where it comes from. No quotes: systemd, Docker and shells read this file alike.\n",
-    );
-    for Section { name, description, keys } in documented() {
-        let _ = write!(text, "\n## [{name}] {description}\n");
-        for Key { variable, description, default, .. } in keys {
-            let _ = write!(text, "\n# {description}\n#{variable}={}\n", plain(&default));
-        }
-    }
-    text
-}
-
-/// A value as a variable holds it.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }
 
 fn description(value: &Value) -> &str {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn env(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(String, String)> {
@@ -208,11 +210,7 @@ fn the_example_of_variables_has_every_key_with_its_default() {
     }
     let text = crate::files::read_text(&file).unwrap();
     assert_eq!(text, environment());
-    let assignment = |line: &str| {
-        let (name, value) = line.strip_prefix("#STEMEDB_")?.split_once('=')?;
-        Some((format!("STEMEDB_{name}"), value.to_owned()))
-    };
-    let given: Vec<_> = text.lines().filter_map(assignment).collect();
+    let given = assignments(&text);
     let keys = serde_json::to_value(Config::default()).unwrap();
     for (section, keys) in sections(&keys) {
         for (key, _) in keys {
@@ -224,6 +222,64 @@ fn the_example_of_variables_has_every_key_with_its_default() {
     for (name, value) in &given {
         assert!(!value.contains(['"', '\'', '\\', '$', ' ', '#', ';']), "{name}={value}");
     }
+    // Those of commands are nothing to the server.
     let set = given.into_iter().filter(|(_, value)| !value.is_empty());
     assert_eq!(load(None, set, &[]).unwrap().config, Config::default());
+}
+
+/// Names and values of the lines that would set something.
+fn assignments(text: &str) -> Vec<(String, String)> {
+    let assignment = |line: &str| {
+        let (name, value) = line.strip_prefix('#')?.split_once('=')?;
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        is_name.then(|| (name.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(assignment).collect()
+}
+
+/// Words of a text that are variables of these.
+fn variables<'a>(text: &'a str, prefixes: &[&str]) -> BTreeSet<&'a str> {
+    let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).collect()
+}
+
+/// Held against the sources and the pages, not only against what made the file.
+#[test]
+fn the_example_of_variables_has_what_commands_and_stores_take() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = crate::files::read_text(&root.join("deploy/.env.example")).unwrap();
+    let given: Vec<String> = assignments(&text).into_iter().map(|(name, _)| name).collect();
+    let twice = given.iter().find(|name| given.iter().filter(|one| one == name).count() > 1);
+    assert_eq!(twice, None, "it is there twice");
+
+    let mut folders = vec![root.join("crates/stemedb-cli/src")];
+    let mut named = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = crate::files::read_text(&path).unwrap();
+            let marked = source.split("env = \"STEMEDB_").skip(1);
+            let names = marked.filter_map(|rest| rest.split('"').next());
+            named.extend(names.map(|name| format!("STEMEDB_{name}")));
+        }
+    }
+    // What these lines themselves hold is none.
+    named.retain(|name| {
+        name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && name != "STEMEDB_"
+    });
+    assert!(named.len() > 8, "{named:?}");
+    for name in &named {
+        assert!(given.contains(name), "{name} is missing");
+    }
+
+    let page = crate::files::read_text(&root.join("docs/operations/backup.md")).unwrap();
+    let stores = ["AWS_", "AZURE_", "GOOGLE_"];
+    let given: BTreeSet<&str> = given.iter().map(String::as_str).collect();
+    let is_of_store = |name: &&str| stores.iter().any(|prefix| name.starts_with(prefix));
+    let of_stores: BTreeSet<&str> = given.into_iter().filter(is_of_store).collect();
+    assert_eq!(of_stores, variables(&page, &stores), "the file and backup.md");
 }

@@ -8,7 +8,7 @@ mod probe;
 
 pub use keyed::KeyedStore;
 pub use memory::MemoryStore;
-pub use object::{ObjectStore, StoreOptions};
+pub use object::{ObjectStore, STORE_VARIABLES, StoreOptions, StoreVariable};
 pub use probe::probe;
 
 use crate::encrypt::EncryptionKeys;

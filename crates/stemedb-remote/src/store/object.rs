@@ -45,6 +45,39 @@ impl Default for StoreOptions {
     }
 }
 
+/// A variable of the environment by which a store is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreVariable {
+    /// Its name, as the clouds have it.
+    pub name: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+/// The variables that are enough to reach a store. There are more: whatever `object_store` takes.
+pub const STORE_VARIABLES: [StoreVariable; 7] = [
+    StoreVariable { name: "AWS_ACCESS_KEY_ID", meaning: "S3: who asks." },
+    StoreVariable { name: "AWS_SECRET_ACCESS_KEY", meaning: "S3: the secret of that key." },
+    StoreVariable {
+        name: "AWS_REGION",
+        meaning: "S3: where the bucket is, not this machine; `us-east-1` if not set.",
+    },
+    StoreVariable {
+        name: "AWS_ENDPOINT",
+        meaning: "S3: where a store is that is not Amazon's, as `https://minio.example:9000`. `http` is \
+                  spoken with this machine only.",
+    },
+    StoreVariable {
+        name: "GOOGLE_SERVICE_ACCOUNT",
+        meaning: "Google Cloud Storage: the file of the service account's key, in JSON.",
+    },
+    StoreVariable {
+        name: "AZURE_STORAGE_ACCOUNT_NAME",
+        meaning: "Azure: the account that the container is of.",
+    },
+    StoreVariable { name: "AZURE_STORAGE_ACCOUNT_KEY", meaning: "Azure: its key." },
+];
+
 /// A store at an address.
 ///
 /// | address | what | credentials |
@@ -331,5 +364,29 @@ impl Store for ObjectStore {
 
     fn keys(&self) -> &EncryptionKeys {
         EncryptionKeys::none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::aws::AmazonS3ConfigKey;
+    use object_store::azure::AzureConfigKey;
+    use object_store::gcp::GoogleConfigKey;
+
+    use super::*;
+
+    /// Each is one that the library takes from the environment.
+    #[test]
+    fn every_variable_of_a_store_is_known_to_it() {
+        for StoreVariable { name, .. } in STORE_VARIABLES {
+            let key = name.to_ascii_lowercase();
+            let known = match name.split('_').next() {
+                Some("AWS") => key.parse::<AmazonS3ConfigKey>().is_ok(),
+                Some("GOOGLE") => key.parse::<GoogleConfigKey>().is_ok(),
+                Some("AZURE") => key.parse::<AzureConfigKey>().is_ok(),
+                _ => false,
+            };
+            assert!(known, "{name}");
+        }
     }
 }
