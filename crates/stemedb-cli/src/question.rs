@@ -22,7 +22,7 @@ pub struct ReadArgs {
     )]
     pub space: String,
     /// As the database would have answered then: a position, an answer's snapshot, or a time.
-    #[arg(long, value_name = "WHEN", help_heading = "Read")]
+    #[arg(long, value_name = "WHEN", value_parser = when, help_heading = "Read")]
     pub as_of: Option<String>,
     /// Keep only what was claimed before this time.
     #[arg(long, value_name = "TIME", value_parser = moment, help_heading = "Read")]
@@ -71,6 +71,13 @@ fn moment(text: &str) -> Result<String, String> {
     time::parse(text).map(time::format)
 }
 
+/// A position, a snapshot or a time, as the server takes it: a day is its midnight, anything else is
+/// for the server to judge. A number is a position, never milliseconds.
+pub fn when(text: &str) -> Result<String, std::convert::Infallible> {
+    let day = text.contains('-').then(|| moment(text).ok()).flatten();
+    Ok(day.unwrap_or_else(|| text.to_owned()))
+}
+
 /// A URL's parameters.
 pub type Parameters = Vec<(&'static str, String)>;
 
@@ -113,5 +120,26 @@ impl LensArgs {
         put("epoch_aware", self.all_epochs.then(|| "false".to_owned()));
         put("partial", self.partial.then(|| "true".to_owned()));
         parameters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::when;
+
+    #[test]
+    fn a_day_is_a_time_and_a_number_a_position() {
+        for (text, expected) in [
+            ("2026-01-01", "2026-01-01T00:00:00Z"),
+            ("2026-01-01T12:00:00+02:00", "2026-01-01T10:00:00Z"),
+            ("1207", "1207"),
+            (
+                "76239aa418abf333d39c779b8c747dfb000000000000000d",
+                "76239aa418abf333d39c779b8c747dfb000000000000000d",
+            ),
+            ("2026-13-01", "2026-13-01"),
+        ] {
+            assert_eq!(when(text).unwrap(), expected);
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
     /// What the database held then: a position, an answer's snapshot, or a time.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = crate::question::when)]
     as_of: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,

@@ -61,7 +61,7 @@ struct Read {
     #[arg(long, env = "STEMEDB_SPACE", hide_env_values = true, default_value = "default")]
     space: String,
     /// As it stood then: a position, an answer's snapshot, or a time.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = crate::question::when)]
     as_of: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,

@@ -6,7 +6,7 @@ use stemedb_server::wire;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::present;
-use crate::question::{LensArgs, Parameters, ReadArgs};
+use crate::question::{LensArgs, Parameters, ReadArgs, when};
 use crate::remote::Remote;
 use crate::table::{Align, Table};
 
@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     epoch: Option<String>,
     /// Say what changed since then, and why: a position, an answer's snapshot, or a time.
-    #[arg(long, value_name = "WHEN", requires = "predicate", conflicts_with = "claims")]
+    #[arg(long, value_name = "WHEN", value_parser = when, requires = "predicate", conflicts_with = "claims")]
     diff: Option<String>,
     /// Longest list; 0 for all.
     #[arg(long, default_value_t = 100)]

@@ -23,7 +23,7 @@ enum Act {
         /// Its id.
         id: RecordId,
         /// As it stood then: a position, an answer's snapshot, or a time.
-        #[arg(long, value_name = "WHEN")]
+        #[arg(long, value_name = "WHEN", value_parser = crate::question::when)]
         as_of: Option<String>,
         #[command(flatten)]
         remote: RemoteArgs,

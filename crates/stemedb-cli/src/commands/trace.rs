@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, default_value_t = 100)]
     limit: u32,
     /// As it stood then: a position, an answer's snapshot, or a time.
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", value_parser = crate::question::when)]
     as_of: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,

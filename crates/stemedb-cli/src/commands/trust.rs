@@ -54,7 +54,7 @@ enum Act {
         #[arg(long, default_value_t = 100)]
         limit: u32,
         /// As it stood then: a position, an answer's snapshot, or a time.
-        #[arg(long, value_name = "WHEN")]
+        #[arg(long, value_name = "WHEN", value_parser = crate::question::when)]
         as_of: Option<String>,
         /// The namespace.
         #[arg(long, env = "STEMEDB_SPACE", hide_env_values = true, default_value = "default")]
