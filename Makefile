@@ -48,6 +48,7 @@ test: setup lint interop ## everything that a change must pass
 	$(MAKE) mutants
 	$(MAKE) monitoring
 	$(MAKE) drill RUNBOOK="certificate-expiry disaster-recovery disk-full node-replacement"
+	$(MAKE) guides
 	$(MAKE) deploy QUICK=1
 	$(MAKE) fuzz TARGET=record SECONDS=10
 	$(MAKE) fuzz TARGET=log SECONDS=20
@@ -162,9 +163,13 @@ drill: build setup ## the runbooks, run: RUNBOOK=wal-fsync-failure CASE=… LONG
 	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) drill $(foreach one,$(RUNBOOK),--runbook $(one)) \
 		$(foreach one,$(CASE),--case $(one)) $(if $(LONG),--long) $(if $(WRITE),--write)
 
+.PHONY: guides
+guides: build setup ## the shell blocks of README and docs, run: PAGE="backup README"
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) guides $(foreach one,$(PAGE),--page $(one))
+
 .PHONY: deploy
-deploy: build setup ## units, install, load balancers under load, a real systemd: QUICK=1
-	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) deploy $(if $(QUICK),--quick)
+deploy: build setup ## units, install, load balancers under load, a real systemd: QUICK=1, BOOT=1
+	$(HARNESS) $(STEMEDB) $(if $(SEED),--seed $(SEED)) deploy $(if $(QUICK),--quick) $(if $(BOOT),--boot)
 
 .PHONY: mutants
 mutants: setup ## each known wrong behaviour must be caught: ONLY="evict_range …" DEEP=1

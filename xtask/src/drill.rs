@@ -21,13 +21,13 @@ mod page;
 mod pair;
 mod rate_limited;
 mod restore_from_backup;
-mod room;
+pub(crate) mod room;
 pub(crate) mod runbook;
 mod server_wont_start;
-mod service;
+pub(crate) mod service;
 mod slow_fsync;
 mod storage_errors;
-mod volume;
+pub(crate) mod volume;
 mod wal_corruption;
 mod wal_fsync_failure;
 

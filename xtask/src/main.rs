@@ -1,5 +1,5 @@
 //! Harnesses for developers: power cuts, kill -9, a failing disk, errors and order of system calls,
-//! real data, alerts and dashboards, runbooks, deployment. Never shipped.
+//! real data, alerts and dashboards, runbooks, guides, deployment. Never shipped.
 //!
 //! Each drives the release binary over HTTP, as a user would, and judges it from outside: by what
 //! it acknowledged and by what is there afterwards. Faults need root (loop devices, mounts).
@@ -15,6 +15,7 @@ mod drill;
 mod eval;
 mod fault;
 mod findings;
+mod guides;
 mod inject;
 mod kill;
 mod matrix;
@@ -23,6 +24,7 @@ mod mount;
 mod mutants;
 mod order;
 mod outcomes;
+mod pages;
 mod port;
 mod program;
 mod recording;
@@ -60,6 +62,8 @@ enum Task {
     Inject(inject::Args),
     /// Run the runbooks: a real fault, the alert, the commands of the page, the cure.
     Drill(drill::Args),
+    /// Run the shell blocks of README and docs, page by page, against a real node.
+    Guides(guides::Args),
     /// Import the real data sets, make worlds up, and score every lens.
     Eval(eval::Args),
     /// Make a disk fail in every way under real file systems; hold the server to its promises.
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Task::Kill(task) => kill::run(&task, &args.binary, seed),
         Task::Inject(task) => inject::run(&task, &args.binary, seed),
         Task::Drill(task) => drill::run(&task, &args.binary, seed),
+        Task::Guides(task) => guides::run(&task, &args.binary, seed),
         Task::Eval(task) => eval::run(&task, &args.binary, seed),
         Task::Matrix(task) => matrix::run(&task, &args.binary, seed),
         Task::Monitoring(task) => monitoring::run(&task, &args.binary, seed),

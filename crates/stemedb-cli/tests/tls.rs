@@ -17,11 +17,16 @@ use rustix::process::{Pid, Signal};
 const STEMEDB: &str = env!("CARGO_BIN_EXE_stemedb");
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations/tls.md");
 
-/// The shell blocks of the guide, for a port that is free here.
-fn blocks(port: u16) -> Vec<String> {
+/// The shell blocks of the guide that are marked as ours, with their steps, for a port that is free
+/// here.
+fn blocks(port: u16) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(GUIDE).unwrap().replace("18443", &port.to_string());
-    let blocks = text.split("```sh\n").skip(1);
-    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+    let blocks = text.split("```sh ").skip(1).map(|block| block.split("```").next().unwrap());
+    let marked = blocks.filter_map(|block| {
+        let (mark, script) = block.split_once('\n').unwrap();
+        Some((mark.strip_suffix(": tls")?.to_owned(), script.to_owned()))
+    });
+    marked.collect()
 }
 
 fn bash(dir: &Path, script: &str) -> Command {
@@ -53,7 +58,10 @@ fn the_guide_works_as_it_is_written() {
     let dir = dir.path();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let blocks = blocks(port);
-    let [make, serve, ask] = blocks.as_slice() else { panic!("{} blocks", blocks.len()) };
+    // As `xtask` holds the marks of the page against them.
+    let steps: Vec<&str> = blocks.iter().map(|(step, _)| step.as_str()).collect();
+    assert_eq!(steps, ["make", "serve", "ask"]);
+    let [(_, make), (_, serve), (_, ask)] = blocks.as_slice() else { panic!("{steps:?}") };
     done(&bash(dir, make).output().unwrap());
     let serve = format!("exec env {}", serve.replace("\\\n", " "));
     let mut child = bash(dir, &serve).stderr(Stdio::piped()).spawn().unwrap();

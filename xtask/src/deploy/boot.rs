@@ -1,6 +1,7 @@
 //! The units under a real systemd: it is booted as process 1 over a copy-on-write view of this machine's
 //! root, with what `make install` puts there and the log on a file system of its own.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,25 +12,33 @@ use anyhow::{Context, Result, bail, ensure};
 use super::units::install;
 use crate::findings::Findings;
 use crate::matrix::interrupt;
+use crate::monitoring::files;
 use crate::mount::{FileSystem, Loop, Mount, run as call};
+use crate::pages;
 
 const PROBE: &str = include_str!("probe.sh");
 const PROBE_UNIT: &str = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\n\
     ExecStart=/bin/bash /probe/probe.sh\n[Install]\nWantedBy=multi-user.target\n";
+/// Whose blocks are typed there, by the names that the steps give them.
+pub(crate) const PAGES: [(&str, &str); 2] =
+    [("deployment", "docs/operations/deployment.md"), ("upgrade", "docs/operations/upgrade.md")];
+/// What a block of ours is marked with.
+pub(crate) const RUNNER: &str = "boot";
+/// All is root's there.
+const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 /// Archive and backups go to folders, for which the units need a drop-in.
 const FAR: &str =
     "STEMEDB_ARCHIVE__URL=/mnt/stemedb/archive\nSTEMEDB_BACKUP__URL=/mnt/stemedb/backups\n";
-const USE_IT: [&str; 4] =
-    ["stemedb-api", "stemedb-backup", "stemedb-drill@", "stemedb-wal-archive"];
 /// Long enough for a boot, short enough for a test.
 const WATCHDOG: &str = "[Service]\nWatchdogSec=3s\n";
-const BOOT_MAX: Duration = Duration::from_secs(180);
+const BOOT_MAX: Duration = Duration::from_secs(240);
 /// What a small ext4 needs for segments of the usual length.
 const DISK_BYTES: u64 = 600 << 20;
 
-/// Everything that is mounted ends with the namespace it is mounted in. `$1`: the folder.
+/// Everything that is mounted ends with the namespace it is mounted in. `$1`: the folder; `$2`: the
+/// repository; `$3`: where the binaries are.
 const ENTER: &str = r#"set -e
-mount -t tmpfs -o size=1G tmpfs "$1/view"
+mount -t tmpfs -o size=2G tmpfs "$1/view"
 mkdir "$1/view/upper" "$1/view/work" "$1/view/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/view/upper,workdir=$1/view/work" "$1/view/root"
 root="$1/view/root"
@@ -52,7 +61,7 @@ mount -t tmpfs tmpfs /run/systemd/nspawn
 exec systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --link-journal=no \
   --private-network --machine="stemedb-$$" --resolv-conf=off --timezone=off \
   --bind="$1/probe:/probe" --bind="$1/data:/var/lib/stemedb" --bind="$1/wal:/var/lib/stemedb-wal" \
-  --bind="$1/wal:/walsource" --boot systemd.unit=multi-user.target
+  --bind="$1/wal:/walsource" --bind-ro="$2:/probe/repository" --bind-ro="$3:/probe/binaries" --boot systemd.unit=multi-user.target
 "#;
 
 pub(crate) fn run(
@@ -78,29 +87,25 @@ pub(crate) fn run(
     }
     let installed = folder.join("installed");
     install(root, binary, &[("DESTDIR", &installed), ("PREFIX", Path::new("/usr"))])?;
-    // The second example, with its drop-in: it has all that the first one has.
-    let shared = installed.join("usr/share/stemedb");
-    std::fs::copy(
-        shared.join("examples/single-node-wal-disk.toml"),
-        installed.join("etc/stemedb/api.toml"),
-    )?;
     let drop_ins = installed.join("etc/systemd/system/stemedb-api.service.d");
     std::fs::create_dir_all(&drop_ins)?;
-    std::fs::copy(shared.join("wal-disk.conf"), drop_ins.join("wal-disk.conf"))?;
     std::fs::write(drop_ins.join("watchdog.conf"), WATCHDOG)?;
-    std::fs::write(installed.join("etc/stemedb/environment"), FAR)?;
-    for unit in USE_IT {
-        let drop_ins = installed.join(format!("etc/systemd/system/{unit}.service.d"));
-        std::fs::create_dir_all(&drop_ins)?;
-        std::fs::copy(shared.join("store-folder.conf"), drop_ins.join("store-folder.conf"))?;
-    }
     let probe = folder.join("probe");
     std::fs::write(probe.join("probe.sh"), PROBE)?;
+    std::fs::write(probe.join("environment"), FAR)?;
+    for name in ["bin", "binaries", "repository"] {
+        std::fs::create_dir(probe.join(name))?;
+    }
+    let sudo = probe.join("bin/sudo");
+    std::fs::write(&sudo, SUDO)?;
+    std::fs::set_permissions(&sudo, std::fs::Permissions::from_mode(0o755))?;
+    put_blocks(root, &probe.join("blocks"))?;
     std::fs::write(probe.join("probe.service"), PROBE_UNIT)?;
     std::fs::set_permissions(&probe, std::fs::Permissions::from_mode(0o755))?;
 
     let disks = [disk(&folder, "data")?, disk(&folder, "wal")?];
-    let booted = boot(&folder);
+    let binaries = binary.parent().context("a binary lies in a folder")?;
+    let booted = boot(&folder, root, binaries);
     let report = std::fs::read_to_string(probe.join("report")).unwrap_or_default();
     let mut ended = false;
     for line in report.lines() {
@@ -127,6 +132,27 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// The blocks of the pages that are marked as ours, in a file each.
+fn put_blocks(root: &Path, into: &Path) -> Result<()> {
+    for (name, page) in PAGES {
+        let folder = into.join(name);
+        std::fs::create_dir_all(&folder)?;
+        for block in pages::blocks(&files::read(&root.join(page))?)? {
+            if block.runners.iter().any(|runner| runner == RUNNER) {
+                std::fs::write(folder.join(format!("{}.sh", block.step)), block.script)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The blocks of a page that the steps type.
+pub(crate) fn typed(page: &str) -> BTreeSet<&'static str> {
+    let name = PAGES.iter().find(|(_, path)| *path == page).map(|(name, _)| *name);
+    let blocks = PROBE.lines().filter_map(|line| line.strip_prefix("block ")?.split_once(' '));
+    blocks.filter(|(of, _)| Some(*of) == name).map(|(_, step)| step).collect()
+}
+
 /// An ext4 of its own, mounted at a folder of this name. In the order in which they must go.
 fn disk(folder: &Path, name: &str) -> Result<(Mount, Loop)> {
     let image = folder.join(format!("{name}.img"));
@@ -138,13 +164,13 @@ fn disk(folder: &Path, name: &str) -> Result<(Mount, Loop)> {
 }
 
 /// Until it powers itself off.
-fn boot(folder: &Path) -> Result<()> {
+fn boot(folder: &Path, root: &Path, binaries: &Path) -> Result<()> {
     let said = folder.join("console");
     let words = std::fs::File::create(&said)?;
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "bash", "-c", ENTER, "boot"])
-        .arg(folder)
+        .args([folder, root, binaries])
         .stdin(Stdio::null())
         .stdout(words.try_clone()?)
         .stderr(words);

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs as the one service of a booted system: does what docs/operations/deployment.md says, breaks what
-# it started, and writes `ok …` or `FAIL …` for each step to /probe/report.
+# Runs as the one service of a booted system: types what docs/operations/deployment.md and upgrade.md
+# say, breaks what it started, and writes `ok …` or `FAIL …` for each step to /probe/report.
 exec >/probe/report 2>&1 9>/probe/trace
 BASH_XTRACEFD=9
 set -x
@@ -9,6 +9,8 @@ api=stemedb-api.service
 data=/var/lib/stemedb
 key=$data/node/first-admin.key
 export STEMEDB_API_KEY_FILE=$key
+# `sudo` is a stand-in, and `make install` finds what was built.
+export PATH="/probe/bin:$PATH" BINARIES=/probe/binaries
 
 step() {
   local what="$1"
@@ -19,6 +21,8 @@ step() {
     echo "FAIL $what: $(tail -c 600 /probe/last | tr '\n' ' ')"
   fi
 }
+# `block PAGE STEP`: a block of a page, as it stands there.
+block() { step "$1.md: $2" bash -euo pipefail "/probe/blocks/$1/$2.sh"; }
 show() { systemctl show --property="$1" --value "${2:-$api}"; }
 # `is NAME EXPECTED [UNIT]`: a property of a unit.
 is() {
@@ -46,19 +50,25 @@ end() {
   systemctl poweroff
 }
 trap end EXIT
+cd /probe/repository || exit
 
 # Installed, and as an operator goes on.
-step "systemd-sysusers makes the user" bash -c 'systemd-sysusers && getent passwd stemedb'
-step "the log gets a folder on its disk" \
-  install -d -o stemedb -g stemedb -m 0700 /var/lib/stemedb-wal/log
+block deployment install
+step "there is a user" getent passwd stemedb
+step "it is ready as it was installed" ready
+# Begun anew: with the log on a disk of its own, archive and backups in folders.
+systemctl disable --now "$api"
+find $data -mindepth 1 -delete
 step "archive and backups get folders" \
   install -d -o stemedb -g stemedb -m 0700 /mnt/stemedb /mnt/stemedb/archive /mnt/stemedb/backups
-step "the configuration is valid" stemedb config check
-step "systemctl enable --now stemedb-api" systemctl enable --now "$api"
+install -m 0644 /probe/environment /etc/stemedb/environment
+block deployment store-folder
+block deployment wal-disk
 # At once: `systemctl start` returns when the server has said that it is ready.
 step "it is ready when the start returns" ready
 step "systemd heard so" bash -c '[ "$(systemctl is-active stemedb-api)" = active ]'
 step "systemd knows its state" is StatusText ready
+block deployment look
 step "its watchdog is on" is WatchdogUSec 3s
 
 pid="$(show MainPID)"
@@ -102,10 +112,10 @@ step "and attached" stemedb admin wal attach --socket $data/node/admin.sock
 step "it takes claims again" stemedb assert subject predicate second --at 2026-01-02
 
 # Every byte is checked beside the server, and damage is a failed unit.
-step "stemedb-verify runs beside it" systemctl start stemedb-verify.service
+block deployment verify
 step "and finds the log whole" is Result success stemedb-verify.service
-step "stemedb-verify.timer" systemctl enable --now stemedb-verify.timer
-step "has a next time" bash -c '[ -n "$(systemctl show -p NextElapseUSecRealtime --value stemedb-verify.timer)" ]'
+due() { [ -n "$(show NextElapseUSecRealtime "$1")" ]; }
+step "stemedb-verify.timer has a next time" due stemedb-verify.timer
 
 # Beside the server: backups, drills, what is archived. The server tells of them.
 told() { curl -sf --max-time 5 http://127.0.0.1:18180/metrics | grep -q "^stemedb_$1 [1-9]"; }
@@ -116,15 +126,15 @@ step "stemedb-drill@backup brings the database back" systemctl start stemedb-dri
 step "and says so" within 30 told 'drill_last_success_timestamp_seconds{drill="backup"}'
 step "with a report" bash -c 'ls /var/lib/stemedb-drills/*-drill-backup.md'
 step "stemedb-wal-archive archives" systemctl start stemedb-wal-archive.service
-step "stemedb-drill@restore brings the archive back" systemctl start stemedb-drill@restore.service
-step "and leaves nothing behind" bash -c '[ -z "$(ls -A /var/cache/stemedb)" ]'
+block deployment timers
+step "stemedb-drill@restore brought the archive back" is Result success stemedb-drill@restore.service
+step "and left nothing behind" bash -c '[ -z "$(ls -A /var/cache/stemedb)" ]'
 # Root's own, as an operator types it.
 step "root makes a backup" stemedb backup create --data-dir $data --store /mnt/stemedb/backups \
   --config /etc/stemedb/api.toml
 step "and its note is the node's" owner $notes/backup.json "stemedb 600"
 for timer in backup drill@backup drill@restore wal-archive; do
-  step "stemedb-$timer.timer" systemctl enable --now "stemedb-$timer.timer"
-  step "has a next time" bash -c "[ -n \"\$(systemctl show -p NextElapseUSecRealtime --value stemedb-$timer.timer)\" ]"
+  step "stemedb-$timer.timer has a next time" due "stemedb-$timer.timer"
 done
 
 # Killed.
@@ -166,13 +176,25 @@ kept() {
 step "it has all that was acknowledged" kept
 
 # What opens the folder of a stopped server runs as its owner.
-systemctl stop "$api"
-step "its owner rebuilds the index" runuser -u stemedb -- stemedb admin reindex --data-dir $data
-step "and it starts on it" systemctl start "$api"
+block deployment owner
+step "it starts on the index that its owner made" ready
+step "with everything" kept
+
+# The same version takes its own place.
+pid="$(show MainPID)"
+before="$(stat -c %i /usr/bin/stemedb)"
+block upgrade before
+block upgrade stop
+step "the log was whole" is Result success stemedb-verify.service
+step "there is a way back" test -s /var/lib/stemedb.before/node/root.key
+block upgrade install
+step "another file was installed" bash -c "[ \"\$(stat -c %i /usr/bin/stemedb)\" != $before ]"
+step "it runs again" another
 step "with everything" kept
 
 # Damage is told.
-systemctl stop "$api"
+block deployment drain
+step "drained and stopped, it ends with 0" is ExecMainStatus 0
 segment="$(find /var/lib/stemedb-wal/log -name 'segment.*.wal*' | sort | head -1)"
 printf '\377\377\377\377' | dd of="$segment" bs=1 seek=4200 conv=notrunc 2>/dev/null
 step "damage fails stemedb-verify" bash -c '! systemctl start stemedb-verify.service'

@@ -458,7 +458,7 @@ impl<'a> Drill<'a> {
     ) -> Result<String> {
         let block = self.page.block(name)?;
         ensure!(
-            block.cases.iter().any(|case| case == self.case.name),
+            block.runners.iter().any(|runner| runner == self.case.name),
             "the page does not say that {} runs {name:?}",
             self.case.name
         );

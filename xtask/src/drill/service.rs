@@ -23,6 +23,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(45);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOK_MAX: Duration = Duration::from_millis(500);
+/// How `systemctl` ends about a service that does not run.
+const INACTIVE: i32 = 3;
 
 const SYSTEMCTL: &str = r#"#!/bin/bash
 # A stand-in: asks the drill.
@@ -31,7 +33,8 @@ case " $* " in
   *) echo "stand-in: knows only stemedb-api" >&2; exit 4 ;;
 esac
 asked="$*"
-printf '%s\n' "${asked/ stemedb-api/}" >"HERE/asked"
+asked="${asked/ stemedb-api/}"
+printf '%s\n' "${asked/ --no-pager/}" >"HERE/asked"
 read -r status words <"HERE/answered"
 if [ "$status" = 0 ]; then [ -z "$words" ] || echo "$words"; else echo "$words" >&2; fi
 exit "$status"
@@ -42,14 +45,25 @@ const JOURNALCTL: &str = r#"#!/bin/bash
 lines=1000
 while [ $# -gt 0 ]; do
   case "$1" in
-    -u) [ "$2" = stemedb-api ] || { echo "stand-in: knows only stemedb-api" >&2; exit 4; }; shift ;;
+    -u)
+      case "$2" in
+        stemedb-api | stemedb-verify) shift ;; # the second has said nothing yet
+        *) echo "stand-in: knows only stemedb-api" >&2; exit 4 ;;
+      esac ;;
     -n) lines=$2; shift ;;
-    --no-pager) ;;
+    -b | --no-pager) ;;
     *) echo "stand-in: $1 is unknown" >&2; exit 4 ;;
   esac
   shift
 done
 exec tail -n "$lines" "HERE/said"
+"#;
+
+/// Whoever reads the pages may be no root; in a drill everybody is.
+const SUDO: &str = r#"#!/bin/bash
+# A stand-in: there is one user.
+[ "$1" != -u ] || shift 2
+exec "$@"
 "#;
 
 /// Another machine: the paths are the same, the files are its own.
@@ -122,7 +136,8 @@ impl Service {
         let binary = bin.join("stemedb");
         let said = here.join("said");
         File::create(&said)?;
-        for (name, script) in [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)] {
+        let scripts = [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL), ("sudo", SUDO)];
+        for (name, script) in scripts {
             put_script(&bin.join(name), &script.replace("HERE", &here.display().to_string()))?;
         }
         let inner = Inner { binary, said, machine: machine.clone(), child: None };
@@ -134,7 +149,7 @@ impl Service {
             // Ends with the process, or with the folder of the case.
             while let Ok(verb) = first_line(&asked) {
                 let answer = match lock(&ours).act(&verb) {
-                    Ok(words) => format!("0 {words}"),
+                    Ok((status, words)) => format!("{status} {words}"),
                     Err(error) => format!("1 {}", format!("{error:#}").replace('\n', " / ")),
                 };
                 let told = File::options().write(true).open(&answered);
@@ -210,19 +225,19 @@ fn first_line(path: &Path) -> Result<String> {
 }
 
 impl Inner {
-    /// What `systemctl` is asked for; what it says.
-    fn act(&mut self, asked: &str) -> Result<String> {
+    /// What `systemctl` is asked for; its status and what it says.
+    fn act(&mut self, asked: &str) -> Result<(i32, String)> {
         match asked {
             "start" => self.start()?,
             "stop" => self.stop()?,
             "restart" => self.stop().and_then(|()| self.start())?,
             // As systemd has it: sent, not waited for.
             "reload" => self.signal(Signal::HUP)?,
-            "is-active" if self.runs()? => return Ok("active".into()),
-            "is-active" => bail!("inactive"),
+            "is-active" | "status" if self.runs()? => return Ok((0, "active".into())),
+            "is-active" | "status" => return Ok((INACTIVE, "inactive".into())),
             _ => bail!("stand-in: {asked:?} is unknown"),
         }
-        Ok(String::new())
+        Ok((0, String::new()))
     }
 
     fn runs(&mut self) -> Result<bool> {

@@ -1,0 +1,40 @@
+//! Incident response: looking, and keeping what explains it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::session::Session;
+use crate::mount::run as call;
+
+const KEPT: &str = "/var/lib/stemedb-incident";
+
+pub(crate) fn run(session: &mut Session<'_>) -> Result<()> {
+    session.service.start()?;
+    session.assert(["semaglutide", "gastroparesis_risk", "rare"], &[])?;
+    session.step("look")?.shows(&["active", "ready", "listening on", "/var/lib"])?;
+    session.step("keep")?;
+    for (file, expected) in [
+        ("status.json", "\"state\":\"ready\""),
+        ("journal.txt", "listening on"),
+        ("metrics.txt", "stemedb_node_state"),
+    ] {
+        let kept = fs::read_to_string(Path::new(KEPT).join(file))?;
+        ensure!(kept.contains(expected), "{file} does not say {expected:?}: {kept}");
+    }
+    session.step("copy")?;
+    // A folder that was copied while it is written to would differ, or not be whole.
+    let copy = format!("{KEPT}/data");
+    call(Command::new("diff").args([
+        "--recursive",
+        "--brief",
+        "--exclude=*.sock",
+        "/var/lib/stemedb",
+        &copy,
+    ]))?;
+    let whole = session.tool(&["wal", "verify", "--data-dir", &copy])?;
+    ensure!(whole.contains("positions"), "{whole}");
+    Ok(())
+}
