@@ -12,6 +12,7 @@ mod incident;
 mod limits;
 mod readme;
 mod session;
+mod troubleshooting;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,32 @@ const GUIDES: &[Guide] = &[
         run: incident::run,
     },
     Guide { page: "docs/operations/limits.md", steps: &["quota"], run: limits::run },
+    Guide {
+        page: "docs/operations/troubleshooting.md",
+        steps: &[
+            "status",
+            "reach",
+            "listens",
+            "proxy",
+            "tls",
+            "allowed",
+            "keys",
+            "clocks",
+            "record",
+            "refused",
+            "limited",
+            "written",
+            "explain",
+            "lenses",
+            "elsewhere",
+            "at-least",
+            "behind",
+            "measures",
+            "far",
+            "doctor",
+        ],
+        run: troubleshooting::run,
+    },
 ];
 
 pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
