@@ -312,3 +312,88 @@ fn speaks_tls(session: &mut Session<'_>) -> Result<()> {
     ensure!(status == Some(2) && words.contains("invalid peer certificate"), "{status:?}: {words}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::fs;
+
+    fn page(name: &str) -> String {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        fs::read_to_string(docs.join(name)).unwrap()
+    }
+
+    /// Words in backquotes of a cell of a table, or of a line without.
+    fn quoted(cell: &str) -> impl Iterator<Item = (&str, &str)> {
+        let parts: Vec<&str> = cell.split('`').collect();
+        (1..parts.len()).step_by(2).map(move |at| (parts[at - 1], parts[at]))
+    }
+
+    /// What is wrong with codes, metrics and settings that the page names.
+    fn problems(text: &str) -> Vec<String> {
+        let (errors, metrics) = (page("errors.md"), page("operations/monitoring.md"));
+        let configuration = page("configuration.md");
+        let rows = errors.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+        let codes: BTreeMap<&str, &str> =
+            rows.map(|(code, rest)| (code, rest.split(' ').next().unwrap())).collect();
+        let mut tables: Vec<&str> = Vec::new();
+        let mut keys = Vec::new();
+        for line in configuration.lines() {
+            let table = line.strip_prefix("## `[").and_then(|rest| rest.strip_suffix("]`"));
+            tables.extend(table);
+            if let Some((key, _)) = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')) {
+                keys.push(format!("{}.{key}", tables.last().unwrap()));
+            }
+        }
+        let mut problems = Vec::new();
+        for cell in text.lines().flat_map(|line| line.split('|')) {
+            let mut status = None;
+            for (before, word) in quoted(cell) {
+                let number = before.split([' ', '(']).rfind(|one| !one.is_empty());
+                let number = number.filter(|one| one.len() == 3 && one.starts_with(['4', '5']));
+                status = number.or(status.filter(|_| before == ", "));
+                match (status, codes.get(word)) {
+                    (Some(status), Some(known)) if status != *known => {
+                        problems.push(format!("{word} is {known}, not {status}"));
+                    }
+                    (Some(status), None) => problems.push(format!("{status} {word} is no code")),
+                    _ => {}
+                }
+                let metric = word.split('{').next().unwrap();
+                if metric.starts_with("stemedb_") && !metrics.contains(&format!("`{metric}`")) {
+                    problems.push(format!("{metric} is no metric of the list"));
+                }
+                let key = word.split(' ').next().unwrap();
+                let of = key.split_once('.').is_some_and(|(table, _)| tables.contains(&table));
+                if of && !keys.iter().any(|known| known == key) {
+                    problems.push(format!("{key} is no setting"));
+                }
+            }
+        }
+        problems
+    }
+
+    #[test]
+    fn codes_metrics_and_settings_are_what_the_server_has() {
+        let text = page("operations/troubleshooting.md");
+        assert!(text.contains("409 `unknown_reference`") && text.contains("`limits.uri_bytes`"));
+        assert_eq!(problems(&text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_server_does_not_have_is_told() {
+        for (text, expected) in [
+            ("| 403 `api_key_missing` |", "api_key_missing is 401, not 403"),
+            ("400 `invalid_field`, `wrong_kind`", "wrong_kind is 409, not 400"),
+            ("| 400 `wrong_id` |", "400 wrong_id is no code"),
+            ("`stemedb_none_total{a=\"b\"}`", "stemedb_none_total is no metric of the list"),
+            ("`limits.url_bytes`", "limits.url_bytes is no setting"),
+        ] {
+            assert_eq!(problems(text), [expected]);
+        }
+        let fine = "409 `cycle`; `wal.retention = \"archived\"`, `stemedb_wal_state{state}`, `a.b`, `word`";
+        assert_eq!(problems(fine), Vec::<String>::new());
+    }
+}
