@@ -190,6 +190,10 @@ impl Server {
         &self.url
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn try_get(&self, path: &str) -> Option<Answer> {
         answer(self.http.get(format!("{}{path}", self.url)).call()).ok()
     }
@@ -281,11 +285,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         // Already gone is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- the server's words\n{}", self.words());
+            eprintln!("--- the server had ended: {ended:?}; its words\n{}", self.words());
         }
     }
 }
