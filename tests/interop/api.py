@@ -7,7 +7,8 @@ by requests that schemathesis makes up from the document.
 Starts a server of its own on a loopback port, in a scratch folder. Fails if the document is not
 valid, differs from docs/openapi.json, or an answer is not as the document says (a status 5xx, or
 one the document does not know, or a body that is not of its schema), or if of any operation less
-than 90 % of the valid requests are answered 2xx.
+than 90 % of the valid requests are answered 2xx, or if the server ever takes more memory than its
+configuration allows for: see `Memory`.
 
 A request is valid if it fits the document and what no schema can say: see api_hooks.py.
 """
@@ -22,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -49,6 +51,16 @@ EXCLUDED = (
     "/v1/admin/wal/detach",
 )
 LEAST_PERCENT = 90
+MIB = 1 << 20
+# What the server may keep, as it is told. Less than the defaults: they would hide a leak.
+BODY_BYTES = 2 * MIB
+KEPT = {
+    "STEMEDB_INDEX__CACHE_BYTES": 16 * MIB,
+    "STEMEDB_QUERY__MEMORY_BYTES": 16 * MIB,
+    "STEMEDB_QUERY__ANSWERS_BYTES": 4 * MIB,
+}
+# What docs/operations/sizing.md allows for besides. So little is there that an export takes nothing.
+WRITE_BUFFERS = 82 * MIB
 
 
 def fail(why):
@@ -67,8 +79,12 @@ class Node:
         self.url = f"http://127.0.0.1:{port}"
         command = [binary, "serve", "--data-dir", self.folder / "data"]
         words = open(self.folder / "words", "wb")
+        settings = {**KEPT, "STEMEDB_LIMITS__BODY_BYTES": BODY_BYTES}
         self.process = subprocess.Popen(
-            [*map(str, command), "--listen", f"127.0.0.1:{port}"], stdout=words, stderr=words
+            [*map(str, command), "--listen", f"127.0.0.1:{port}"],
+            stdout=words,
+            stderr=words,
+            env={**os.environ, **{name: str(value) for name, value in settings.items()}},
         )
 
     def ready(self):
@@ -142,6 +158,50 @@ class Node:
         known["snapshot"].append(self.call("GET", "/v1/health")["snapshot"])
         known["position"] = self.call("GET", "/v1/health")["node"]["position"]
         return known
+
+
+class Memory:
+    """What the process has resident, looked at all the time.
+
+    It may grow, from what it has when it is ready, by what its caches are told to keep, by the write
+    buffers of the index, and by the bodies that are read at once: each grows by doubling, so it may be
+    there twice. Whatever is made up, nothing else of a request is to stay.
+    """
+
+    def __init__(self, node, requests):
+        self.file = pathlib.Path(f"/proc/{node.process.pid}/statm")
+        self.before = self.peak = self.now()
+        self.bound = self.before + WRITE_BUFFERS + sum(KEPT.values())
+        self.bound += requests * 2 * BODY_BYTES
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def now(self):
+        return int(self.file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def watch(self):
+        while not self.done.wait(0.02):
+            try:
+                self.peak = max(self.peak, self.now())
+            except (OSError, IndexError):
+                # It has ended, which is told elsewhere.
+                return
+
+    def report(self):
+        """Prints it; whether it stayed within the bound."""
+        self.done.set()
+        self.thread.join()
+        after = self.now()
+        self.peak = max(self.peak, after)
+        good = self.peak <= self.bound
+        figures = [f"{number / MIB:.0f}" for number in (self.before, self.peak, after, self.bound)]
+        before, peak, after, bound = figures
+        print(
+            f"{'ok  ' if good else 'FAIL'} memory: {before} MiB before, {peak} at most, {after} after;"
+            f" {bound} allowed"
+        )
+        return good
 
 
 def check_document(node):
@@ -261,12 +321,14 @@ def main():
         node = Node(arguments.binary, folder)
         try:
             node.ready()
+            memory = Memory(node, arguments.workers)
             document = check_document(node)
             status, calls = fuzz(node, node.populate(), arguments)
             good = report(document, calls)
             check_drain(node)
             if node.process.poll() is not None:
                 fail(f"the server ended: {node.words()}")
+            good = memory.report() and good
         finally:
             node.process.kill()
             node.process.wait()
