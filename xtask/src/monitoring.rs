@@ -2,6 +2,7 @@
 //! Alertmanager. What cannot fire, because nothing exports what it names, is found here and not in
 //! the night when it is needed.
 
+mod alarms;
 mod dashboards;
 mod exercise;
 pub(crate) mod files;
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     /// Write the table of metrics into the page.
     #[arg(long)]
     write: bool,
-    /// Leave out the fault, and the changes that tests must notice.
+    /// Leave out the faults, and the changes that tests must notice.
     #[arg(long)]
     quick: bool,
 }
@@ -122,9 +123,11 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
         findings.done("a stopped node is heard", fire::take_down(node, &stack));
     }
     if args.quick {
+        println!("SKIPPED: alerts with short windows, with --quick");
         println!("SKIPPED: changes of the alerts, with --quick");
     } else {
         // Here, since the alert takes minutes to clear.
+        alarms::sound(root, binary, &folder.path().join("alarms"), seed, &mut findings);
         let (count, unnoticed) = rules::unnoticed(root, &rules)?;
         let what = format!("the tests notice each of {count} changes of the alerts");
         findings.step(&what, &unnoticed);

@@ -48,6 +48,11 @@ pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, 
     Ok((place, node))
 }
 
+/// Starts a server that neither archives nor keeps a lease.
+pub(crate) fn alone(binary: &Path, folder: &Path, wal: &Path) -> Result<Node> {
+    started(&place(binary, folder, wal, &[])?)
+}
+
 /// Starts a standby of the server that was started in `of`, once that has an archive.
 pub(crate) fn follow(primary: &Place, of: &Path, folder: &Path) -> Result<Node> {
     let key = primary.data.join("node/node.key").display().to_string();

@@ -46,7 +46,7 @@ impl Victim {
 }
 
 /// Waits until `done`, at most until `longest` after `since`.
-fn wait(
+pub(crate) fn wait(
     since: Instant,
     longest: Duration,
     what: &str,
