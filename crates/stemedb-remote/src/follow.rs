@@ -226,7 +226,7 @@ impl Standby {
 
     /// Finds out what is new in the archive; whether there is something.
     fn look(&mut self) -> Result<bool, RemoteError> {
-        let (log_id, timeline) = self.identity;
+        let (log_id, _) = self.identity;
         let looked = self.env.clock.monotonic();
         // What the primary had, before what is there of it.
         let lease = newest_lease(&*self.store, log_id)?;
@@ -243,9 +243,9 @@ impl Standby {
         let mut goal = self.archived;
         if let Some(lease) = lease {
             inner.progress.primary.clone_from(&lease.address);
-            if lease.timeline == timeline {
-                goal = goal.max(lease.position);
-            }
+            // Also of another branch: whoever stays on this one, as long as it cannot follow the other, is
+            // behind what is written there.
+            goal = goal.max(lease.position);
         }
         inner.progress.primary_position = goal;
         inner.goal = Some((goal, looked));

@@ -6,6 +6,7 @@ mod support;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stemedb_io::sim::SimRng;
@@ -13,8 +14,9 @@ use stemedb_io::{Clock, Rng, Vfs};
 use stemedb_log::{Log, LogReader};
 use stemedb_model::{AgentId, Position, SigningKey, Timeline};
 use stemedb_remote::{
-    Carrier, EncryptionKey, EncryptionKeys, FollowConfig, FollowState, KeyedStore, MemoryStore,
-    Standby, Step, Store, fetch_node_state, newest_node_state, only_here,
+    Carrier, EncryptionKey, EncryptionKeys, FollowConfig, FollowState, KeyedStore, LeaseConfig,
+    LeaseKeeper, MemoryStore, Standby, Step, Store, Take, Writer, fetch_node_state,
+    newest_node_state, only_here,
 };
 use support::*;
 
@@ -54,6 +56,42 @@ fn same(a: &dyn LogReader, b: &dyn LogReader) {
     for position in 1..=last.0 {
         assert_eq!(a.read(Position(position)).unwrap(), b.read(Position(position)).unwrap());
     }
+}
+
+/// What another node has written since is not there, though the archive of this branch ends.
+#[test]
+fn who_stays_on_a_branch_that_was_left_falls_behind() {
+    let (machine, other) = (Machine::new(1), Machine::new(2));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let mut wal = machine.create();
+    wal.append(&history(1, 2)[0].1).unwrap();
+    let mut archiver = machine.archiver(&wal, &store, 1);
+    settle(&mut archiver, &machine.clock);
+    let mut standby_of = standby(&other, &store, TIMELINE, FOLLOWED);
+    follow(&mut standby_of);
+    let there = standby_of.progress();
+    assert_eq!((there.lag_positions(), there.lag), (0, Duration::ZERO));
+
+    let position = Arc::new(AtomicU64::new(there.position.0));
+    let writer = Writer { log_id: LOG_ID, timeline: BRANCH, parent: Some(TIMELINE) };
+    let (time, skew) = (Duration::from_secs(10), Duration::from_secs(1));
+    let settings = LeaseConfig { time, skew, address: "http://node2".into() };
+    let key = SigningKey::from_seed(&[6; 32]);
+    let (told, env) = (Arc::clone(&position), machine.env.clone());
+    let mut keeper = LeaseKeeper::new(Arc::clone(&store), env, key, writer, settings, Take::Now)
+        .telling(move || Position(told.load(Ordering::Relaxed)));
+    keeper.step();
+    other.clock.sleep(Duration::from_secs(100));
+    follow(&mut standby_of);
+    assert_eq!(standby_of.progress().lag, Duration::ZERO, "nothing was written there yet");
+    position.fetch_add(3, Ordering::Relaxed);
+    machine.clock.sleep(time / 2);
+    keeper.step();
+    other.clock.sleep(Duration::from_secs(100));
+    follow(&mut standby_of);
+    let left = standby_of.progress();
+    assert_eq!((left.lag_positions(), left.lag), (3, Duration::from_secs(100)), "{left:?}");
+    assert_eq!(left.primary, "http://node2");
 }
 
 #[test]
