@@ -24,7 +24,7 @@ use crate::{archive, database, files, operations};
 pub const ROLE: &str = "role";
 /// Files of a node that are its own: the address of the archive, its sockets, its own key and name, what is
 /// made anew.
-const OWN: [&str; 10] = [
+pub(crate) const OWN: [&str; 10] = [
     archive::NOTE,
     archive::BACKUP_NOTE,
     archive::VERIFIED,

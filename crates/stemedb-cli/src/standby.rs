@@ -259,15 +259,23 @@ fn fetch(
     config: &Config,
     state: &NodeState,
 ) -> Result<Vec<String>, Failure> {
-    // Its audits are chains of their own.
-    let place = |path: &str| match path.split_once('/') {
-        Some((dir @ ("audit" | "admin-audit"), file)) => {
-            Some(format!("{dir}-of-{}/{file}", state.timeline))
-        }
-        _ => Some(path.to_owned()),
-    };
+    let place = |path: &str| place(path, state.timeline);
     let dir = config.node_dir();
     fetch_node_state(store, env, state, &dir, &place).map_err(archive::failure)
+}
+
+/// Where a file of a primary belongs in the folder of this node; `None`: it does not.
+fn place(path: &str, primary: Timeline) -> Option<String> {
+    let first = path.split('/').next().unwrap_or_default();
+    // No primary puts them. One that did would take this node's key, or what it knows of its place.
+    if cluster::OWN.contains(&first) {
+        return None;
+    }
+    match path.split_once('/') {
+        // Its audits are chains of their own.
+        Some((dir @ ("audit" | "admin-audit"), file)) => Some(format!("{dir}-of-{primary}/{file}")),
+        _ => Some(path.to_owned()),
+    }
 }
 
 /// The index of what was followed becomes that of what is followed now; one that holds more goes.
@@ -604,4 +612,25 @@ pub fn own(
     rename_index(config, env, log_id, (followed, branch), Position::MAX)?;
     database::write_marker(&config.node_dir(), (log_id, branch), env)?;
     cluster::set_role(config, env, &Role::Promoted { branch: branch.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_a_nodes_own_stays_its_own() {
+        let primary = Timeline([9; 16]);
+        let put = |path: &str| place(path, primary);
+        for own in cluster::OWN {
+            assert_eq!(put(own), None, "{own}");
+            assert_eq!(put(&format!("{own}/below")), None, "{own}");
+        }
+        for taken in ["api-keys.json", "custodial/alice.key", "node.keys", "custodial/node.key"] {
+            assert_eq!(put(taken).as_deref(), Some(taken));
+        }
+        let beside = |dir: &str| Some(format!("{dir}-of-{primary}/1"));
+        assert_eq!(put("audit/1"), beside("audit"));
+        assert_eq!(put("admin-audit/1"), beside("admin-audit"));
+    }
 }
