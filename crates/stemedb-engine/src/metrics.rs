@@ -29,26 +29,28 @@ const OPERATION_SECONDS: &str = "stemedb_storage_operation_duration_seconds";
 const OPERATION_ERRORS: &str = "stemedb_storage_operation_errors_total";
 
 /// Every [`WriteError::reason`].
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 25] = [
+    "agent_unregistered",
     "archive_unavailable",
     "at_ahead",
     "clock_jump",
     "conflict",
     "cycle",
-    "deadline",
+    "deadline_exceeded",
     "draining",
     "fenced",
     "forbidden",
     "idempotency_conflict",
     "indeterminate",
     "index_failed",
+    "invalid_field",
     "key_replaced",
     "key_revoked",
     "not_ready",
+    "outcome_unknown",
     "queue_full",
     "standby",
     "unknown_reference",
-    "unregistered",
     "wal_unavailable",
     "wrong_kind",
     "wrong_log",

@@ -171,12 +171,12 @@ pub fn outcome_str(outcome: Outcome) -> &'static str {
 }
 
 impl WriteError {
-    /// The `reason` label of `stemedb_requests_rejected_total`.
+    /// The `reason` label of `stemedb_requests_rejected_total`: the code that the caller is told.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::AtAhead { .. } => "at_ahead",
-            Self::Lens(_) => "lens",
+            Self::Lens(_) => "invalid_field",
             Self::IdempotencyConflict { .. } => "idempotency_conflict",
             Self::QueueFull { .. } => "queue_full",
             Self::Draining { .. } => "draining",
@@ -185,8 +185,9 @@ impl WriteError {
             Self::ArchiveUnavailable { .. } => "archive_unavailable",
             Self::Fenced { .. } => "fenced",
             Self::Standby { .. } => "standby",
-            Self::DeadlineBeforeQueue => "deadline",
-            Self::Indeterminate { .. } | Self::Undecided { .. } => "indeterminate",
+            Self::DeadlineBeforeQueue => "deadline_exceeded",
+            Self::Indeterminate { .. } => "outcome_unknown",
+            Self::Undecided { .. } => "indeterminate",
             Self::WalUnavailable { .. } => "wal_unavailable",
             Self::IndexFailed { .. } => "index_failed",
         }

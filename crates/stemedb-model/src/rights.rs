@@ -201,7 +201,7 @@ impl Refusal {
             Self::Forbidden { .. } => "forbidden",
             Self::KeyRevoked { .. } => "key_revoked",
             Self::KeyReplaced { .. } => "key_replaced",
-            Self::Unregistered { .. } => "unregistered",
+            Self::Unregistered { .. } => "agent_unregistered",
             Self::UnknownReference { .. } => "unknown_reference",
             Self::WrongSpace { .. } => "wrong_space",
             Self::WrongKind { .. } => "wrong_kind",

@@ -263,7 +263,7 @@ fn registration_can_be_required() {
         admit(&world.registry, &world, position, &record, &policy).err().map(|r| r.code())
     });
     let mut expected = [None; 10];
-    (expected[0], expected[2]) = (Some("unregistered"), Some("key_replaced"));
+    (expected[0], expected[2]) = (Some("agent_unregistered"), Some("key_replaced"));
     expected[3] = Some("key_revoked");
     assert_eq!(codes, expected);
 }

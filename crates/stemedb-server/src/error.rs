@@ -362,3 +362,54 @@ impl From<IndexError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stemedb_engine::NodeState;
+    use stemedb_lens::LensProblem;
+    use stemedb_log::Outcome;
+    use stemedb_model::{AgentId, Kind, LogId, Millis, Position, RecordId, Space};
+
+    use super::*;
+
+    /// The engine counts what it refuses, the server what else is refused, in one metric.
+    #[test]
+    fn a_refusal_is_counted_under_the_code_that_is_told() {
+        let id = RecordId([1; 32]);
+        let reason = String::new;
+        let (key, space, field) = (AgentId([1; 32]), Space::default(), "new");
+        let refusals = [
+            Refusal::Forbidden { agent: key, space: space.clone(), act: "vote", needs: reason() },
+            Refusal::KeyRevoked { key, space: space.clone(), from: Position(1) },
+            Refusal::KeyReplaced { key, by: key },
+            Refusal::Unregistered { key, space: space.clone() },
+            Refusal::UnknownReference { field, id },
+            Refusal::WrongSpace { field, id, found: space.clone(), expected: space },
+            Refusal::WrongKind { field, id, found: Kind::Vote, expected: "an assertion" },
+            Refusal::Cycle { old: id, new: id },
+            Refusal::WrongLog { found: None, expected: LogId([1; 16]) },
+            Refusal::Conflict(reason()),
+        ];
+        let errors = [
+            WriteError::AtAhead { at: Millis(1), now: Millis(0) },
+            WriteError::Lens(LensProblem { field: "filter", problem: reason() }),
+            WriteError::IdempotencyConflict { first: id },
+            WriteError::QueueFull { records: 1, bytes: 1 },
+            WriteError::Draining { state: NodeState::Draining },
+            WriteError::NotReady { state: NodeState::Starting },
+            WriteError::ClockJump { by_ms: 1 },
+            WriteError::ArchiveUnavailable { reason: reason() },
+            WriteError::Fenced { reason: reason() },
+            WriteError::Standby { primary: reason() },
+            WriteError::DeadlineBeforeQueue,
+            WriteError::Indeterminate { reason: reason() },
+            WriteError::Undecided { id },
+            WriteError::WalUnavailable { outcome: Outcome::NotWritten, reason: reason() },
+            WriteError::IndexFailed { position: None, reason: reason() },
+        ];
+        for error in refusals.map(WriteError::Refused).into_iter().chain(errors) {
+            let (counted, words) = (error.reason(), error.to_string());
+            assert_eq!(ApiError::from(error).problem.code.as_str(), counted, "{words}");
+        }
+    }
+}
