@@ -3,6 +3,7 @@
 //! the night when it is needed.
 
 mod alarms;
+mod count;
 mod dashboards;
 mod exercise;
 pub(crate) mod files;
@@ -53,7 +54,8 @@ pub(crate) fn run(args: &Args, binary: &Path, seed: u64) -> Result<bool> {
     exercise::exercise(&client, 0)?;
     findings
         .done("the server tells of commands beside it", exercise::protect(&place, &node, &healthy));
-    findings.done("what is counted is exact under load", exercise::count_exactly(&client));
+    let counted = count::exactly(&client, binary, &folder.path().join("guarded"));
+    findings.done("what is counted is exact under load", counted);
     let text = client.text("/metrics")?;
     findings.step("promtool check metrics", &promtool_metrics(&text)?);
     let standby = exercise::follow(&place, &healthy, &folder.path().join("standby"))?;

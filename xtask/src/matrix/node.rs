@@ -34,6 +34,8 @@ pub(crate) struct Place {
     pub(crate) segment_bytes: u64,
     /// Program and arguments to run it under.
     pub(crate) under: Vec<String>,
+    /// Whether callers have to show API keys.
+    pub(crate) keys: bool,
     pub(crate) environment: Vec<(String, String)>,
     /// What it says is appended here.
     pub(crate) said: PathBuf,
@@ -70,7 +72,9 @@ impl Place {
         let said = File::options().create(true).append(true).open(&self.said)?;
         let said_from = said.metadata()?.len();
         command
-            .args(["serve", "--no-auth", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg("serve")
+            .args((!self.keys).then_some("--no-auth"))
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(&self.data)
             .env("STEMEDB_WAL__DIR", &self.wal)
             .env("STEMEDB_INDEX__DIR", &self.index)
@@ -281,6 +285,11 @@ impl Client {
     /// The same, with an API key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// The same, without one.
+    pub(crate) fn without_key(&self) -> Self {
+        Self { key: None, ..self.clone() }
     }
 
     fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {

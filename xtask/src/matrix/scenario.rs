@@ -248,6 +248,7 @@ impl<'a> Scene<'a> {
             index,
             segment_bytes: SEGMENT_BYTES,
             under: Vec::new(),
+            keys: false,
             environment: Vec::new(),
             said: folder.join("said.log"),
         };

@@ -20,7 +20,7 @@ const TOLD: [&str; 3] = [
     "stemedb_drill_rto_seconds{drill=\"backup\"}",
 ];
 const TOLD_MAX: Duration = Duration::from_secs(30);
-const LENSES: [&str; 8] =
+pub(crate) const LENSES: [&str; 8] =
     ["recency", "consensus", "confidence", "authority", "trust", "votes", "skeptic", "layered"];
 
 /// Starts a server whose log is in `wal`. The one place that says how servers of this check are
@@ -51,6 +51,23 @@ pub(crate) fn start(binary: &Path, folder: &Path, wal: &Path) -> Result<(Place, 
 /// Starts a server that neither archives nor keeps a lease.
 pub(crate) fn alone(binary: &Path, folder: &Path, wal: &Path) -> Result<Node> {
     started(&place(binary, folder, wal, &[])?)
+}
+
+/// The same for one that asks for API keys, and lets nobody read as often as it likes. With the key of its
+/// administrator.
+pub(crate) fn guarded(binary: &Path, folder: &Path, reads: u32) -> Result<(Place, Node, Client)> {
+    let limits = [
+        ("STEMEDB_RATE_LIMIT__READ__PER_SECOND", "1".to_owned()),
+        ("STEMEDB_RATE_LIMIT__READ__BURST", reads.to_string()),
+    ];
+    let place = Place { keys: true, ..place(binary, folder, &folder.join("wal"), &limits)? };
+    let node = started(&place)?;
+    let key = std::fs::read_to_string(place.data.join("node/first-admin.key"))?;
+    let client = node.client().with_key(key.trim());
+    // The key by which the server signs for this caller is registered with the first claim.
+    let claim = json!({ "subject": "a", "predicate": "b", "object": "first", "at": 1 });
+    expect(&client, "/v1/assert", Some(&claim), 201)?;
+    Ok((place, node, client))
 }
 
 /// Starts a standby of the server that was started in `of`, once that has an archive.
@@ -87,6 +104,7 @@ fn place(
         index: folder.join("index"),
         segment_bytes: SEGMENT_BYTES,
         under: Vec::new(),
+        keys: false,
         environment: environment.map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         said: folder.join("server.log"),
     })
@@ -164,63 +182,6 @@ pub(crate) fn exercise(client: &Client, round: u64) -> Result<()> {
     let vote = json!({ "assertion": "0".repeat(64), "weight": 1, "at": 1_700_000_000_000_u64 });
     expect(client, "/v1/vote", Some(&vote), 409)?;
     Ok(())
-}
-
-const WRITERS: u64 = 8;
-const EACH: u64 = 25;
-/// What a write must move by exactly one, however many there are at a time.
-const EXACT: [&str; 3] = [
-    "stemedb_records_total{kind=\"assertion\"}",
-    "stemedb_http_requests_total{endpoint=\"/v1/assert\",method=\"POST\",status=\"201\"}",
-    "stemedb_wal_batch_size_sum",
-];
-
-/// Writes from several at once, and counts.
-pub(crate) fn count_exactly(client: &Client) -> Result<()> {
-    let before = values(&client.text("/metrics")?)?;
-    std::thread::scope(|scope| -> Result<()> {
-        let write = |writer: u64| {
-            let client = client.clone();
-            move || -> Result<()> {
-                for number in 0..EACH {
-                    let body = json!({
-                        "subject": format!("monitoring/writer/{writer}"), "predicate": "holds",
-                        "object": "counted", "at": 1_700_000_000_000_u64 + number,
-                    });
-                    expect(&client, "/v1/assert", Some(&body), 201)?;
-                }
-                Ok(())
-            }
-        };
-        let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(write(writer))).collect();
-        for writer in writers {
-            writer.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??;
-        }
-        Ok(())
-    })?;
-    let text = client.text("/metrics")?;
-    let after = values(&text)?;
-    let expected = (WRITERS * EACH) as f64;
-    for ((series, before), after) in EXACT.iter().zip(before).zip(after) {
-        ensure!(
-            after - before == expected,
-            "{series} went up by {}, for {expected} writes",
-            after - before
-        );
-    }
-    let in_flight = value(&text, "stemedb_http_in_flight")?;
-    ensure!(in_flight == 1.0, "{in_flight} requests are in flight, beside none but the scrape");
-    Ok(())
-}
-
-fn values(text: &str) -> Result<Vec<f64>> {
-    EXACT.iter().map(|series| value(text, series)).collect()
-}
-
-fn value(text: &str, series: &str) -> Result<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let number = line.with_context(|| format!("no series {series}"))?;
-    Ok(number.trim().parse()?)
 }
 
 fn expect(
