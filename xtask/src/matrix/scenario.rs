@@ -1406,6 +1406,11 @@ impl<'a> Scene<'a> {
         std::fs::write(&offset, "+0")?;
         load.pause();
         self.judge_the_living(&seen)?;
+        client.post("/v1/admin/wal/acknowledge", &Value::Null)?;
+        let told = self.ledger.send_next(&client);
+        if told.promised().is_none() {
+            self.forbid(format!("once the clock is acknowledged a write is answered {told:?}"));
+        }
         load.finish();
         self.place.environment.clear();
         let verdict = self.living_verdict(&seen);

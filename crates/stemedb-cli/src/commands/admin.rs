@@ -115,9 +115,10 @@ enum Act {
 
 #[derive(Debug, Subcommand)]
 enum WalAct {
-    /// Say that somebody has seen why the log is degraded.
+    /// Say that somebody has seen why the log is degraded, or that the clock is right again.
     ///
-    /// The alert ends, and the node is simply ready again.
+    /// The alert ends, and the node is simply ready again; after `clock_jump` it takes writes by the
+    /// clock as it is now.
     Acknowledge(RemoteArgs),
     /// Close every file of the log, so that its file system can be unmounted and checked.
     ///

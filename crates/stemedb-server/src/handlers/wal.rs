@@ -83,6 +83,8 @@ pub(crate) async fn attach(State(app): State<Arc<App>>) -> ApiResult<Response> {
 }
 
 /// Somebody has seen why the log is degraded: it is no more.
+///
+/// Also that the clock jumped: writes are taken by the clock as it is now.
 #[utoipa::path(
     post,
     path = "/v1/admin/wal/acknowledge",
@@ -90,5 +92,9 @@ pub(crate) async fn attach(State(app): State<Arc<App>>) -> ApiResult<Response> {
     responses((status = 200, description = "The node afterwards", body = Node), WalProblems)
 )]
 pub(crate) async fn acknowledge(State(app): State<Arc<App>>) -> ApiResult<Response> {
-    ask(&app, |engine| engine.acknowledge_log(SHORT).map(drop)).await
+    ask(&app, |engine| {
+        engine.acknowledge_clock();
+        engine.acknowledge_log(SHORT).map(drop)
+    })
+    .await
 }
